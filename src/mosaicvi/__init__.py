@@ -1,0 +1,9 @@
+"""Single-cell multi-omics models that read a MuData as it is."""
+
+from mosaicvi import datasets, metrics, pl, tl
+from mosaicvi.__about__ import __version__
+from mosaicvi._settings import settings
+from mosaicvi.data import ModalitySpec
+from mosaicvi.model import MosaicVI
+
+__all__ = ["ModalitySpec", "MosaicVI", "__version__", "datasets", "metrics", "pl", "settings", "tl"]

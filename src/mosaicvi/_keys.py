@@ -1,0 +1,19 @@
+"""Every slot name that the package reads or writes, in one place."""
+
+from __future__ import annotations
+
+REGISTRY = "mosaicvi"
+"""Key of the package's field in scvi-tools' registry."""
+
+OBSM_LATENT = "X_mosaicvi"
+UNS = "mosaicvi"
+VARM_FEATURES = "mosaicvi_features"
+
+LAYER_COUNTS = "counts"
+LAYER_IMPUTED = "imputed"
+LAYER_MEASURED = "measured"
+
+OBS_MEASURED = "measured"
+OBS_EVIDENCE = "evidence"
+VAR_IMPUTABILITY = "imputability"
+VAR_IMPUTABLE = "imputable"

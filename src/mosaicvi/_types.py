@@ -1,0 +1,130 @@
+"""Array containers that every layer shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+
+@dataclass(frozen=True)
+class SparseCounts:
+    """Rows of a count matrix in compressed sparse row parts, as torch tensors.
+
+    torch's own CSR layout lacks row gathers and autograd through values on some devices, so the
+    three parts travel as plain tensors.
+
+    Parameters
+    ----------
+    indptr
+        Row starts, shape ``(n_cells + 1,)``, int64.
+    indices
+        Column of each stored value, shape ``(n_stored,)``, int64.
+    values
+        Stored values, shape ``(n_stored,)``, float32 (float64 in numerical tests). Explicit zeros
+        are allowed and mean a measured zero, like every entry that is not stored.
+    n_features
+        Number of columns.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    values: Tensor
+    n_features: int
+
+    @property
+    def n_cells(self) -> int:
+        """Number of rows."""
+        return int(self.indptr.shape[0]) - 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n_cells, n_features)``."""
+        return self.n_cells, self.n_features
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the stored values."""
+        return self.values.device
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Row of each stored value, shape ``(n_stored,)``, int64."""
+        lengths = self.indptr[1:] - self.indptr[:-1]
+        numbers = torch.arange(self.n_cells, device=self.indptr.device)
+        return torch.repeat_interleave(numbers, lengths, output_size=int(self.indices.shape[0]))
+
+    def row_sums(self) -> Tensor:
+        """Sum of each row, shape ``(n_cells,)``."""
+        return self.values.new_zeros(self.n_cells).index_add_(0, self.rows, self.values)
+
+    def with_values(self, values: Tensor) -> SparseCounts:
+        """Return the same sparsity pattern with other stored values, shape ``(n_stored,)``."""
+        return SparseCounts(self.indptr, self.indices, values, self.n_features)
+
+    def take(self, rows: Tensor) -> SparseCounts:
+        """Gather rows, in the given order; works on any device without leaving it.
+
+        Parameters
+        ----------
+        rows
+            Row numbers, shape ``(n_taken,)``, int64; repeats allowed.
+        """
+        starts, ends = self.indptr[rows], self.indptr[rows + 1]
+        lengths = ends - starts
+        indptr = torch.cat([lengths.new_zeros(1), torch.cumsum(lengths, 0)])
+        offsets = torch.repeat_interleave(starts - indptr[:-1], lengths)
+        source = torch.arange(int(offsets.shape[0]), device=rows.device) + offsets
+        return SparseCounts(indptr, self.indices[source], self.values[source], self.n_features)
+
+    def to_dense(self) -> Tensor:
+        """Dense tensor, shape ``(n_cells, n_features)``."""
+        dense = self.values.new_zeros(self.shape)
+        return dense.index_put_((self.rows, self.indices), self.values, accumulate=True)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> SparseCounts:
+        """Move to a device."""
+        return SparseCounts(
+            self.indptr.to(device, non_blocking=non_blocking),
+            self.indices.to(device, non_blocking=non_blocking),
+            self.values.to(device, non_blocking=non_blocking),
+            self.n_features,
+        )
+
+    def pin_memory(self) -> SparseCounts:
+        """Copy to page-locked memory, from which transfers to a GPU overlap with compute."""
+        return SparseCounts(
+            self.indptr.pin_memory(),
+            self.indices.pin_memory(),
+            self.values.pin_memory(),
+            self.n_features,
+        )
+
+    @classmethod
+    def from_scipy(cls, matrix: sp.csr_matrix | sp.csr_array | Any) -> SparseCounts:
+        """Copy the parts of a scipy CSR matrix or array; values become float32."""
+        return cls(
+            torch.from_numpy(np.array(matrix.indptr, dtype=np.int64)),
+            torch.from_numpy(np.array(matrix.indices, dtype=np.int64)),
+            torch.from_numpy(np.array(matrix.data, dtype=np.float32)),
+            int(matrix.shape[1]),
+        )
+
+    @classmethod
+    def from_dense(cls, matrix: Tensor) -> SparseCounts:
+        """Take the nonzero entries of a dense tensor, shape ``(n_cells, n_features)``."""
+        rows, columns = torch.nonzero(matrix, as_tuple=True)
+        lengths = torch.bincount(rows, minlength=matrix.shape[0])
+        indptr = torch.cat([lengths.new_zeros(1), torch.cumsum(lengths, 0)])
+        return cls(indptr, columns, matrix[rows, columns], int(matrix.shape[1]))
+
+
+Values = SparseCounts | Tensor
+"""Values of one modality for some cells: sparse counts, or a dense ``(n_cells, n_features)``."""

@@ -1,0 +1,120 @@
+"""``python -m mosaicvi.bm imputation ...``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mosaicvi._errors import MosaicviError, RequestError
+from mosaicvi._settings import logger
+from mosaicvi.bm import methods
+from mosaicvi.bm._imputation import Imputation
+from mosaicvi.bm._runner import Entry, read_record, run
+from mosaicvi.bm._table import comparison_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` texts; values are JSON where they parse as such, else text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RequestError(f"{text!r}", key="option", expected="key=value")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = {"True": True, "False": False, "None": None}.get(value, value)
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mosaicvi.bm", description=__doc__)
+    commands = parser.add_subparsers(dest="comparison", required=True)
+    imputation = commands.add_parser(
+        "imputation", help="hide a modality of some cells and impute it from another"
+    )
+    add = imputation.add_argument
+    add("--data", help="dataset of the package, or an .h5mu file")
+    add("--source", default="rna", help="modality to impute from")
+    add("--target", default="protein", help="modality to impute")
+    add("--hide", type=float, help="share of the paired cells that lose the target")
+    add("--hide-batch", help="batch whose cells all lose the target")
+    add("--train", help="dataset or file to learn from (with --test)")
+    add("--test", help="dataset or file whose target is imputed (with --train)")
+    add("--batch-key", default="batch", help="obs column with the batch")
+    add("--labels", help="obs column with types (default: celltype, else Leiden clusters)")
+    add("--seeds", default="0", help="comma-separated")
+    add("--methods", default=",".join(methods.TABLE), help=f"of {', '.join(methods.TABLE)}")
+    add("--draws", type=int, default=100, help="draws of each predictive distribution")
+    add("--likelihood", action="append", default=[], metavar="MODALITY=NAME")
+    add("--option", action="append", default=[], metavar="KEY=VALUE",
+        help="mosaicvi's: to its constructor, or train.KEY, setup.KEY, predict.KEY")  # fmt: skip
+    add("--no-query-cells", action="store_true", help="mosaicvi trains without the query's cells")
+    add("--label", default="", help="name of this setting of mosaicvi in the table")
+    add("--out", type=Path, help="folder for one JSON record a method and seed")
+    add("--include", type=Path, nargs="*", default=[], help="records of an earlier run to show too")
+    add("--reference", help="method whose differences from the others are shown")
+    add("--jobs", type=int, default=1, help="workers at a time")
+    return parser
+
+
+def _entries(arguments: argparse.Namespace) -> list[Entry]:
+    options = _pairs(arguments.option)
+    if arguments.no_query_cells:
+        options["query_cells"] = False
+    entries = []
+    for name in arguments.methods.split(","):
+        if name not in methods.TABLE:
+            raise RequestError(f"{name!r}", key="methods", expected=f"of {sorted(methods.TABLE)}")
+        ours = name == "mosaicvi"
+        entries.append(Entry(name, arguments.label if ours else "", options if ours else {}))
+    return entries
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a comparison and write its table to standard output; 1 if a method failed."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    try:
+        comparison = Imputation(
+            source=arguments.source,
+            target=arguments.target,
+            data=arguments.data,
+            hide=arguments.hide,
+            hide_batch=arguments.hide_batch,
+            train=arguments.train,
+            test=arguments.test,
+            batch_key=arguments.batch_key,
+            labels=arguments.labels,
+            n_draws=arguments.draws,
+            likelihoods=_pairs(arguments.likelihood),
+        )
+        entries = _entries(arguments)
+        seeds = [int(text) for text in arguments.seeds.split(",")]
+        included = [read_record(path) for path in arguments.include]
+        command = f"python -m mosaicvi.bm {shlex.join(words)}"
+        records = run(
+            comparison, entries, seeds, out=arguments.out, jobs=arguments.jobs, command=command
+        )
+    except MosaicviError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(comparison_table([*records, *included], reference=arguments.reference))
+    done = {(record["method"], record["seed"]) for record in records}
+    return 0 if all((entry.name, seed) in done for entry in entries for seed in seeds) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

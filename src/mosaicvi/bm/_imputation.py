@@ -1,0 +1,264 @@
+"""The imputation comparison: which cells lose their target, and what a method is given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from mosaicvi._errors import RequestError
+from mosaicvi.bm._cell_types import leiden_types
+from mosaicvi.bm._input import (
+    BATCH,
+    NO_TYPE,
+    REPORT,
+    TYPE,
+    ImputationInput,
+    Prediction,
+    prediction_path,
+)
+from mosaicvi.bm._load import check_modalities, column, combine, load
+from mosaicvi.bm._score import Truth, score
+from mosaicvi.bm._shared_features import antigen, change_of_unit, gene, share
+from mosaicvi.metrics import gate_threshold
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+LABEL_KEYS = ("celltype", "cell_type")
+LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture"}
+DEFAULT_LIKELIHOOD = "nb"
+QUERY_PREFIX = "query:"
+
+
+@dataclass(frozen=True)
+class ImputationTask:
+    """One split. See :class:`mosaicvi.bm.Task`.
+
+    Parameters
+    ----------
+    public
+        What methods see.
+    truth
+        What only the scores see.
+    """
+
+    public: ImputationInput
+    truth: Truth
+
+    def write_input(self, folder: Path, *, options: dict[str, Any]) -> None:
+        """Write the public part."""
+        self.public.with_options(options).write(folder)
+
+    def score(self, folder: Path) -> dict[str, dict[str, Any]]:
+        """Score each variant that the worker left."""
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        return {
+            variant: score(Prediction.read(prediction_path(folder, variant)), self.truth)
+            for variant in report["variants"]
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Numbers of cells and features."""
+        return {
+            "n_cells": int(self.public.mdata.n_obs),
+            "n_paired": len(self.public.paired),
+            "n_query": len(self.public.query),
+            "features": list(self.public.features),
+            "n_types": len(set(self.truth.types)),
+        }
+
+
+@dataclass(frozen=True)
+class Imputation:
+    """Impute a modality for cells that only have another.
+
+    Exactly one of ``hide``, ``hide_batch`` and ``train`` with ``test`` chooses the cells.
+
+    Parameters
+    ----------
+    source, target
+        Modality to impute from, and to impute.
+    data
+        Dataset name or ``.h5mu`` file.
+    hide
+        Share of the paired cells that lose the target, drawn by the seed.
+    hide_batch
+        Batch whose cells all lose the target; the seed is then the methods' only.
+    train, test
+        Dataset names or files: all cells of the one, and the paired cells of the other without
+        their target, on the features that both have (clones averaged, names without regard to
+        case).
+    batch_key
+        Column with the batch; cells of data without it are one batch.
+    labels
+        Column with the type; default: ``celltype`` or ``cell_type`` where there is one, else
+        Leiden clusters of the training cells' source.
+    n_draws
+        Draws that each method returns.
+    likelihoods
+        Likelihood of a modality, where it is not the default (zinb for ``rna``, nb_mixture for
+        ``protein``, else nb).
+    """
+
+    source: str = "rna"
+    target: str = "protein"
+    data: str | None = None
+    hide: float | None = None
+    hide_batch: str | None = None
+    train: str | None = None
+    test: str | None = None
+    batch_key: str = "batch"
+    labels: str | None = None
+    n_draws: int = 100
+    likelihoods: dict[str, str] = field(default_factory=dict)
+
+    name = "imputation"
+
+    def __post_init__(self) -> None:
+        across = self.train is not None and self.test is not None
+        chosen = [self.hide is not None, self.hide_batch is not None, across]
+        if sum(chosen) != 1 or across == (self.data is not None) or (self.train is None) == across:
+            raise RequestError(
+                "the cells to impute are not chosen, or chosen twice",
+                key="hide, hide_batch, train, test",
+                expected="--data with --hide or --hide-batch, or --train with --test",
+            )
+        if self.hide is not None and not 0.0 < self.hide < 1.0:
+            raise RequestError(f"{self.hide}", key="hide", expected="a share between 0 and 1")
+
+    def describe(self) -> dict[str, Any]:
+        """Every setting; goes into the record."""
+        return asdict(self)
+
+    def task(self, seed: int) -> ImputationTask:
+        """Split the data by the seed.
+
+        Raises
+        ------
+        RequestError
+            If no cell, or every paired cell, would lose its target.
+        """
+        tables, obs, query = self._across if self.train is not None else self._within(seed)
+        hidden = tables[self.target]
+        truth_values = _dense(hidden[list(query)])
+        hiding = set(query)
+        kept = np.array([name not in hiding for name in hidden.obs_names])
+        seen = {**tables, self.target: hidden[kept].copy()}
+        n_paired = len(set(seen[self.target].obs_names) & set(seen[self.source].obs_names))
+        if not query or n_paired == 0:
+            raise RequestError(
+                f"{len(query)} cells to impute and {n_paired} paired cells to learn from",
+                expected="some of both",
+            )
+        mdata = combine(seen, obs[[BATCH]].astype(str))
+        mdata.obs[TYPE] = self._types(mdata, obs, query)
+        public = ImputationInput(
+            mdata, self.source, self.target, query, self._likelihoods(mdata), seed, self.n_draws
+        )
+        return ImputationTask(public, self._truth(public, truth_values))
+
+    def _truth(self, public: ImputationInput, measured: np.ndarray) -> Truth:
+        training = np.log1p(_dense(public.mdata.mod[self.target]))
+        gate, types = gate_threshold(training), public.labels(TYPE, public.query)
+        if self.train is None:
+            return Truth(measured, public.features, types, gate)
+        log1p = np.log1p(measured)
+        unit = change_of_unit(public.target_log1p(public.paired), log1p)
+        return Truth(measured, public.features, types, gate, gate_threshold(log1p), unit)
+
+    def _likelihoods(self, mdata: MuData) -> dict[str, str]:
+        known = {**LIKELIHOODS, **self.likelihoods}
+        return {name: known.get(name, DEFAULT_LIKELIHOOD) for name in mdata.mod}
+
+    def _types(self, mdata: MuData, obs: pd.DataFrame, query: tuple[str, ...]) -> np.ndarray:
+        types = obs.loc[mdata.obs_names, TYPE]
+        needed = mdata.mod[self.source].obs_names
+        if types.loc[needed].isna().any():
+            table, held = mdata.mod[self.source], set(query)
+            training = np.array([name not in held for name in table.obs_names])
+            counts = sp.csr_matrix(table.X)
+            known, assigned = leiden_types(counts[training], counts[~training])
+            types = pd.Series(NO_TYPE, index=mdata.obs_names, dtype=object)
+            types.loc[table.obs_names[training]] = known
+            types.loc[table.obs_names[~training]] = assigned
+        return np.asarray(types.fillna(NO_TYPE).astype(str).to_numpy())
+
+    def _read(self, data: str, prefix: str = "") -> tuple[dict[str, AnnData], pd.DataFrame]:
+        """Bare tables of both modalities, and batch and type of every cell."""
+        mdata = load(data)
+        check_modalities(mdata, (self.source, self.target), data)
+        obs = pd.DataFrame(index=mdata.obs_names)
+        batch = column(mdata, self.batch_key)
+        obs[BATCH] = data if batch is None else batch
+        keys = LABEL_KEYS if self.labels is None else (self.labels,)
+        found = [values for key in keys if (values := column(mdata, key)) is not None]
+        if self.labels is not None and not found:
+            raise RequestError(f"no column {self.labels!r} in {data!r}", key="labels")
+        obs[TYPE] = found[0] if found else np.nan
+        obs[TYPE] = obs[TYPE].astype(object)
+        tables = {}
+        for name in (self.source, self.target):
+            table = mdata.mod[name]
+            values = sp.csr_matrix(table.X, dtype=np.float32)
+            tables[name] = AnnData(values, table.obs[[]].copy(), table.var[[]].copy())
+            tables[name].obs_names = [f"{prefix}{cell}" for cell in table.obs_names]
+        obs.index = [f"{prefix}{cell}" for cell in obs.index]
+        return tables, obs
+
+    @cached_property
+    def _single(self) -> tuple[dict[str, AnnData], pd.DataFrame]:
+        return self._read(str(self.data))
+
+    def _within(self, seed: int) -> tuple[dict[str, AnnData], pd.DataFrame, tuple[str, ...]]:
+        tables, obs = self._single
+        target = set(tables[self.target].obs_names)
+        paired = np.array([name for name in tables[self.source].obs_names if name in target])
+        if self.hide is not None:
+            number = round(self.hide * paired.size)
+            order = np.random.default_rng(seed).permutation(paired.size)
+            chosen = np.sort(order[:number])
+        else:
+            batches = obs.loc[paired, BATCH].astype(str).to_numpy()
+            chosen = np.flatnonzero(batches == self.hide_batch)
+            if chosen.size == 0:
+                raise RequestError(
+                    f"no paired cell of batch {self.hide_batch!r}",
+                    key="hide_batch",
+                    expected=f"one of {sorted(set(batches))}",
+                )
+        return tables, obs, tuple(str(name) for name in paired[chosen])
+
+    @cached_property
+    def _across(self) -> tuple[dict[str, AnnData], pd.DataFrame, tuple[str, ...]]:
+        """All cells of the training data, and the paired cells of the test data."""
+        training, training_obs = self._read(str(self.train))
+        test, test_obs = self._read(str(self.test), prefix=QUERY_PREFIX)
+        target = set(test[self.target].obs_names)
+        query = tuple(name for name in test[self.source].obs_names if name in target)
+        tables = {}
+        for name in (self.source, self.target):
+            is_antigen = self._likelihood(name) == "nb_mixture"
+            canonical = antigen if is_antigen else gene
+            pair = share(training[name], test[name][list(query)], canonical, name)
+            values = sp.vstack([part.X for part in pair], format="csr")
+            cells = [*pair[0].obs_names, *pair[1].obs_names]
+            tables[name] = AnnData(values, pd.DataFrame(index=cells), pair[0].var)
+        test_obs = test_obs.loc[list(query)].copy()
+        test_obs[BATCH] = QUERY_PREFIX + test_obs[BATCH].astype(str)
+        return tables, pd.concat([training_obs, test_obs]), query
+
+    def _likelihood(self, modality: str) -> str:
+        return {**LIKELIHOODS, **self.likelihoods}.get(modality, DEFAULT_LIKELIHOOD)
+
+
+def _dense(table: AnnData) -> np.ndarray:
+    return np.asarray(sp.csr_matrix(table.X).toarray(), dtype=np.float64)

@@ -1,0 +1,171 @@
+"""Run methods on tasks: a subprocess for each method and seed, a JSON record for each answer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mosaicvi._errors import FileError
+from mosaicvi._settings import logger
+from mosaicvi.bm._input import REPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mosaicvi.bm._comparison import Comparison, Task
+
+SCHEMA = "mosaicvi.bm/1"
+MEMORY = ("peak_memory_mib", "start_memory_mib")
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method, its options, and the name it goes by in the table.
+
+    Parameters
+    ----------
+    method
+        Name in ``mosaicvi.bm.methods.TABLE``.
+    label
+        Name in records and table; default: the method's.
+    options
+        Settings of the method.
+    """
+
+    method: str
+    label: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Label, else method."""
+        return self.label or self.method
+
+
+def _one(task: Task, entry: Entry) -> tuple[Record, dict[str, dict[str, Any]]] | None:
+    """Run one worker; its report and the scores of its variants, or None if it failed."""
+    with tempfile.TemporaryDirectory(prefix="mosaicvi-bm-") as name:
+        folder = Path(name)
+        task.write_input(folder, options=entry.options)
+        finished = subprocess.run(
+            [sys.executable, "-m", "mosaicvi.bm._worker", str(folder), entry.method],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if finished.returncode != 0:
+            tail = "\n".join(finished.stderr.splitlines()[-15:])
+            logger.error("%s failed (status %d):\n%s", entry.name, finished.returncode, tail)
+            return None
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        return report, task.score(folder)
+
+
+def _records(
+    comparison: Comparison, task: Task, seed: int, entry: Entry, command: str
+) -> list[Record]:
+    answered = _one(task, entry)
+    if answered is None:
+        return []
+    report, scores = answered
+    common = {
+        "schema": SCHEMA,
+        "comparison": comparison.name,
+        "settings": comparison.describe(),
+        "task": task.describe(),
+        "seed": seed,
+        "options": entry.options,
+        "command": command,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        **{key: report[key] for key in ("seconds", *MEMORY, "threads", "versions")},
+        "details": report["details"],
+    }
+    return [
+        {
+            "method": f"{entry.name}/{variant}" if variant else entry.name,
+            **common,
+            "scores": values,
+        }
+        for variant, values in scores.items()
+    ]
+
+
+def run(
+    comparison: Comparison,
+    entries: Sequence[Entry],
+    seeds: Sequence[int],
+    *,
+    out: Path | None = None,
+    jobs: int = 1,
+    command: str = "",
+) -> list[Record]:
+    """Run every method on every seed.
+
+    Parameters
+    ----------
+    comparison
+        What is compared.
+    entries
+        Methods with their options.
+    seeds
+        Seeds of the splits and of the methods.
+    out
+        Folder for one JSON file a record; None: keep them in memory only.
+    jobs
+        Workers at a time. Seconds are only comparable where workers do not share cores.
+    command
+        Kept in the records, so that a figure can be made again.
+
+    Returns
+    -------
+    Records, in the order of seeds and methods. A method that fails is logged and left out.
+    """
+    records: list[Record] = []
+    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+        for seed in seeds:
+            task = comparison.task(seed)
+            waiting = [
+                pool.submit(_records, comparison, task, seed, entry, command) for entry in entries
+            ]
+            for entry, future in zip(entries, waiting, strict=True):
+                found = future.result()
+                logger.info("seed %d, %s: %s", seed, entry.name, "done" if found else "failed")
+                records.extend(found)
+                if out is not None:
+                    for record in found:
+                        write_record(record, out)
+    return records
+
+
+def write_record(record: Record, folder: Path) -> Path:
+    """Write a record as ``<method>-seed<seed>.json``; returns the path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{record['method'].replace('/', '-')}-seed{record['seed']}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises
+    ------
+    FileError
+        If the file is no record of this schema.
+    """
+    try:
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        schema = record["schema"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} is no record of a comparison") from error
+    if schema != SCHEMA:
+        raise FileError(f"{path} has schema {schema!r}", expected=repr(SCHEMA))
+    return record

@@ -1,0 +1,68 @@
+"""One method on one task, in a process of its own: ``python -m mosaicvi.bm._worker FOLDER METHOD``.
+
+The folder holds what the method may see; predictions and a small report are written beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+from mosaicvi.bm import methods
+from mosaicvi.bm._input import REPORT, ImputationInput, prediction_path
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, in MiB.
+
+    Linux hands the parent's peak down in ``ru_maxrss`` when a process is started, so the kernel's
+    own high-water mark of this address space is read where there is one.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def work(folder: Path, method: str) -> None:
+    """Fit, predict, write predictions and report.
+
+    ``fit_cpu`` are seconds of processor time, which other work on the machine does not inflate;
+    the memory at the start is that of the imported packages and the input.
+    """
+    task = ImputationInput.read(folder)
+    runner = methods.get(method)(task)
+    start_memory = peak_memory()
+    start, start_cpu = time.perf_counter(), time.process_time()
+    runner.fit()
+    fitted, fitted_cpu = time.perf_counter(), time.process_time()
+    predictions = runner.predict()
+    predicted = time.perf_counter()
+    for variant, prediction in predictions.items():
+        prediction.write(prediction_path(folder, variant))
+    report = {
+        "variants": list(predictions),
+        "seconds": {
+            "fit": fitted - start,
+            "predict": predicted - fitted,
+            "fit_cpu": fitted_cpu - start_cpu,
+        },
+        "peak_memory_mib": peak_memory(),
+        "start_memory_mib": start_memory,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "details": runner.details(),
+        "versions": {name: metadata.version(name) for name in ("numpy", *runner.packages)},
+    }
+    (folder / REPORT).write_text(json.dumps(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), sys.argv[2])

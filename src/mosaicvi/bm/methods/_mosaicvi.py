@@ -1,0 +1,95 @@
+"""The package's own model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mosaicvi.bm._input import BATCH, ImputationInput, Prediction
+from mosaicvi.bm._load import combine
+from mosaicvi.bm.methods._base import Method
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+PLACES = ("model", "train", "setup", "predict")
+
+
+def sort_options(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options by the call they belong to: ``train.max_epochs`` to train, no prefix to the model."""
+    placed: dict[str, dict[str, Any]] = {place: {} for place in PLACES}
+    for key, value in options.items():
+        place, _, rest = key.partition(".")
+        if rest and place in PLACES:
+            placed[place][rest] = value
+        else:
+            placed["model"][key] = value
+    return placed
+
+
+class MosaicVIMethod(Method):
+    """MosaicVI at its defaults, or with ``--option``.
+
+    The model trains on every cell it is given, the query's source-only cells included; with the
+    option ``query_cells=False`` it trains without them and meets them at prediction.
+    """
+
+    name = "mosaicvi"
+    packages = ("scvi-tools", "torch")
+
+    def __init__(self, task: ImputationInput) -> None:
+        super().__init__(task)
+        options = dict(task.options)
+        self._with_query = bool(options.pop("query_cells", True))
+        self._options = sort_options(options)
+
+    def _arguments(self, place: str) -> dict[str, Any]:
+        """Arguments of one call: the comparison's, overruled by the options."""
+        ours: dict[str, dict[str, Any]] = {
+            "setup": {"modalities": self.task.likelihoods, "batch_key": BATCH},
+            "model": {"seed": self.task.seed},
+            "predict": {"n_samples": self.task.n_draws, "seed": self.task.seed},
+        }
+        return {**ours.get(place, {}), **self._options[place]}
+
+    def _training_cells(self) -> MuData:
+        if self._with_query:
+            return self.task.mdata
+        query, mdata = set(self.task.query), self.task.mdata
+        tables = {
+            name: table[[cell not in query for cell in table.obs_names]].copy()
+            for name, table in mdata.mod.items()
+        }
+        return combine(tables, mdata.obs)
+
+    def fit(self) -> None:
+        """Set up and train."""
+        from mosaicvi.model import MosaicVI  # not at the top: the table of methods stays light
+
+        mdata = self._training_cells()
+        MosaicVI.setup_mudata(mdata, **self._arguments("setup"))
+        self._model = MosaicVI(mdata, **self._arguments("model"))
+        self._fit_result = self._model.train(**self._arguments("train"))
+
+    def predict(self) -> dict[str, Prediction]:
+        """Posterior predictive draws, count noise included."""
+        mdata = self.task.mdata
+        draws = self._model.posterior_predictive_sample(
+            self.task.target,
+            [self.task.source],
+            adata=None if self._with_query else mdata,
+            indices=mdata.obs_names.get_indexer(list(self.task.query)),
+            **self._arguments("predict"),
+        )
+        return {"": Prediction(np.asarray(draws, dtype=np.float32))}
+
+    def details(self) -> dict[str, Any]:
+        """Epochs trained, and on which cells."""
+        result = self._fit_result
+        return {
+            "epochs": result.n_epochs,
+            "best_epoch": result.best_epoch,
+            "status": result.status,
+            "query_cells_in_training": self._with_query,
+        }

@@ -1,0 +1,122 @@
+"""What one training step sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from mosaicvi._types import SparseCounts, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
+
+
+def _optional(value: Tensor | None, move: Callable[[Tensor], Tensor]) -> Tensor | None:
+    return None if value is None else move(value)
+
+
+@dataclass(frozen=True)
+class ModalityBatch:
+    """The rows of one modality that a minibatch holds.
+
+    Attributes
+    ----------
+    positions
+        Which cells of the minibatch have the modality, ascending, shape ``(n_present,)``, int64.
+    values
+        Their values, shape ``(n_present, n_features)``.
+    encoder_input
+        Frozen projection of their values, shape ``(n_present, n_inputs)``, float32.
+    library_size
+        Counts a cell, or the user's size factor, shape ``(n_present,)``, float32.
+    batch
+        Batch code within this modality, shape ``(n_present,)``, int64.
+    observed
+        False at missing values of a continuous modality, shape ``(n_present, n_features)``; None
+        when nothing is missing.
+    """
+
+    positions: Tensor
+    values: Values
+    encoder_input: Tensor
+    library_size: Tensor
+    batch: Tensor
+    observed: Tensor | None = None
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ModalityBatch:
+        """Move to a device."""
+
+        def move(value: Tensor) -> Tensor:
+            return value.to(device, non_blocking=non_blocking)
+
+        return self._each(move, self.values.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> ModalityBatch:
+        """Copy to page-locked memory."""
+        return self._each(Tensor.pin_memory, self.values.pin_memory())
+
+    def _each(self, move: Callable[[Tensor], Tensor], values: Values) -> ModalityBatch:
+        return ModalityBatch(
+            positions=move(self.positions),
+            values=values,
+            encoder_input=move(self.encoder_input),
+            library_size=move(self.library_size),
+            batch=move(self.batch),
+            observed=_optional(self.observed, move),
+        )
+
+
+@dataclass(frozen=True)
+class MultiBatch:
+    """A minibatch: some cells, and for each modality only the rows that are present.
+
+    Attributes
+    ----------
+    indices
+        Rows of the MuData, shape ``(n_cells,)``, int64.
+    modalities
+        Modality name to its rows; a modality that no cell of the minibatch has is absent.
+    categorical
+        Codes of categorical covariates, shape ``(n_cells, n_categorical)``, int64, or None.
+    continuous
+        Standardised continuous covariates, shape ``(n_cells, n_continuous)``, or None.
+    """
+
+    indices: Tensor
+    modalities: Mapping[str, ModalityBatch]
+    categorical: Tensor | None = None
+    continuous: Tensor | None = None
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return int(self.indices.shape[0])
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> MultiBatch:
+        """Move to a device."""
+
+        def move(value: Tensor) -> Tensor:
+            return value.to(device, non_blocking=non_blocking)
+
+        return MultiBatch(
+            move(self.indices),
+            {n: m.to(device, non_blocking=non_blocking) for n, m in self.modalities.items()},
+            _optional(self.categorical, move),
+            _optional(self.continuous, move),
+        )
+
+    def pin_memory(self) -> MultiBatch:
+        """Copy to page-locked memory."""
+        return MultiBatch(
+            self.indices.pin_memory(),
+            {name: part.pin_memory() for name, part in self.modalities.items()},
+            _optional(self.categorical, Tensor.pin_memory),
+            _optional(self.continuous, Tensor.pin_memory),
+        )
+
+
+__all__ = ["ModalityBatch", "MultiBatch", "SparseCounts"]

@@ -1,0 +1,271 @@
+"""A validated MuData, resolved to arrays: read-only, and shared with the user's object.
+
+Only what the format forces is copied: CSC, dense or unsorted counts become one CSR of our own,
+integers become float32, reordered features a reordered copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from mosaicvi.data import _columns
+from mosaicvi.data._register import cells_of, codes_of, representation_of
+from mosaicvi.data._schema import ModalitySpec, likelihood_of
+from mosaicvi.data._transfer import batch_labels, feature_order, full_rows
+from mosaicvi.data._values import Matrix, choose_layer, read_layer, row_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+
+    from mosaicvi.data._state import MosaicState, RegisteredModality
+
+
+@dataclass(frozen=True, eq=False)
+class ModalityData:
+    """One modality of a :class:`MosaicData`.
+
+    Attributes
+    ----------
+    name
+        Key of ``mdata.mod``.
+    spec
+        How it is read and modelled.
+    var_names
+        Features, in registered order.
+    values
+        Shape ``(n_modality_cells, n_features)``: CSR counts, or dense float32 of a continuous
+        modality with NaN where a value is missing. Rows in the modality's own order, columns in
+        registered order.
+    rows
+        Row of ``values`` for each cell of the MuData, int64 ``(n_cells,)``, -1 where absent.
+    library_size
+        Counts a cell over measured features, or the user's size factor, float32
+        ``(n_modality_cells,)``; zero for a cell without counts; ones where the likelihood has no
+        library size.
+    batch
+        Batch code of each row, int64 ``(n_modality_cells,)``, -1 where unseen.
+    cell_batch
+        Batch code of each cell of the MuData, int64 ``(n_cells,)``, -1 where unknown or unseen.
+    batch_categories
+        Batch names by code.
+    panel
+        Measured features of each batch, bool ``(n_batches, n_features)``; None where all are.
+    representation
+        What the encoder reads instead of ``values``, float32 ``(n_modality_cells, n_inputs)``.
+    log_background
+        Known log background level of each feature, ``(n_features,)``, NaN where unknown.
+    """
+
+    name: str
+    spec: ModalitySpec
+    var_names: tuple[str, ...]
+    values: sp.csr_matrix | np.ndarray
+    rows: np.ndarray
+    library_size: np.ndarray
+    batch: np.ndarray
+    cell_batch: np.ndarray
+    batch_categories: tuple[str, ...]
+    panel: np.ndarray | None
+    representation: np.ndarray | None
+    log_background: np.ndarray | None
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells that have the modality."""
+        return int(self.values.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return len(self.var_names)
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which cells of the MuData have the modality, bool ``(n_cells,)``."""
+        return np.asarray(self.rows >= 0)
+
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """Cell of the MuData of each row of ``values``, int64 ``(n_modality_cells,)``."""
+        return cells_of(self.rows, self.n_cells)
+
+    @cached_property
+    def missing(self) -> bool:
+        """Whether a value of a continuous modality is missing."""
+        return isinstance(self.values, np.ndarray) and bool(np.isnan(self.values).any())
+
+
+@dataclass(frozen=True, eq=False)
+class MosaicData:
+    """A validated MuData, resolved to arrays.
+
+    Attributes
+    ----------
+    obs_names
+        Names of the cells, ``(n_cells,)``.
+    modalities
+        Modality name to its data, in the order of the setup.
+    categorical
+        Codes of categorical covariates, int64 ``(n_cells, n_categorical)``, -1 for a cell without
+        modality; None where there are none.
+    categorical_categories
+        Categories of each of them.
+    continuous
+        Covariates standardised with the registered mean and deviation, float32
+        ``(n_cells, n_continuous)``, zero for a cell without modality; None where there are none.
+    """
+
+    obs_names: np.ndarray
+    modalities: Mapping[str, ModalityData]
+    categorical: np.ndarray | None
+    categorical_categories: tuple[tuple[str, ...], ...]
+    continuous: np.ndarray | None
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.obs_names)
+
+    @cached_property
+    def presence(self) -> np.ndarray:
+        """Which cells have which modality, bool ``(n_cells, n_modalities)``."""
+        return np.stack([part.present for part in self.modalities.values()], axis=1)
+
+    @cached_property
+    def patterns(self) -> np.ndarray:
+        """Presence pattern of each cell, int64 ``(n_cells,)``; 0 means no modality."""
+        weights = np.left_shift(1, np.arange(len(self.modalities), dtype=np.int64))
+        return np.asarray(self.presence @ weights, dtype=np.int64)
+
+
+def resolve(mdata: MuData, state: MosaicState) -> MosaicData:
+    """Resolve a MuData that was validated against ``state``.
+
+    Parameters
+    ----------
+    mdata
+        The MuData.
+    state
+        Its registration, or its transfer from another one.
+    """
+    rows = full_rows(mdata, state)
+    present = {name: its_rows for name, its_rows in rows.items() if (its_rows >= 0).any()}
+    modalities = {}
+    for name, part in state.modalities.items():
+        labels = batch_labels(mdata, state, name, present)
+        cell_batch = codes_of(labels, part.batch_categories)
+        modalities[name] = _resolve_modality(mdata, name, part, rows[name], cell_batch)
+    categorical = [
+        codes_of(_columns.labels(mdata, key, present, option="categorical"), names)
+        for key, names in state.categorical.items()
+    ]
+    continuous = [
+        (_columns.numbers(mdata, key, present, option="continuous") - mean) / deviation
+        for key, (mean, deviation) in state.continuous.items()
+    ]
+    return MosaicData(
+        obs_names=_locked(mdata.obs_names.to_numpy(dtype=object, copy=True)),
+        modalities=modalities,
+        categorical=_locked(np.stack(categorical, axis=1)) if categorical else None,
+        categorical_categories=tuple(state.categorical.values()),
+        continuous=_locked(np.nan_to_num(np.stack(continuous, axis=1)).astype(np.float32))
+        if continuous
+        else None,
+    )
+
+
+def _resolve_modality(
+    mdata: MuData, name: str, part: RegisteredModality, rows: np.ndarray, cell_batch: np.ndarray
+) -> ModalityData:
+    spec, likelihood = part.spec, likelihood_of(part.spec)
+    is_present = bool((rows >= 0).any())
+    representation = None
+    if is_present:
+        adata = mdata.mod[name]
+        layer, _ = choose_layer(adata, spec, name)
+        matrix = read_layer(adata, layer, name)
+        order = feature_order(adata, part)
+        values = _counts(matrix, order) if likelihood.is_count else _dense(matrix, order)
+        if spec.representation is not None:
+            representation = representation_of(adata, name, spec.representation)
+    else:
+        shape = (0, part.n_features)
+        values = (
+            _shared_csr(sp.csr_matrix(shape, dtype=np.float32))
+            if likelihood.is_count
+            else np.zeros(shape, dtype=np.float32)
+        )
+        if part.n_representation is not None:
+            representation = np.zeros((0, part.n_representation), dtype=np.float32)
+    n_rows = int(values.shape[0])
+    if not likelihood.uses_library_size:
+        library = np.ones(n_rows)
+    elif spec.size_factor_key is not None and is_present:
+        library = _columns.size_factors(mdata, name, spec.size_factor_key, rows)
+    else:
+        library = row_totals(values)
+    panel, levels = part.panel(), part.log_background
+    return ModalityData(
+        name=name,
+        spec=spec,
+        var_names=part.var_names,
+        values=values,
+        rows=_locked(rows),
+        library_size=_locked(library.astype(np.float32)),
+        batch=_locked(cell_batch[cells_of(rows, n_rows)]),
+        cell_batch=_locked(cell_batch),
+        batch_categories=part.batch_categories,
+        panel=None if panel is None else _locked(panel),
+        representation=None if representation is None else _locked(representation),
+        log_background=None if levels is None else _locked(np.array(levels, dtype=np.float64)),
+    )
+
+
+def _locked(array: np.ndarray) -> np.ndarray:
+    """Read-only view: the user's memory stays as it is, whatever is done with ours."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _counts(matrix: Matrix, order: np.ndarray | None) -> sp.csr_matrix:
+    """Counts as CSR with sorted columns; a view of the user's parts where they are that already."""
+    if order is not None:
+        matrix = matrix[:, order]
+    is_float = matrix.dtype in (np.float32, np.float64)
+    if not sp.issparse(matrix):
+        return _shared_csr(sp.csr_matrix(matrix if is_float else matrix.astype(np.float32)))
+    if matrix.format != "csr":
+        matrix = sp.csr_matrix(matrix)
+    if not is_float:
+        parts = (matrix.data.astype(np.float32), matrix.indices, matrix.indptr)
+        matrix = sp.csr_matrix(parts, shape=matrix.shape)
+    return _shared_csr(matrix)
+
+
+def _shared_csr(matrix: Matrix) -> sp.csr_matrix:
+    parts = (matrix.data, matrix.indices, matrix.indptr)
+    # On a fresh object: scipy caches this test, and sorts in place, on the one it is asked of.
+    fresh = sp.csr_matrix(parts, shape=matrix.shape)
+    if not fresh.has_canonical_format:
+        fresh = fresh.copy()
+        fresh.sum_duplicates()
+    locked = (_locked(fresh.data), _locked(fresh.indices), _locked(fresh.indptr))
+    shared = sp.csr_matrix(locked, shape=matrix.shape)
+    shared.has_canonical_format = True
+    return shared
+
+
+def _dense(matrix: Matrix, order: np.ndarray | None) -> np.ndarray:
+    """Continuous values as dense float32 in C order; NaN stays."""
+    dense = np.asarray(matrix.toarray() if sp.issparse(matrix) else matrix)
+    if order is not None:
+        dense = dense[:, order]
+    return _locked(np.ascontiguousarray(dense, dtype=np.float32))

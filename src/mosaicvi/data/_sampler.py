@@ -1,0 +1,129 @@
+"""The order in which cells are seen."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from mosaicvi._errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class StratifiedBatchSampler(Sampler[np.ndarray]):
+    """Minibatches that each hold every presence pattern in proportion.
+
+    The cells of a pattern are spread evenly over the epoch: cell i of n gets the place
+    ``(i + u) / n`` with one random offset u a pattern, and places are sorted. A minibatch then has
+    a pattern's share of cells to within about one cell.
+
+    Parameters
+    ----------
+    patterns
+        Presence pattern of every cell, int, shape ``(n_cells,)``.
+    indices
+        Cells to sample from.
+    batch_size
+        Cells a minibatch. Minibatches of an epoch are as equal in size as can be, so none is
+        nearly empty; where one would hold a single cell, that cell joins another (which then has
+        one cell more than ``batch_size``).
+    shuffle
+        Whether each epoch has an order of its own.
+    seed
+        Seed; with the epoch it decides the order.
+    drop_last
+        Whether every minibatch has exactly ``batch_size`` cells and the rest waits for another
+        epoch.
+    """
+
+    def __init__(
+        self,
+        patterns: np.ndarray,
+        indices: np.ndarray,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        self._indices = np.asarray(indices, dtype=np.int64)
+        self._patterns = np.asarray(patterns)[self._indices]
+        self._sizes = _sizes(len(self._indices), batch_size, drop_last=drop_last)
+        self._shuffle, self._seed, self._epoch = shuffle, int(seed), 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; Lightning calls this."""
+        self._epoch = int(epoch)
+
+    def __len__(self) -> int:
+        """Number of minibatches."""
+        return len(self._sizes)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield arrays of cells, int64."""
+        order = self._order()
+        if not self._sizes:
+            return
+        yield from np.split(order[: sum(self._sizes)], np.cumsum(self._sizes)[:-1])
+
+    def _order(self) -> np.ndarray:
+        epoch = self._epoch if self._shuffle else 0
+        generator = np.random.default_rng([self._seed, epoch])
+        places = np.empty(len(self._indices))
+        for pattern in np.unique(self._patterns):
+            members = np.flatnonzero(self._patterns == pattern)
+            offset = generator.random() if self._shuffle else 0.5
+            if self._shuffle:
+                members = generator.permutation(members)
+            places[members] = (np.arange(len(members)) + offset) / len(members)
+        return self._indices[np.argsort(places, kind="stable")]
+
+
+class SequentialBatchSampler(Sampler[np.ndarray]):
+    """Minibatches in the order given, for inference.
+
+    Parameters
+    ----------
+    indices
+        Cells, in the order wanted.
+    batch_size
+        Cells a minibatch; a single last cell joins the minibatch before it.
+    """
+
+    def __init__(self, indices: np.ndarray, batch_size: int) -> None:
+        self._indices = np.asarray(indices, dtype=np.int64)
+        _check_batch_size(batch_size)
+        self._starts = list(range(0, len(self._indices), batch_size))
+        if len(self._starts) > 1 and len(self._indices) - self._starts[-1] == 1:
+            self._starts.pop()
+
+    def __len__(self) -> int:
+        """Number of minibatches."""
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield arrays of cells, int64."""
+        if self._starts:
+            yield from np.split(self._indices, self._starts[1:])
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise RequestError(f"found {batch_size}", key="batch_size", expected="at least 1")
+
+
+def _sizes(n_cells: int, batch_size: int, *, drop_last: bool) -> list[int]:
+    """Sizes of the minibatches of an epoch."""
+    _check_batch_size(batch_size)
+    if drop_last and n_cells >= batch_size:
+        return [batch_size] * (n_cells // batch_size)
+    n_batches = math.ceil(n_cells / batch_size)
+    if n_batches > 1 and batch_size > 1 and n_cells // n_batches == 1:
+        n_batches -= 1
+    if n_batches == 0:
+        return []
+    small, larger = divmod(n_cells, n_batches)
+    return [small + 1] * larger + [small] * (n_batches - larger)

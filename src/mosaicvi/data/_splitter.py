@@ -1,0 +1,207 @@
+"""Training and validation cells, and their loaders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from mosaicvi._errors import RequestError
+from mosaicvi.data._dataset import MultiDataset
+from mosaicvi.data._sampler import SequentialBatchSampler, StratifiedBatchSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    from mosaicvi.data._batch import MultiBatch
+    from mosaicvi.data._mosaic_data import MosaicData
+
+
+class MosaicDataModule(LightningDataModule):
+    """Split cells, stratified by presence pattern, and serve minibatches.
+
+    Cells that have none of the modalities are in no part.
+
+    Parameters
+    ----------
+    data
+        The data.
+    encoder_inputs
+        Modality name to what its encoder reads; see :class:`MultiDataset`.
+    train_size
+        Share of cells to train on, above 0 and at most 1.
+    validation_size
+        Share of cells to validate on; None for the rest. What neither takes is the test part.
+    batch_size
+        Cells a minibatch.
+    seed
+        Seed of the split and of the order of training cells.
+    external_indexing
+        Training, validation and test cells, as up to three arrays; replaces the random split.
+    shuffle
+        Whether each epoch has an order of its own.
+    drop_last
+        Whether training minibatches all have ``batch_size`` cells.
+    loader_kwargs
+        Further arguments of ``torch.utils.data.DataLoader``, such as ``num_workers`` (default 0)
+        and ``pin_memory``.
+
+    Attributes
+    ----------
+    train_idx, val_idx, test_idx
+        Cells of each part, ascending, int64.
+    n_train, n_val
+        Their numbers.
+
+    Raises
+    ------
+    RequestError
+        If sizes or cells are out of range, or there is no cell to train on.
+    """
+
+    def __init__(
+        self,
+        data: MosaicData,
+        encoder_inputs: Mapping[str, np.ndarray] | None = None,
+        *,
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        batch_size: int = 128,
+        seed: int = 0,
+        external_indexing: Sequence[Sequence[int] | np.ndarray] | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        loader_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.dataset = MultiDataset(data, encoder_inputs or {})
+        self.batch_size, self.seed = batch_size, seed
+        self._shuffle, self._drop_last = shuffle, drop_last
+        self._loader_kwargs = {"num_workers": 0, **(loader_kwargs or {})}
+        if external_indexing is not None:
+            parts = _given_parts(external_indexing, data.n_cells)
+        else:
+            parts = split_cells(data.patterns, train_size, validation_size, seed)
+        self.train_idx, self.val_idx, self.test_idx = parts
+        if not len(self.train_idx):
+            raise RequestError(
+                "there is no cell to train on", key="train_size", expected="at least one"
+            )
+        self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Do nothing: cells are split at construction."""
+
+    def train_dataloader(self) -> DataLoader[MultiBatch]:
+        """Shuffled minibatches that each hold every presence pattern in proportion."""
+        return self._loader(
+            StratifiedBatchSampler(
+                self.dataset.data.patterns,
+                self.train_idx,
+                self.batch_size,
+                self._shuffle,
+                self.seed,
+                self._drop_last,
+            )
+        )
+
+    def val_dataloader(self) -> DataLoader[MultiBatch] | list[Any]:
+        """Validation cells; the order never changes, and each minibatch is in proportion."""
+        return self._fixed(self.val_idx)
+
+    def test_dataloader(self) -> DataLoader[MultiBatch] | list[Any]:
+        """Test cells, as :meth:`val_dataloader`."""
+        return self._fixed(self.test_idx)
+
+    def _fixed(self, indices: np.ndarray) -> DataLoader[MultiBatch] | list[Any]:
+        if not len(indices):
+            return []
+        patterns = self.dataset.data.patterns
+        return self._loader(
+            StratifiedBatchSampler(patterns, indices, self.batch_size, shuffle=False)
+        )
+
+    def _loader(
+        self, sampler: StratifiedBatchSampler | SequentialBatchSampler
+    ) -> DataLoader[MultiBatch]:
+        return DataLoader(self.dataset, batch_size=None, sampler=sampler, **self._loader_kwargs)
+
+    def transfer_batch_to_device(
+        self, batch: MultiBatch, device: torch.device, dataloader_idx: int
+    ) -> MultiBatch:
+        """Move a minibatch; overlaps with compute where it is in page-locked memory."""
+        return batch.to(device, non_blocking=True)
+
+
+def split_cells(
+    patterns: np.ndarray, train_size: float, validation_size: float | None, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Split cells at random, each presence pattern in proportion.
+
+    Parameters
+    ----------
+    patterns
+        Presence pattern of each cell, ``(n_cells,)``; cells of pattern 0 are in no part.
+    train_size, validation_size, seed
+        See :class:`MosaicDataModule`.
+
+    Returns
+    -------
+    Training, validation and test cells, each ascending, int64. A pattern of one cell trains.
+    """
+    if not 0 < train_size <= 1:
+        raise RequestError(f"found {train_size}", key="train_size", expected="above 0, at most 1")
+    rest = 1 - train_size
+    held = rest if validation_size is None else validation_size
+    if held < 0 or held > rest + 1e-9:
+        raise RequestError(
+            f"found {validation_size} with train_size={train_size}",
+            key="validation_size",
+            expected=f"between 0 and {rest:.3g}",
+        )
+    generator = np.random.default_rng(seed)
+    kinds, counts = np.unique(patterns[patterns != 0], return_counts=True)
+    n_out = _in_proportion(counts, rest)
+    n_val = np.minimum(_in_proportion(counts, held), n_out) if rest > 0 else n_out
+    parts: tuple[list[np.ndarray], ...] = ([], [], [])
+    for kind, out, val in zip(kinds, n_out, n_val, strict=True):
+        members = generator.permutation(np.flatnonzero(patterns == kind))
+        for part, cells in zip(
+            parts, (members[out:], members[:val], members[val:out]), strict=True
+        ):
+            part.append(cells)
+    train, val, test = (
+        np.sort(np.concatenate([*part, np.zeros(0, dtype=np.int64)])).astype(np.int64)
+        for part in parts
+    )
+    return train, val, test
+
+
+def _in_proportion(counts: np.ndarray, share: float) -> np.ndarray:
+    """Cells to take from each pattern: largest remainders, and never all of a pattern."""
+    quota = counts * share
+    taken = np.floor(quota + 1e-9).astype(np.int64)
+    lacking = int(np.rint(quota.sum())) - int(taken.sum())
+    order = np.argsort(-(quota - taken), kind="stable")
+    taken[order[: max(0, lacking)]] += 1
+    return np.asarray(np.minimum(taken, counts - 1))
+
+
+def _given_parts(
+    given: Sequence[Sequence[int] | np.ndarray], n_cells: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    parts = [np.unique(np.asarray(part, dtype=np.int64)) for part in given]
+    parts += [np.zeros(0, dtype=np.int64)] * (3 - len(parts))
+    every = np.concatenate(parts)
+    wrong = len(parts) > 3 or len(np.unique(every)) != len(every)
+    if wrong or (len(every) and (every.min() < 0 or every.max() >= n_cells)):
+        raise RequestError(
+            "cells are out of range, or in two parts",
+            key="external_indexing",
+            expected=f"up to three disjoint arrays of cells between 0 and {n_cells - 1}",
+        )
+    return parts[0], parts[1], parts[2]

@@ -1,0 +1,180 @@
+"""What a likelihood is.
+
+A likelihood is a stateless rule that turns what the decoder says into a distribution over the
+values of one modality. It declares the decoder heads and the per-feature parameters it needs, so
+the decoder never asks which likelihood it serves.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import scipy.sparse as sp
+
+    from mosaicvi._noise import CellNoise
+    from mosaicvi._types import Values
+
+Parameters = Mapping[str, Tensor]
+"""Distribution parameters by name, each broadcastable to ``(..., n_cells, n_features)``."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """One number a cell and feature that the decoder emits.
+
+    Attributes
+    ----------
+    name
+        Key of the head.
+    batch_bias
+        Whether the head's bias differs between batches (hierarchically shrunk).
+    bilinear
+        Whether the head is the mean head, which reads the shared feature embedding.
+    """
+
+    name: str
+    batch_bias: bool = False
+    bilinear: bool = False
+
+
+@dataclass(frozen=True)
+class FeatureStart:
+    """Where training starts for one modality, computed from its training cells.
+
+    Attributes
+    ----------
+    heads
+        Head name to initial bias, shape ``(n_features,)``.
+    parameters
+        Feature-parameter name to initial value (unconstrained scale), shape ``(n_features,)``.
+    """
+
+    heads: Mapping[str, np.ndarray]
+    parameters: Mapping[str, np.ndarray]
+
+
+class Likelihood(ABC):
+    """One likelihood; see the table in ``likelihoods/__init__.py``."""
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    """A phrase for messages, such as "zero-inflated negative binomial"."""
+    is_count: ClassVar[bool]
+    """Whether the values are counts; they then travel as :class:`~mosaicvi._types.SparseCounts`."""
+    uses_library_size: ClassVar[bool]
+    """Whether the mean is a composition (softmax over measured features) times library size."""
+    heads: ClassVar[tuple[Head, ...]]
+    """Decoder heads; the first is the bilinear mean head."""
+    feature_parameters: ClassVar[tuple[str, ...]]
+    """Per-feature parameters on an unconstrained scale, such as ``log_dispersion``."""
+
+    @abstractmethod
+    def encode(self, values: Values, library_size: Tensor, *, target_sum: float) -> Values:
+        """Transform values to what the encoder's projection reads.
+
+        Parameters
+        ----------
+        values
+            Shape ``(n_cells, n_features)``.
+        library_size
+            Shape ``(n_cells,)``, counts a cell; ignored where the likelihood has none.
+        target_sum
+            Counts a cell to which library-normalised transforms scale (a constant of the fit).
+
+        Returns
+        -------
+        Same shape. Sparse in, sparse out where the transform keeps zeros at zero.
+        """
+
+    @abstractmethod
+    def parameters(
+        self,
+        heads: Mapping[str, Tensor],
+        feature_parameters: Mapping[str, Tensor],
+        *,
+        library_size: Tensor | None,
+        panel: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Turn decoder heads into distribution parameters.
+
+        Parameters
+        ----------
+        heads
+            Head name to tensor of shape ``(..., n_cells, n_features)``.
+        feature_parameters
+            Parameter name to tensor broadcastable to ``(n_cells, n_features)``.
+        library_size
+            Shape broadcastable to ``(..., n_cells)``; None where the likelihood has none.
+        panel
+            Measured features of each cell, bool ``(n_cells, n_features)``; None when all are. A
+            softmax runs over measured features only.
+        """
+
+    @abstractmethod
+    def log_prob(
+        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
+    ) -> Tensor:
+        """Log-probability of each cell, summed over observed features, in nats.
+
+        Cost of ``lgamma`` and logarithms of counts grows with stored values only.
+
+        Parameters
+        ----------
+        values
+            Shape ``(n_cells, n_features)``.
+        parameters
+            Tensors of shape ``(..., n_cells, n_features)`` or broadcastable to it.
+        observed
+            Bool ``(n_cells, n_features)``; entries that are False add nothing. None: all observed.
+
+        Returns
+        -------
+        Shape ``(..., n_cells)``.
+        """
+
+    @abstractmethod
+    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+        """Log-probability of each entry of dense values in nats, ``(..., n_cells, n_features)``."""
+
+    @abstractmethod
+    def mean(self, parameters: Parameters) -> Tensor:
+        """Mean of each entry, shape ``(..., n_cells, n_features)``."""
+
+    @abstractmethod
+    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+        """Draw each entry; noise belongs to the cells on axis -2 of the parameters."""
+
+    @abstractmethod
+    def start(
+        self,
+        values: sp.csr_matrix | np.ndarray,
+        library_size: np.ndarray,
+        *,
+        background: np.ndarray | None = None,
+        panel: np.ndarray | None = None,
+        batch: np.ndarray | None = None,
+    ) -> FeatureStart:
+        """Initial biases and feature parameters from training cells.
+
+        Parameters
+        ----------
+        values
+            Shape ``(n_cells, n_features)``; NaN marks a missing value of a continuous modality.
+        library_size
+            Shape ``(n_cells,)``.
+        background
+            Known log background level of each feature (isotype controls or empty droplets), shape
+            ``(n_features,)``, NaN where unknown; None where nothing is known.
+        panel
+            Measured features of each batch, bool ``(n_batches, n_features)``; None when all are.
+            A feature starts from the cells that measured it only. Needs ``batch``.
+        batch
+            Batch code of each cell, shape ``(n_cells,)``.
+        """

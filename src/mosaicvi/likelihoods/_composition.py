@@ -1,0 +1,148 @@
+"""What the likelihoods share whose mean is a composition times library size."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from mosaicvi._types import SparseCounts, Values
+from mosaicvi.likelihoods._base import Head, Likelihood, Parameters
+from mosaicvi.likelihoods._math import full_precision, one_way_clamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mosaicvi._noise import CellNoise
+
+LOG_DISPERSION_RANGE = (math.log(1e-3), math.log(1e5))
+"""Range of the log dispersion; at 1e5 a negative binomial is a Poisson for all counts seen."""
+SMALLEST_LIBRARY = 1e-6
+"""Floor of the library size, so that a cell without counts keeps a finite log mean."""
+UNMEASURED_LOGIT = -1e30
+"""Logit of a feature outside the panel: finite, so that a cell measured nowhere gives no NaN."""
+
+
+def dispersion_from_log(log_dispersion: Tensor) -> Tensor:
+    """Dispersion ``theta = exp(clamped log_dispersion)``, in [1e-3, 1e5]."""
+    return torch.exp(one_way_clamp(full_precision(log_dispersion), *LOG_DISPERSION_RANGE))
+
+
+def gamma_poisson(mean: Tensor, dispersion: Tensor, noise: CellNoise) -> Tensor:
+    """Draw negative binomial counts: ``Poisson(mean / theta * Gamma(theta))``."""
+    shape = torch.broadcast_shapes(mean.shape, dispersion.shape)
+    rate = noise.gamma(dispersion.expand(shape)) * (mean / dispersion)
+    return noise.poisson(rate)
+
+
+class CompositionLikelihood(Likelihood):
+    """Counts with ``mean = library_size * softmax(mean head over measured features)``."""
+
+    is_count: ClassVar[bool] = True
+    uses_library_size: ClassVar[bool] = True
+    heads: ClassVar[tuple[Head, ...]] = (Head("mean", batch_bias=True, bilinear=True),)
+    feature_parameters: ClassVar[tuple[str, ...]] = ()
+
+    def encode(self, values: Values, library_size: Tensor, *, target_sum: float) -> Values:
+        """``log1p(values / library_size * target_sum)``; cells without counts give zeros."""
+        factor = torch.where(library_size > 0, target_sum / library_size, 0.0)
+        if isinstance(values, SparseCounts):
+            return values.with_values(torch.log1p(values.values * factor[values.rows]))
+        return torch.log1p(values * factor[:, None])
+
+    def parameters(
+        self,
+        heads: Mapping[str, Tensor],
+        feature_parameters: Mapping[str, Tensor],
+        *,
+        library_size: Tensor | None,
+        panel: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Mean counts ``"mean"``, and ``"log_mean"``, through which gradients flow stably.
+
+        Whoever changes ``"mean"`` must drop or change ``"log_mean"`` too: densities read the
+        latter where it is given. Features outside the panel have mean zero.
+        """
+        logits = full_precision(heads["mean"])
+        if panel is not None:
+            logits = logits.masked_fill(~panel, UNMEASURED_LOGIT)
+        log_mean = torch.log_softmax(logits, dim=-1)
+        if library_size is not None:
+            log_mean = log_mean + library_size.clamp(min=SMALLEST_LIBRARY).log().unsqueeze(-1)
+        return {"mean": log_mean.exp(), "log_mean": log_mean}
+
+    def mean(self, parameters: Parameters) -> Tensor:
+        """Mean counts, shape ``(..., n_cells, n_features)``."""
+        return parameters["mean"]
+
+
+def log_mean_of(parameters: Parameters) -> Tensor:
+    """Log mean: ``parameters["log_mean"]`` where it is given, else the log of the mean."""
+    if "log_mean" in parameters:
+        return parameters["log_mean"]
+    return torch.log(parameters["mean"].clamp(min=torch.finfo(parameters["mean"].dtype).tiny))
+
+
+def as_counts(values: Values) -> SparseCounts:
+    """Values as sparse counts."""
+    return values if isinstance(values, SparseCounts) else SparseCounts.from_dense(values)
+
+
+def measured_library(
+    values: sp.csr_matrix | np.ndarray,
+    library_size: np.ndarray,
+    panel: np.ndarray | None,
+    batch: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the cells that measured each feature, of library size and of its square.
+
+    Returns
+    -------
+    Two arrays of shape ``(n_features,)``, float64.
+    """
+    library = np.asarray(library_size, dtype=np.float64)
+    n_features = values.shape[1]
+    if panel is None or batch is None:
+        return np.full(n_features, library.sum()), np.full(n_features, (library**2).sum())
+    first = np.bincount(batch, weights=library, minlength=panel.shape[0])
+    second = np.bincount(batch, weights=library**2, minlength=panel.shape[0])
+    return first @ panel, second @ panel
+
+
+def start_composition(
+    values: sp.csr_matrix | np.ndarray,
+    library_size: np.ndarray,
+    *,
+    panel: np.ndarray | None,
+    batch: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Starting bias of the mean head and starting log dispersion, by moments.
+
+    Proportions are pooled over the cells that measured a feature, with half a count added; the
+    inverse dispersion solves ``sum (x - l p)^2 = sum l p + (l p)^2 / theta``, shrunk to the
+    pooled value of all features.
+
+    Returns
+    -------
+    Log proportion and log dispersion, each of shape ``(n_features,)``, float32.
+    """
+    counts = sp.csr_matrix(values).astype(np.float64)
+    library = np.asarray(library_size, dtype=np.float64)
+    depth, depth_square = measured_library(values, library, panel, batch)
+    total = np.asarray(counts.sum(axis=0)).ravel()
+    square = np.asarray(counts.multiply(counts).sum(axis=0)).ravel()
+    cross = np.asarray(counts.T @ library).ravel()
+    proportion = (total + 0.5) / (depth + 0.5 * max(len(total), 1))
+    mean_square = proportion**2 * depth_square
+    excess = square - 2.0 * proportion * cross + mean_square - proportion * depth
+    pooled = max(excess.sum(), 0.0) / max(mean_square.sum(), 1.0)
+    # sampling noise of the excess of a Poisson feature: where it is large, the pooled value rules
+    weight = 1.0 + np.sqrt(2.0 * mean_square + proportion * depth)
+    inverse = (np.maximum(excess, 0.0) + weight * pooled) / (mean_square + weight)
+    log_dispersion = -np.log(np.clip(inverse, 1e-2, 1e1))
+    log_proportion = np.log(proportion) - np.log(proportion.sum())
+    return log_proportion.astype(np.float32), log_dispersion.astype(np.float32)

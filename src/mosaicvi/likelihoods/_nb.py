@@ -1,0 +1,262 @@
+"""Negative binomial counts."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mosaicvi.likelihoods._base import FeatureStart, Parameters
+from mosaicvi.likelihoods._composition import (
+    CompositionLikelihood,
+    as_counts,
+    dispersion_from_log,
+    gamma_poisson,
+    log_mean_of,
+    start_composition,
+)
+from mosaicvi.likelihoods._math import (
+    SMALLEST_MEAN,
+    at_stored,
+    broadcast_shape,
+    choose,
+    log_excess,
+    put_stored,
+    reduce_to,
+    row_blocks,
+    row_sums,
+    stirling_error,
+    take_cells,
+    take_rows,
+    without_graph,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import scipy.sparse as sp
+
+    from mosaicvi._noise import CellNoise
+    from mosaicvi._types import SparseCounts, Values
+
+_LOG_2PI = math.log(2.0 * math.pi)
+
+
+def negative_binomial(
+    x: Tensor, mean: Tensor, theta: Tensor, *, gradients: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Log density of counts ``x >= 0``, and its derivatives, entry by entry, without autograd.
+
+    With :math:`n = x + \theta`, :math:`\delta = (x - \mu) / (\mu + \theta)`,
+    :math:`\epsilon = -\theta \delta / x` and :math:`f(u) = u - \log(1 + u)`,
+
+    .. math::
+        \log p = s(n) - s(\theta) - s(x) + \tfrac12 \log \frac{\theta}{2 \pi x n}
+                 - x f(\epsilon) - \theta f(\delta),
+
+    where :math:`s` is the error of Stirling's formula; no two large terms cancel (Loader 2000,
+    with a real number of trials). At zero it is
+    :math:`\theta \log(\theta / (\theta + \mu))`.
+
+    Parameters
+    ----------
+    x, mean, theta
+        Counts, mean and inverse dispersion, broadcastable to each other. What depends on counts
+        and dispersion alone is computed at their common shape.
+    gradients
+        Whether to compute derivatives, which are empty otherwise.
+
+    Returns
+    -------
+    Log density in nats; its derivative by the log mean; its derivative by ``theta``.
+    """
+    empty = x <= 0
+    count = x.masked_fill(empty, 1.0)
+    total = x + theta
+    error_total, slope_total = stirling_error(total, slope=gradients)
+    error_theta, slope_theta = stirling_error(theta, slope=gradients)
+    error_count, _ = stirling_error(count, slope=False)
+    constant = error_total - error_theta - error_count
+    constant = constant + 0.5 * (theta.log() - (count * total).log() - _LOG_2PI)
+    present = (~empty).to(x.dtype)
+    constant = constant * present
+
+    mean = mean.clamp(min=SMALLEST_MEAN)
+    denominator = mean + theta
+    delta = (x - mean) / denominator
+    excess = log_excess(delta, total / denominator)
+    tilt = theta * delta
+    deviance = count * log_excess(-tilt / count, (mean / denominator) * (total / count))
+    # x f(epsilon) tends to -theta delta as x tends to zero
+    deviance = choose(empty, -tilt, deviance)
+    value = constant - deviance - theta * excess
+    if not gradients:
+        return value, x.new_empty(0), x.new_empty(0)
+    return value, tilt, (slope_total - slope_theta) * present - excess
+
+
+class _Entries(torch.autograd.Function):
+    """Log density of each entry of dense counts."""
+
+    @staticmethod
+    def forward(ctx: Any, log_mean: Tensor, theta: Tensor, x: Tensor) -> Tensor:
+        gradients = any(ctx.needs_input_grad[:2])
+        value, by_mean, by_theta = negative_binomial(x, log_mean.exp(), theta, gradients=gradients)
+        if gradients:
+            ctx.save_for_backward(by_mean, by_theta)
+            ctx.shapes = log_mean.shape, theta.shape
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        by_mean, by_theta = ctx.saved_tensors
+        mean_shape, theta_shape = ctx.shapes
+        return (
+            (gradient * by_mean).sum_to_size(mean_shape),
+            (gradient * by_theta).sum_to_size(theta_shape),
+            None,
+        )
+
+
+def _block(
+    values: SparseCounts, mean: Tensor, theta: Tensor, observed: Tensor | None, gradients: bool
+) -> tuple[Tensor, ...]:
+    """Log density of some cells, and derivatives of their entries if asked for."""
+    stored, by_mean, by_theta = negative_binomial(
+        values.values, at_stored(mean, values), at_stored(theta, values), gradients=gradients
+    )
+    # an entry that is not stored is zero: -theta log1p(mu / theta)
+    log_ratio = (mean / theta).log1p_()
+    put_stored(log_ratio, values, 0.0)
+    if observed is not None:
+        log_ratio.masked_fill_(~observed, 0.0)
+        stored = stored.masked_fill(~at_stored(observed, values), 0.0)
+    value = row_sums(stored, values)
+    value -= log_ratio @ theta if theta.dim() == 1 else (log_ratio * theta).sum(-1)
+    if not gradients:
+        return (value,)
+    share = mean / (mean + theta)
+    slope = log_ratio.neg_().add_(share)
+    put_stored(slope, values, by_theta)
+    share.mul_(theta).neg_()
+    put_stored(share, values, by_mean)
+    if observed is not None:
+        share.masked_fill_(~observed, 0.0)
+        slope.masked_fill_(~observed, 0.0)
+    return value, share, slope
+
+
+class _SparseRows(torch.autograd.Function):
+    """Log density of each cell, with special functions of counts at stored entries only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_mean: Tensor,
+        theta: Tensor,
+        mean: Tensor,
+        values: SparseCounts,
+        observed: Tensor | None,
+    ) -> Tensor:
+        gradients = any(ctx.needs_input_grad[:2])
+        value = mean.new_empty(mean.shape[:-1])
+        derivatives = [torch.empty_like(mean) for _ in range(2)] if gradients else []
+        for rows in row_blocks(mean.shape, mean.device):
+            value[..., rows], *parts = _block(
+                take_cells(values, rows),
+                take_rows(mean, rows),
+                take_rows(theta, rows),
+                None if observed is None else take_rows(observed, rows),
+                gradients,
+            )
+            for derivative, part in zip(derivatives, parts, strict=True):
+                derivative[..., rows, :] = part
+        if gradients:
+            ctx.save_for_backward(*derivatives)
+            ctx.theta_shape = theta.shape
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        by_mean, by_theta = ctx.saved_tensors
+        return (
+            by_mean * gradient.unsqueeze(-1),
+            reduce_to(gradient, by_theta, ctx.theta_shape),
+            None,
+            None,
+            None,
+        )
+
+
+def negative_binomial_entries(x: Tensor, log_mean: Tensor, theta: Tensor) -> Tensor:
+    """Log density of each entry, differentiable once by log mean and dispersion."""
+    log_mean, theta = without_graph(log_mean, theta)
+    value: Tensor = _Entries.apply(log_mean, theta, x)
+    return value
+
+
+class NegativeBinomial(CompositionLikelihood):
+    r"""``x ~ NB(mean mu, dispersion theta)``, variance ``mu + mu^2 / theta``.
+
+    .. math::
+        \log p(x) = \log\Gamma(x + \theta) - \log\Gamma(\theta) - \log\Gamma(x + 1)
+            + \theta \log\frac{\theta}{\theta + \mu} + x \log\frac{\mu}{\theta + \mu}
+    """
+
+    name: ClassVar[str] = "nb"
+    label: ClassVar[str] = "negative binomial"
+    feature_parameters: ClassVar[tuple[str, ...]] = ("log_dispersion",)
+
+    def parameters(
+        self,
+        heads: Mapping[str, Tensor],
+        feature_parameters: Mapping[str, Tensor],
+        *,
+        library_size: Tensor | None,
+        panel: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """``"mean"``, ``"log_mean"`` and ``"dispersion"`` (inverse: large is Poisson)."""
+        parameters = super().parameters(
+            heads, feature_parameters, library_size=library_size, panel=panel
+        )
+        parameters["dispersion"] = dispersion_from_log(feature_parameters["log_dispersion"])
+        return parameters
+
+    def log_prob(
+        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
+    ) -> Tensor:
+        """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
+        counts = as_counts(values)
+        log_mean, theta = log_mean_of(parameters), parameters["dispersion"]
+        shape = broadcast_shape(log_mean, theta, values=counts)
+        log_mean, theta = without_graph(log_mean.expand(shape), theta)
+        mean = parameters["mean"].detach().expand(shape)
+        value: Tensor = _SparseRows.apply(log_mean, theta, mean, counts, observed)
+        return value
+
+    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+        """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
+        return negative_binomial_entries(values, log_mean_of(parameters), parameters["dispersion"])
+
+    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+        """Draw counts, shape ``(..., n_cells, n_features)``."""
+        return gamma_poisson(parameters["mean"], parameters["dispersion"], noise)
+
+    def start(
+        self,
+        values: sp.csr_matrix | np.ndarray,
+        library_size: np.ndarray,
+        *,
+        background: np.ndarray | None = None,
+        panel: np.ndarray | None = None,
+        batch: np.ndarray | None = None,
+    ) -> FeatureStart:
+        """Log mean proportion and moment dispersion."""
+        proportion, dispersion = start_composition(values, library_size, panel=panel, batch=batch)
+        return FeatureStart({"mean": proportion}, {"log_dispersion": dispersion})

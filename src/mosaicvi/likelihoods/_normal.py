@@ -1,0 +1,115 @@
+"""Continuous values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mosaicvi._types import SparseCounts, Values
+from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
+from mosaicvi.likelihoods._math import HALF_LOG_2PI, full_precision, one_way_clamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import scipy.sparse as sp
+
+    from mosaicvi._noise import CellNoise
+
+LOG_SD_RANGE = (-7.0, 7.0)
+"""Range of the log standard deviation, so that a constant feature keeps a finite density."""
+
+
+def _dense(values: Values) -> Tensor:
+    return values.to_dense() if isinstance(values, SparseCounts) else values
+
+
+class Normal(Likelihood):
+    r"""``x ~ N(mean, sd)``, one standard deviation a feature.
+
+    .. math::
+        \log p(x) = -\tfrac12 ((x - m) / \sigma)^2 - \log \sigma - \tfrac12 \log 2 \pi
+    """
+
+    name: ClassVar[str] = "normal"
+    label: ClassVar[str] = "normal"
+    is_count: ClassVar[bool] = False
+    uses_library_size: ClassVar[bool] = False
+    heads: ClassVar[tuple[Head, ...]] = (Head("mean", batch_bias=True, bilinear=True),)
+    feature_parameters: ClassVar[tuple[str, ...]] = ("log_sd",)
+
+    def encode(self, values: Values, library_size: Tensor, *, target_sum: float) -> Values:
+        """Values as they are; ``library_size`` and ``target_sum`` are ignored."""
+        del library_size, target_sum
+        return values
+
+    def parameters(
+        self,
+        heads: Mapping[str, Tensor],
+        feature_parameters: Mapping[str, Tensor],
+        *,
+        library_size: Tensor | None = None,
+        panel: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """``"mean"`` and ``"sd"`` (and ``"log_sd"``); ``library_size``, ``panel`` are ignored."""
+        del library_size, panel
+        log_sd = one_way_clamp(full_precision(feature_parameters["log_sd"]), *LOG_SD_RANGE)
+        return {"mean": full_precision(heads["mean"]), "sd": log_sd.exp(), "log_sd": log_sd}
+
+    def log_prob(
+        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
+    ) -> Tensor:
+        """Log-probability of each cell, shape ``(..., n_cells)``, in nats.
+
+        Entries that are not observed may hold NaN.
+        """
+        dense = _dense(values)
+        if observed is None:
+            return self.log_prob_entries(dense, parameters).sum(-1)
+        # the value is replaced before it enters: NaN times zero would be NaN in the gradient
+        entries = self.log_prob_entries(dense.masked_fill(~observed, 0.0), parameters)
+        return entries.masked_fill(~observed, 0.0).sum(-1)
+
+    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+        """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
+        log_sd = parameters["log_sd"] if "log_sd" in parameters else parameters["sd"].log()
+        score = (values - parameters["mean"]) * torch.exp(-log_sd)
+        return -0.5 * score.square() - log_sd - HALF_LOG_2PI
+
+    def mean(self, parameters: Parameters) -> Tensor:
+        """Mean, shape ``(..., n_cells, n_features)``."""
+        return parameters["mean"]
+
+    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+        """Draw values, shape ``(..., n_cells, n_features)``."""
+        mean = parameters["mean"]
+        shape = torch.broadcast_shapes(mean.shape, parameters["sd"].shape)
+        return mean + parameters["sd"] * noise.normal(*shape).to(mean)
+
+    def start(
+        self,
+        values: sp.csr_matrix | np.ndarray,
+        library_size: np.ndarray,
+        *,
+        background: np.ndarray | None = None,
+        panel: np.ndarray | None = None,
+        batch: np.ndarray | None = None,
+    ) -> FeatureStart:
+        """Mean and standard deviation of the values that were measured."""
+        del library_size, background
+        dense = values if isinstance(values, np.ndarray) else values.toarray()
+        shown = np.isfinite(dense)
+        if panel is not None and batch is not None:
+            shown &= panel[batch]
+        known = np.maximum(shown.sum(axis=0), 1)
+        mean = np.where(shown, dense, 0.0).sum(axis=0, dtype=np.float64) / known
+        spread = np.where(shown, dense - mean, 0.0).astype(np.float64) ** 2
+        sd = np.sqrt(spread.sum(axis=0) / known)
+        # a feature with one value or a constant one starts from unit spread
+        log_sd = np.log(np.where(sd > 1e-3, sd, 1.0))
+        return FeatureStart(
+            {"mean": mean.astype(np.float32)}, {"log_sd": log_sd.astype(np.float32)}
+        )

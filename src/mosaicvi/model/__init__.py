@@ -1,0 +1,5 @@
+"""Models."""
+
+from mosaicvi.model._mosaicvi import MosaicVI
+
+__all__ = ["MosaicVI"]

@@ -1,0 +1,85 @@
+"""Which cells a getter answers for, and their encoder inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mosaicvi._errors import RequestError
+from mosaicvi.data import MosaicData, MultiDataset
+from mosaicvi.model._construct import encoder_inputs
+
+if TYPE_CHECKING:
+    from mosaicvi.module._build import ModuleSpec
+    from mosaicvi.module._mosaic_module import MosaicModule
+
+
+Indices = Sequence[int] | Sequence[bool] | np.ndarray
+"""Row numbers of cells, or a mask over all cells."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Cells of one MuData, ready for the network.
+
+    Attributes
+    ----------
+    data
+        Registered data.
+    dataset
+        Their minibatches, frozen projections included.
+    """
+
+    data: MosaicData
+    dataset: MultiDataset
+
+
+def name_keys(names: np.ndarray) -> np.ndarray:
+    """Short keys of cell names, int64 ``(n_cells,)``, by which a saved split finds its cells."""
+    digests = (hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in names)
+    return np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64)
+
+
+def prepare(data: MosaicData, spec: ModuleSpec, module: MosaicModule) -> PreparedData:
+    """Project every modality once."""
+    return PreparedData(data, MultiDataset(data, encoder_inputs(data, spec, module)))
+
+
+def select(data: MosaicData, indices: Indices | None) -> np.ndarray:
+    """Row numbers of the selected cells, int64.
+
+    Parameters
+    ----------
+    data
+        Registered data.
+    indices
+        Row numbers, or a boolean mask over all cells; None: all cells.
+
+    Raises
+    ------
+    RequestError
+        If a number is out of range or a mask has the wrong length.
+    """
+    if indices is None:
+        return np.arange(data.n_cells)
+    given = np.asarray(indices)
+    if given.dtype == bool:
+        if given.shape != (data.n_cells,):
+            raise RequestError(
+                f"a mask of {given.size} entries for {data.n_cells} cells", key="indices"
+            )
+        return np.flatnonzero(given)
+    rows = given.astype(np.int64).ravel()
+    if rows.size == 0:
+        raise RequestError("no cell selected", key="indices")
+    if (rows < -data.n_cells).any() or (rows >= data.n_cells).any():
+        raise RequestError(
+            f"row numbers between {rows.min()} and {rows.max()}",
+            key="indices",
+            expected=f"numbers below {data.n_cells}",
+        )
+    return np.where(rows < 0, rows + data.n_cells, rows)

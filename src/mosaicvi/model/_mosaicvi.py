@@ -1,0 +1,467 @@
+"""MosaicVI: one latent space for cells of any assay mix, and answers across modalities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mosaicvi.data import MosaicDataModule
+from mosaicvi.model import _answers, _imputation, _training
+from mosaicvi.model._base import MultimodalModel
+from mosaicvi.model._cells import Indices, PreparedData, select
+from mosaicvi.model._construct import NetworkSpec, construct
+from mosaicvi.model._summaries import check_quantiles, check_scale
+from mosaicvi.module import Objective
+from mosaicvi.train import FitResult, MosaicTrainingPlan, OptimizerSpec, run_fit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+BATCH_PRIOR_WEIGHT = 4.0
+"""How many measured batches the prior on their spread counts for."""
+
+EMBEDDING_PRIOR_SCALE = 0.1
+"""Prior standard deviation of the feature embeddings' entries."""
+
+
+class MosaicVI(MultimodalModel):
+    """Mosaic variational inference over the modalities of a MuData.
+
+    Learns one latent space for paired, partly paired and unpaired cells, and answers across
+    modalities with posterior predictive intervals. The generative story, the objective and the
+    limits are in the model card :doc:`/models/mosaicvi`.
+
+    Parameters
+    ----------
+    adata
+        MuData registered with :meth:`setup_mudata`.
+    n_latent
+        Dimensions of the latent space.
+    n_hidden
+        Width of the encoders' and the residual trunks' hidden layers.
+    n_layers
+        Number of hidden layers of each encoder.
+    dropout_rate
+        Dropout rate of the encoders.
+    n_projection
+        Singular vectors of each frozen projection (panels of up to 64 features skip it).
+    fusion
+        ``"product_of_experts"`` or ``"mixture_of_experts"``.
+    batch_prior_scale
+        Prior spread between batches, on the log scale of the decoder's heads; an unseen batch is
+        answered with at least about this uncertainty.
+    seed
+        Seed of initial weights, minibatches and default draws: same seed, same result.
+
+    Examples
+    --------
+    >>> mdata = mosaicvi.datasets.pbmc_mosaic()
+    >>> mosaicvi.MosaicVI.setup_mudata(mdata, {"rna": "zinb", "protein": "nb_mixture"})
+    >>> model = mosaicvi.MosaicVI(mdata)
+    >>> model.train()
+    >>> protein = model.impute("protein", from_modalities=["rna"])
+    """
+
+    def __init__(
+        self,
+        adata: MuData | None = None,
+        n_latent: int = 20,
+        *,
+        n_hidden: int = 128,
+        n_layers: int = 2,
+        dropout_rate: float = 0.1,
+        n_projection: int = 64,
+        fusion: str = "product_of_experts",
+        batch_prior_scale: float = 0.5,
+        seed: int = 0,
+        registry: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        self.network = NetworkSpec(
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            dropout_rate=dropout_rate,
+            n_projection=n_projection,
+            fusion=fusion,
+            batch_prior_scale=batch_prior_scale,
+            batch_prior_weight=BATCH_PRIOR_WEIGHT,
+            embedding_prior_scale=EMBEDDING_PRIOR_SCALE,
+        )
+        self.seed = seed
+        self.fit_result: FitResult | None = None
+        self.library_pool: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.imputability: dict[str, _imputation.Imputability] = {}
+        self.split_keys: dict[str, np.ndarray] = {}
+        self._prepared: dict[str, PreparedData] = {}
+        self.init_params_ = self._get_init_params(locals())
+        if registry is None:
+            data = self.adata_manager.data
+            self.module_spec, self.module = construct(data, self.network, seed=seed)
+            self.library_pool = _training.library_pool(data)
+            self._model_summary_string = self._describe()
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int = 256,
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        early_stopping: bool = True,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        indices: Indices | None = None,
+        plan_kwargs: Mapping[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> FitResult:
+        """Fit the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs of the whole learning-rate schedule; None: 2400 over the square root of training
+            cells, between 8 and 200.
+        batch_size
+            Cells a minibatch, stratified by which modalities they hold.
+        train_size, validation_size
+            Fractions of cells, drawn within each presence pattern; the rest is held out altogether.
+        early_stopping
+            Stop when the validation objective (at end-of-schedule weights) stops improving. The
+            best weights are kept either way.
+        accelerator, devices
+            As in :class:`~scvi.train.Trainer`.
+        indices
+            Cells to train on and validate with; None: all.
+        plan_kwargs
+            Fields of :class:`~mosaicvi.module.ObjectiveSpec` and
+            :class:`~mosaicvi.train.OptimizerSpec`, such as ``kl_weight`` or ``learning_rate``.
+        **trainer_kwargs
+            Passed to :class:`~scvi.train.Trainer`.
+
+        Returns
+        -------
+        How the fit went; the history is in ``model.history``.
+        """
+        prepared = self._cells(None)
+        objective_kwargs, optimizer_kwargs = _training.split_plan_arguments(plan_kwargs)
+        datamodule = MosaicDataModule(
+            prepared.data,
+            prepared.dataset.encoder_inputs,
+            batch_size=batch_size,
+            seed=self.seed,
+            external_indexing=_training.split(
+                prepared.data,
+                None if indices is None else select(prepared.data, indices),
+                train_size,
+                validation_size,
+                self.seed,
+            ),
+        )
+        n_train = datamodule.n_train
+        epochs = max_epochs or _training.default_epochs(n_train)
+        spec = _training.objective_spec(
+            self.module, prepared.dataset, datamodule.train_idx, objective_kwargs
+        )
+        with _training.seeded(self.seed):
+            result = run_fit(
+                MosaicTrainingPlan(
+                    self.module,
+                    Objective(spec),
+                    OptimizerSpec(**optimizer_kwargs),
+                    n_steps=epochs * len(datamodule.train_dataloader()),
+                ),
+                datamodule,
+                max_epochs=epochs,
+                patience=_training.patience(epochs) if early_stopping else None,
+                accelerator=accelerator,
+                devices=devices,
+                **trainer_kwargs,
+            )
+        self.train_indices_ = datamodule.train_idx
+        self.validation_indices_ = datamodule.val_idx
+        self.test_indices_ = datamodule.test_idx
+        self.history_, self.fit_result, self.is_trained_ = result.history, result, True
+        self.imputability.clear()
+        self.split_keys.clear()
+        return result
+
+    def get_latent_representation(
+        self,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        *,
+        from_modalities: Sequence[str] | None = None,
+        give_mean: bool = True,
+        return_dist: bool = False,
+        seed: int | None = None,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Latent representation of every cell, whatever it was measured by.
+
+        Parameters
+        ----------
+        adata
+            MuData to embed; None: the one the model was built on.
+        indices
+            Row numbers or a mask of cells; None: all.
+        from_modalities
+            Evidence to use; None: all that a cell has.
+        give_mean
+            Posterior mean; False gives one draw.
+        return_dist
+            Also return the posterior variance.
+        seed
+            Seed of the draw; None: the model's.
+
+        Returns
+        -------
+        Array ``(n_cells, n_latent)``, or mean and variance; NaN for cells without evidence.
+
+        Raises
+        ------
+        RequestError
+            If a modality is unknown or no selected cell has any of the evidence.
+        """
+        sampler = self._sampler(adata, seed)
+        names = self._evidence(from_modalities, exclude=None)
+        location, variance = _answers.latent_representation(
+            sampler, select(sampler.data, indices), names, give_mean=give_mean
+        )
+        return (location, variance) if return_dist else location
+
+    def impute(
+        self,
+        modality: str,
+        from_modalities: Sequence[str] | None = None,
+        *,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        n_samples: int = 100,
+        quantiles: Sequence[float] = (0.05, 0.95),
+        transform_batch: str | Sequence[str] | None = None,
+        library_size: float | None = None,
+        scale: Literal["counts", "log1p", "clr", "foreground"] = "counts",
+        seed: int | None = None,
+    ) -> AnnData:
+        """Impute one modality for every cell, with intervals.
+
+        Draws the posterior predictive: latent point, offset of a batch that never measured the
+        modality, library size and count noise all vary from draw to draw.
+
+        Parameters
+        ----------
+        modality
+            Modality to impute.
+        from_modalities
+            Evidence to use; None: every modality except the imputed one.
+        adata, indices
+            Cells; None: all cells of the model's MuData.
+        n_samples
+            Draws a cell.
+        quantiles
+            Quantiles to report, each in a layer such as ``q05``.
+        transform_batch
+            Answer as if cells were of this batch (or of these, mixed evenly over draws).
+        library_size
+            Counts a cell to answer for; None: drawn from cells that measured the modality.
+        scale
+            ``"counts"``; ``"log1p"``; ``"clr"`` (log1p minus the cell's mean over features);
+            ``"foreground"`` (counts without background).
+        seed
+            Seed of the draws; None: the model's.
+
+        Returns
+        -------
+        AnnData ``(n_cells, n_features)``. ``X``: posterior predictive mean on ``scale``. Layers:
+        ``log1p_mean`` (mean of log1p draws), ``sd`` and quantiles on ``scale``, ``denoised`` (mean
+        of the likelihood, without count noise). ``obs["measured"]``, ``obs["evidence"]``. ``var``:
+        ``imputability`` (held-out Pearson correlation on log1p, NaN with too few paired held-out
+        cells) and ``imputable`` (at least 0.5). Cells without evidence are NaN.
+
+        Raises
+        ------
+        RequestError
+            If a modality or scale is unknown, the likelihood has no library size, or no selected
+            cell has any of the evidence.
+        """
+        sampler = self._sampler(adata, seed)
+        request = self._request(modality, from_modalities, n_samples, transform_batch, library_size)
+        check_scale(scale, self.module.decoders[modality].likelihood, modality)
+        return _imputation.impute(
+            sampler,
+            select(sampler.data, indices),
+            request,
+            quantiles=check_quantiles(quantiles),
+            scale=scale,
+            imputability=self._get_imputability(request),
+        )
+
+    def posterior_predictive_sample(
+        self,
+        modality: str,
+        from_modalities: Sequence[str] | None = None,
+        *,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        n_samples: int = 1,
+        transform_batch: str | Sequence[str] | None = None,
+        library_size: float | Literal["observed"] | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray:
+        """Draw counts from the posterior predictive.
+
+        Parameters are those of :meth:`impute`, but ``from_modalities=None`` uses every modality,
+        the sampled one included, as a posterior predictive check needs; ``library_size="observed"``
+        uses each cell's own.
+
+        Returns
+        -------
+        Array ``(n_samples, n_cells, n_features)``, float32; NaN for cells without evidence.
+        """
+        sampler = self._sampler(adata, seed)
+        request = self._request(
+            modality,
+            self.module.modalities if from_modalities is None else from_modalities,
+            n_samples,
+            transform_batch,
+            library_size,
+        )
+        return _answers.predictive_sample(sampler, select(sampler.data, indices), request)
+
+    def get_normalized_expression(
+        self,
+        modality: str,
+        from_modalities: Sequence[str] | None = None,
+        *,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        n_samples: int = 1,
+        transform_batch: str | Sequence[str] | None = None,
+        library_size: float | Literal["observed"] | None = 1.0,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Denoised expression: the likelihood's mean, averaged over latent draws.
+
+        Parameters are those of :meth:`posterior_predictive_sample`; ``library_size`` is the sum to
+        which a composition is scaled (1 by default, as in scvi-tools; ignored by likelihoods
+        without a library).
+
+        Returns
+        -------
+        DataFrame ``(n_cells, n_features)``.
+        """
+        sampler = self._sampler(adata, seed)
+        _answers.check_modality(modality, self.module.modalities)
+        if not self.module.decoders[modality].likelihood.uses_library_size:
+            library_size = None
+        request = self._request(
+            modality,
+            self.module.modalities if from_modalities is None else from_modalities,
+            n_samples,
+            transform_batch,
+            library_size,
+        )
+        rows = select(sampler.data, indices)
+        return self._frame(
+            sampler, rows, modality, _answers.normalized_expression(sampler, rows, request)
+        )
+
+    def get_protein_foreground_probability(
+        self,
+        modality: str = "protein",
+        from_modalities: Sequence[str] | None = None,
+        *,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        n_samples: int = 25,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Probability that each protein is foreground, not background.
+
+        Parameters are those of :meth:`posterior_predictive_sample`. Where a cell's own counts are
+        part of the evidence, the probability is conditioned on them.
+
+        Returns
+        -------
+        DataFrame ``(n_cells, n_features)``, probabilities.
+        """
+        sampler = self._sampler(adata, seed)
+        request = self._request(
+            modality,
+            self.module.modalities if from_modalities is None else from_modalities,
+            n_samples,
+            None,
+            None,
+        )
+        rows = select(sampler.data, indices)
+        return self._frame(
+            sampler, rows, modality, _answers.foreground_probability(sampler, rows, request)
+        )
+
+    def get_elbo(
+        self,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        *,
+        n_samples: int = 5,
+        seed: int | None = None,
+    ) -> float:
+        """Evidence lower bound at KL weight one and modality weights one.
+
+        Returns
+        -------
+        Mean over cells, in nats per cell; higher is better.
+        """
+        sampler = self._sampler(adata, seed)
+        rows = select(sampler.data, indices)
+        nats, divergence = _answers.reconstruction_nats(sampler, rows, n_samples)
+        total = np.nansum(np.stack(list(nats.values())), 0) + divergence
+        return -float(np.mean(total))
+
+    def get_reconstruction_error(
+        self,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        *,
+        n_samples: int = 5,
+        seed: int | None = None,
+    ) -> dict[str, float]:
+        """Negative expected log-likelihood of each modality given all that a cell has.
+
+        Returns
+        -------
+        Modality to mean over the cells that hold it, in nats per cell.
+        """
+        sampler = self._sampler(adata, seed)
+        nats, _ = _answers.reconstruction_nats(sampler, select(sampler.data, indices), n_samples)
+        return {
+            name: float(np.nanmean(values))
+            for name, values in nats.items()
+            if np.isfinite(values).any()
+        }
+
+    def get_modality_contribution(
+        self, adata: MuData | None = None, indices: Indices | None = None
+    ) -> pd.DataFrame:
+        """How much each modality says about each cell.
+
+        Returns
+        -------
+        DataFrame ``(n_cells, n_modalities + 1)``: shares of the posterior precision, averaged over
+        latent dimensions, of each modality and of the prior; rows sum to one.
+        """
+        sampler = self._sampler(adata, None)
+        return _answers.modality_contribution(sampler, select(sampler.data, indices))
+
+    def _describe(self) -> str:
+        network = self.network
+        return (
+            f"MosaicVI with modalities {', '.join(self.module_spec.modalities)}; n_latent: "
+            f"{network.n_latent}, n_hidden: {network.n_hidden}, n_layers: {network.n_layers}, "
+            f"fusion: {network.fusion}"
+        )

@@ -1,0 +1,218 @@
+"""What of a model is saved, and how a saved one is put together again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import mudata
+import numpy as np
+import scvi
+import torch
+from torch import Tensor
+
+from mosaicvi import _keys
+from mosaicvi.__about__ import __version__
+from mosaicvi._errors import FileError, RequestError
+from mosaicvi._scvi import parse_device_args, state_registry
+from mosaicvi.model import _io
+from mosaicvi.model._cells import name_keys
+from mosaicvi.model._imputation import Imputability
+from mosaicvi.module._build import ModuleSpec, build_module
+from mosaicvi.train import FitResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+    from mosaicvi.model._base import MultimodalModel
+
+ModelT = TypeVar("ModelT", bound="MultimodalModel")
+
+_MODULE, _POOL, _SPLIT = "module.", "library_pool.", "split."
+
+
+def save(
+    model: MultimodalModel,
+    folder: Path,
+    *,
+    overwrite: bool,
+    save_anndata: bool,
+    write_kwargs: dict[str, Any],
+) -> None:
+    """Write a model; see :meth:`mosaicvi.MosaicVI.save`."""
+    if save_anndata and model.adata is None:
+        raise RequestError(
+            "the model was loaded without data", key="save_anndata", remedy="pass False"
+        )
+    result = model.fit_result
+    meta = {
+        "class": type(model).__name__,
+        "versions": {
+            "mosaicvi": __version__,
+            "scvi-tools": scvi.__version__,
+            "torch": torch.__version__,
+        },
+        "registry": model.registry_,
+        "init": model.init_params_["non_kwargs"],
+        "module": model.module_spec.to_dict(),
+        "trained": model.is_trained_,
+        "has_data": save_anndata,
+        "fit": None
+        if result is None
+        else {
+            "n_epochs": result.n_epochs,
+            "best_epoch": result.best_epoch,
+            "status": result.status,
+        },
+        "imputability": {
+            key: {"n_cells": value.n_cells, "correlation": _json_floats(value.correlation)}
+            for key, value in model.imputability.items()
+        },
+    }
+    tensors: dict[str, Tensor] = {
+        _MODULE + name: tensor for name, tensor in model.module.state_dict().items()
+    }
+    for name, (sizes, batches) in model.library_pool.items():
+        tensors[f"{_POOL}{name}.sizes"] = torch.as_tensor(sizes)
+        tensors[f"{_POOL}{name}.batches"] = torch.as_tensor(batches)
+    for name, keys in _split_keys(model).items():
+        tensors[_SPLIT + name] = torch.as_tensor(keys)
+    _io.write_model(folder, meta, tensors, overwrite=overwrite)
+    if model.history_ is not None:
+        _io.write_history(folder, model.history_)
+    if save_anndata:
+        model.adata.write(folder / _io.DATA_FILE, **write_kwargs)
+
+
+def load(
+    cls: type[ModelT],
+    folder: Path,
+    adata: MuData | Literal[False] | None,
+    accelerator: str,
+    device: int | str,
+) -> ModelT:
+    """Read a model; see :meth:`mosaicvi.MosaicVI.load`."""
+    meta, tensors = _io.read_model(folder)
+    if meta["class"] != cls.__name__:
+        raise FileError(
+            f"{folder} holds a {meta['class']}",
+            key="dir_path",
+            expected=f"a {cls.__name__}",
+            remedy=f"load it with mosaicvi.{meta['class']}.load",
+        )
+    if adata is None:
+        path = folder / _io.DATA_FILE
+        # A file that an earlier model left there holds other cells.
+        if not meta.get("has_data") or not path.exists():
+            raise FileError(
+                f"{folder} holds no data",
+                key="adata",
+                remedy="pass the MuData, or adata=False to load the model alone",
+            )
+        adata = mudata.read_h5mu(path)
+    registry = meta["registry"]
+    arguments = {k: v for k, v in meta["init"].items() if k not in {"adata", "registry"}}
+    model = cls(None, registry=registry, **arguments)
+    _fill(model, meta, tensors, folder)
+    if adata is not False:
+        model.attach(adata)
+    _, _, where = parse_device_args(
+        accelerator=accelerator, devices=device, return_device="torch", validate_single_device=True
+    )
+    model.to_device(where)
+    return model
+
+
+def read_registry(folder: Path, prefix: str | None) -> dict[str, Any]:
+    """Registry of a saved model; see :meth:`mosaicvi.MosaicVI.load_registry`.
+
+    Raises
+    ------
+    RequestError
+        If a prefix is given: a model is a folder of its own here.
+    """
+    if prefix:
+        raise RequestError(
+            f"found {prefix!r}", key="prefix", expected="None: each model has a folder of its own"
+        )
+    registry: dict[str, Any] = _io.read_model(folder)[0]["registry"]
+    return registry
+
+
+def _fill(
+    model: MultimodalModel, meta: dict[str, Any], tensors: dict[str, Tensor], folder: Path
+) -> None:
+    """Put weights, splits, pools and history into a freshly made model."""
+    model.module_spec = ModuleSpec.from_dict(meta["module"])
+    model.module = build_module(model.module_spec)
+    weights = {k.removeprefix(_MODULE): v for k, v in tensors.items() if k.startswith(_MODULE)}
+    try:
+        model.module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise FileError(
+            f"the weights in {folder} do not fit the sizes in its {_io.META_FILE} ({error})",
+            key="dir_path",
+            remedy="save the model again; do not mix files of several models",
+        ) from error
+    model.module.eval()
+    model.library_pool = {
+        name: (
+            tensors[f"{_POOL}{name}.sizes"].numpy(),
+            tensors[f"{_POOL}{name}.batches"].numpy(),
+        )
+        for name in model.module_spec.modalities
+        if f"{_POOL}{name}.sizes" in tensors
+    }
+    model.split_keys = {
+        name.removeprefix(_SPLIT): keys.numpy()
+        for name, keys in tensors.items()
+        if name.startswith(_SPLIT)
+    }
+    model.is_trained_ = bool(meta["trained"])
+    model.history_ = _io.read_history(folder)
+    if meta["fit"] is not None:
+        model.fit_result = FitResult(model.history_ or {}, **meta["fit"])
+    model.imputability = {
+        key: Imputability(np.array(value["correlation"], dtype=float), value["n_cells"])
+        for key, value in meta["imputability"].items()
+    }
+    model._model_summary_string = model._describe()
+
+
+def _split_keys(model: MultimodalModel) -> dict[str, np.ndarray]:
+    """Keys of the training, validation and test cells, in the order of the rows."""
+    if model.adata is None:
+        return model.split_keys
+    names = model.adata_manager.data.obs_names
+    rows = {name: getattr(model, f"{name}_indices_") for name in ("train", "validation", "test")}
+    return {
+        name: name_keys(names[np.asarray(chosen, dtype=np.int64)])
+        for name, chosen in rows.items()
+        if chosen is not None
+    }
+
+
+def find_split(model: MultimodalModel) -> None:
+    """Look up the cells of a saved split in the attached MuData, whatever their order there.
+
+    Cells that it does not hold are left out, so that no row of other cells is taken for held out.
+    """
+    if not model.split_keys:
+        return
+    keys = name_keys(model.adata_manager.data.obs_names)
+    for name in ("train", "validation", "test"):
+        saved = model.split_keys.get(name)
+        rows = None if saved is None else np.flatnonzero(np.isin(keys, saved))
+        setattr(model, f"{name}_indices_", rows)
+
+
+def batch_categories(registry: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Batch names of each modality, in the order of their codes."""
+    state = state_registry(registry, _keys.REGISTRY) or {"modalities": {}}
+    return {name: tuple(part["batch_categories"]) for name, part in state["modalities"].items()}
+
+
+def _json_floats(values: np.ndarray) -> list[float | None]:
+    """NaN has no place in JSON."""
+    return [float(v) if np.isfinite(v) else None for v in values]

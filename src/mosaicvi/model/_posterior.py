@@ -1,0 +1,304 @@
+"""One sampler for every answer: latent space, parameters and counts, in bounded memory.
+
+Cells are visited in the order of their names, in chunks whose draws fit a memory budget, and their
+noise is keyed by seed and name. So the order in which cells are asked for changes no bit of an
+answer, and memory is that of the answer plus one chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mosaicvi._errors import RequestError
+from mosaicvi._noise import CellNoise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mosaicvi.data._batch import MultiBatch
+    from mosaicvi.data._dataset import MultiDataset
+    from mosaicvi.data._mosaic_data import MosaicData
+    from mosaicvi.fusion import GaussianMixture
+    from mosaicvi.likelihoods._base import Likelihood
+    from mosaicvi.module._mosaic_module import MosaicModule
+
+CHUNK_BYTES = 128 * 2**20
+"""Memory that the draws of one chunk of cells may take, in bytes."""
+
+MAX_CHUNK_CELLS = 2048
+
+
+@dataclass(frozen=True)
+class PredictiveRequest:
+    """What is to be drawn.
+
+    Attributes
+    ----------
+    modality
+        Modality of the answer.
+    from_modalities
+        Modalities whose values may be used as evidence.
+    n_samples
+        Draws a cell.
+    transform_batch
+        Codes of batches to answer for, of which each draw takes one; None: each cell's own.
+    library_size
+        Counts a cell to answer for; ``"observed"``: each cell's own; None: drawn from cells that
+        measured the modality (of the cell's batch, where it measured).
+    """
+
+    modality: str
+    from_modalities: tuple[str, ...]
+    n_samples: int
+    transform_batch: tuple[int, ...] | None = None
+    library_size: float | str | None = None
+
+
+@dataclass(frozen=True)
+class LatentChunk:
+    """Latent posterior of a few cells.
+
+    Attributes
+    ----------
+    places
+        Where these cells stand among those asked for, shape ``(n_cells,)``.
+    batch
+        Their values.
+    posterior
+        Their posterior given the evidence.
+    evidence
+        Whether a cell has any of the evidence, bool ``(n_cells,)``.
+    """
+
+    places: np.ndarray
+    batch: MultiBatch
+    posterior: GaussianMixture
+    evidence: np.ndarray
+
+
+@dataclass(frozen=True)
+class PredictiveChunk:
+    """Distribution parameters of a few cells, one set a draw.
+
+    Attributes
+    ----------
+    places, evidence
+        As in :class:`LatentChunk`.
+    likelihood
+        Likelihood of the answer.
+    parameters
+        Distribution parameters, broadcastable to ``(n_samples, n_cells, n_features)``.
+    noise
+        Source of the count noise.
+    """
+
+    places: np.ndarray
+    evidence: np.ndarray
+    likelihood: Likelihood
+    parameters: dict[str, Tensor]
+    noise: CellNoise
+
+    def counts(self) -> Tensor:
+        """Draws with count noise, shape ``(n_samples, n_cells, n_features)``."""
+        return self.likelihood.sample(self.parameters, self.noise)
+
+    def mean(self) -> Tensor:
+        """Mean of the likelihood at each draw, shape ``(n_samples, n_cells, n_features)``."""
+        return self.likelihood.mean(self.parameters)
+
+
+class PosteriorSampler:
+    """Draws from the posterior of a fitted module for the cells of one MuData.
+
+    Parameters
+    ----------
+    module
+        Fitted network.
+    data
+        Cells to answer for.
+    dataset
+        Their minibatches.
+    library_pool
+        Modality to library sizes of cells that trained the model and their batch codes.
+    seed
+        Seed of every draw.
+    """
+
+    def __init__(
+        self,
+        module: MosaicModule,
+        data: MosaicData,
+        dataset: MultiDataset,
+        *,
+        library_pool: dict[str, tuple[np.ndarray, np.ndarray]],
+        seed: int,
+    ) -> None:
+        self.module, self.data, self.dataset = module, data, dataset
+        self.library_pool, self.seed = library_pool, seed
+
+    def chunks(self, indices: np.ndarray, n_cells: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Places and rows of cells, in the order of their names, ``n_cells`` at a time."""
+        order = np.argsort(self.data.obs_names[indices].astype(str), kind="stable")
+        for start in range(0, len(order), n_cells):
+            places = order[start : start + n_cells]
+            yield places, indices[places]
+
+    @torch.no_grad()
+    def latent(
+        self,
+        indices: np.ndarray,
+        from_modalities: Sequence[str] | None,
+        *,
+        n_cells: int = MAX_CHUNK_CELLS,
+    ) -> Iterator[LatentChunk]:
+        """Posterior of each cell given a subset of its modalities (None: all it has)."""
+        names = self.module.modalities if from_modalities is None else tuple(from_modalities)
+        subset = self.module.subset_of(names)
+        for places, rows in self.chunks(indices, n_cells):
+            batch = self.dataset.fetch(rows).to(self.module.device)
+            experts = self.module.experts(batch)
+            evidence = (experts.present & subset).any(0).cpu().numpy()
+            yield LatentChunk(places, batch, self.module.posterior(experts, subset), evidence)
+
+    def chunk_size(self, n_samples: int, n_features: int) -> int:
+        """Cells a chunk so that a few arrays of draws fit the memory budget."""
+        per_cell = 8 * 4 * n_samples * n_features
+        return int(np.clip(CHUNK_BYTES // per_cell, 1, MAX_CHUNK_CELLS))
+
+    @torch.no_grad()
+    def predictive(
+        self, indices: np.ndarray, request: PredictiveRequest
+    ) -> Iterator[PredictiveChunk]:
+        """Draw latent points, batch offsets and library sizes; leave count noise to the caller."""
+        decoder = self.module.decoders[request.modality]
+        size = self.chunk_size(request.n_samples, self.n_features(request.modality))
+        for chunk in self.latent(indices, request.from_modalities, n_cells=size):
+            rows = chunk.batch.indices.cpu().numpy()
+            names = self.data.obs_names[rows]
+            z = self.draw_latent(chunk, request.n_samples)
+            codes = self.data.modalities[request.modality].cell_batch[rows]
+            offsets, batch = self._offsets(request, codes, names)
+            design = self.module.design(chunk.batch)
+            library = None
+            if decoder.likelihood.uses_library_size:
+                library, source = self._libraries(request, rows, codes, names)
+                library = self._complete(request, library, source, (z, batch, offsets, design))
+            parameters = decoder.distribution(
+                z, batch, library, offsets=offsets, covariates=design, panel=None
+            )
+            noise = CellNoise(self.seed, names, purpose=f"counts/{request.modality}")
+            yield PredictiveChunk(
+                chunk.places, chunk.evidence, decoder.likelihood, parameters, noise
+            )
+
+    def draw_latent(self, chunk: LatentChunk, n_samples: int) -> Tensor:
+        """Latent draws of a chunk's cells, shape ``(n_samples, n_cells, n_latent)``."""
+        names = self.data.obs_names[chunk.batch.indices.cpu().numpy()]
+        noise = CellNoise(self.seed, names, purpose="latent")
+        normal = noise.normal(n_samples, len(names), self.module.n_latent)
+        uniform = noise.uniform(n_samples, len(names), 1).squeeze(-1)
+        device = self.module.device
+        return chunk.posterior.rsample(normal.to(device), uniform.to(device))
+
+    def n_features(self, modality: str) -> int:
+        """Number of features of a modality."""
+        return int(self.module.decoders[modality].measured.shape[1])
+
+    def _offsets(
+        self, request: PredictiveRequest, codes: np.ndarray, names: Sequence[str]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Offsets of every draw; a batch draws one for all its cells where it did not measure."""
+        decoder = self.module.decoders[request.modality]
+        device = self.module.device
+        if request.transform_batch is not None:
+            wanted = torch.tensor(request.transform_batch, device=device)
+            picks = wanted[torch.arange(request.n_samples, device=device) % len(wanted)]
+            offsets = {k: v.unsqueeze(1) for k, v in decoder.batch_offsets(picks).items()}
+            return offsets, torch.full((len(codes),), -1, device=device)
+        batch = torch.as_tensor(codes, device=device)
+        offsets = decoder.batch_offsets(batch)
+        for code in np.unique(codes):
+            unmeasured = ~decoder.measured[code] if code >= 0 else torch.tensor(True, device=device)
+            if not bool(unmeasured.any()):
+                continue
+            cells = torch.as_tensor(codes == code, device=device).view(1, -1, 1) & unmeasured
+            for head in decoder.offsets:
+                new = self._new_batch(request, int(code), head).to(device)
+                offsets[head] = torch.where(cells, new, offsets[head])
+        return offsets, batch
+
+    def _new_batch(self, request: PredictiveRequest, code: int, head: str) -> Tensor:
+        """Offsets of a batch that never measured the modality, ``(n_samples, 1, n_features)``."""
+        offsets = self.module.decoders[request.modality].offsets[head]
+        categories = self.data.modalities[request.modality].batch_categories
+        name = categories[code] if code >= 0 else ""
+        noise = CellNoise(self.seed, [name], purpose=f"batch/{request.modality}/{head}")
+        shape = (request.n_samples, 1, int(offsets.raw.shape[1]))
+        device = offsets.raw.device
+        return offsets.draw_new(noise.normal(*shape).to(device), noise.uniform(*shape).to(device))
+
+    def _libraries(
+        self, request: PredictiveRequest, rows: np.ndarray, codes: np.ndarray, names: Sequence[str]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Library sizes ``(n_samples or 1, n_cells)``, and the batch each comes from.
+
+        Sizes that the user gives come from no batch: None.
+        """
+        device = self.module.device
+        if isinstance(request.library_size, (int, float)):
+            given = torch.full((1, len(rows)), float(request.library_size), device=device)
+            return given, None
+        modality = self.data.modalities[request.modality]
+        if request.library_size == "observed":
+            places = modality.rows[rows]
+            if (places < 0).any():
+                raise RequestError(
+                    f"{int((places < 0).sum())} of the cells were not measured by it",
+                    modality=request.modality,
+                    key="library_size",
+                    expected="cells that hold the modality for library_size='observed'",
+                    remedy="give a number, or None to draw from cells that measured it",
+                )
+            own = torch.as_tensor(modality.library_size[places], device=device).unsqueeze(0)
+            return own, torch.as_tensor(codes, device=device).unsqueeze(0)
+        sizes, batches = self.library_pool[request.modality]
+        noise = CellNoise(self.seed, names, purpose=f"library/{request.modality}")
+        uniform = noise.uniform(request.n_samples, len(rows), 1).squeeze(-1).numpy()
+        drawn, source = np.empty_like(uniform), np.empty(uniform.shape, dtype=np.int64)
+        for code in np.unique(codes):
+            pool = np.flatnonzero(batches == code)
+            pool = np.arange(len(sizes)) if len(pool) == 0 else pool
+            pool = pool[np.argsort(sizes[pool], kind="stable")]
+            cells = codes == code
+            picks = pool[(uniform[:, cells] * len(pool)).astype(np.int64)]
+            drawn[:, cells], source[:, cells] = sizes[picks], batches[picks]
+        return torch.as_tensor(drawn, device=device), torch.as_tensor(source, device=device)
+
+    def _complete(
+        self,
+        request: PredictiveRequest,
+        library: Tensor,
+        source: Tensor | None,
+        inputs: tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None],
+    ) -> Tensor:
+        """Raise library sizes counted on a part of the features to all that are answered for.
+
+        A size counted on a panel is divided by the share of the cell's composition that the panel
+        holds.
+        """
+        decoder = self.module.decoders[request.modality]
+        panels = decoder.panels()
+        if source is None or panels is None:
+            return library
+        z, batch, offsets, design = inputs
+        one = torch.ones_like(library)
+        unit = decoder.distribution(z, batch, one, offsets=offsets, covariates=design)
+        shares = unit["mean"] @ panels.to(unit["mean"].dtype).T
+        places = source.clamp_min(0).expand(shares.shape[:-1]).unsqueeze(-1)
+        share = torch.gather(shares, -1, places).squeeze(-1)
+        return library / torch.where(source >= 0, share, 1.0).clamp_min(1e-6)

@@ -1,0 +1,159 @@
+"""Streaming summaries of draws: what an answer reports of each cell and feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mosaicvi._errors import RequestError
+from mosaicvi.likelihoods import NegativeBinomialMixture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mosaicvi.model._posterior import PredictiveChunk
+
+MAX_QUANTILE_ENTRIES = 2**24
+"""Entries that :func:`torch.quantile` takes at once."""
+
+SCALES = ("counts", "log1p", "clr", "foreground")
+"""Scales on which an answer can be given."""
+
+
+def on_scale(chunk: PredictiveChunk, counts: Tensor, scale: str) -> Tensor:
+    """Bring draws to a scale.
+
+    ``counts`` as drawn; ``log1p`` their natural log1p; ``clr`` log1p minus its mean over the
+    features of a cell (Stoeckius et al. 2017, as in muon, with a pseudocount of one);
+    ``foreground`` the mean of the foreground component times its probability.
+
+    Returns
+    -------
+    Shape ``(n_samples, n_cells, n_features)``.
+    """
+    if scale == "counts":
+        return counts
+    if scale == "log1p":
+        return torch.log1p(counts)
+    if scale == "clr":
+        logs = torch.log1p(counts)
+        return logs - logs.mean(-1, keepdim=True)
+    parameters = chunk.parameters
+    return parameters["foreground_mean"] * torch.sigmoid(-parameters["mixing_logit"])
+
+
+def check_scale(scale: str, likelihood: object, modality: str) -> None:
+    """Refuse a scale that is unknown or that the likelihood cannot give."""
+    if scale not in SCALES:
+        raise RequestError(
+            f"scale {scale!r} is not known",
+            modality=modality,
+            key="scale",
+            expected="one of " + ", ".join(map(repr, SCALES)),
+        )
+    is_count = bool(getattr(likelihood, "is_count", False))
+    if scale == "foreground" and not isinstance(likelihood, NegativeBinomialMixture):
+        raise RequestError(
+            "only the 'nb_mixture' likelihood separates foreground from background",
+            modality=modality,
+            key="scale",
+            remedy="choose 'counts', 'log1p' or 'clr'",
+        )
+    if scale in {"log1p", "clr"} and not is_count:
+        raise RequestError(
+            f"scale {scale!r} is for counts, and this modality is continuous",
+            modality=modality,
+            key="scale",
+            remedy="choose 'counts', which leaves continuous values as they are",
+        )
+
+
+def check_quantiles(quantiles: Sequence[float]) -> tuple[float, ...]:
+    """Refuse what is no quantile.
+
+    Raises
+    ------
+    RequestError
+        If a level is not between 0 and 1.
+    """
+    levels = tuple(float(level) for level in quantiles)
+    bad = [level for level in levels if not 0 <= level <= 1]
+    if bad:
+        raise RequestError(f"found {bad}", key="quantiles", expected="levels from 0 to 1")
+    return levels
+
+
+@dataclass
+class Summaries:
+    """Arrays of an answer, filled chunk by chunk.
+
+    Parameters
+    ----------
+    n_cells, n_features
+        Shape of the answer.
+    quantiles
+        Quantiles to report.
+    scale
+        Scale of mean, standard deviation and quantiles.
+    is_count
+        Whether to report the mean of log1p draws.
+    """
+
+    n_cells: int
+    n_features: int
+    quantiles: Sequence[float]
+    scale: str
+    is_count: bool
+    mean: np.ndarray = field(init=False)
+    layers: dict[str, np.ndarray] = field(init=False)
+    evidence: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Allocate, with NaN for cells that never get an answer."""
+        shape = (self.n_cells, self.n_features)
+        self.mean = np.full(shape, np.nan, dtype=np.float32)
+        names = ["sd", "denoised", *(quantile_name(q) for q in self.quantiles)]
+        if self.is_count:
+            names.insert(0, "log1p_mean")
+        self.layers = {name: np.full(shape, np.nan, dtype=np.float32) for name in names}
+        self.evidence = np.zeros(self.n_cells, dtype=bool)
+
+    def add(self, chunk: PredictiveChunk) -> None:
+        """Summarise one chunk of draws; cells without evidence stay NaN."""
+        counts = chunk.counts()
+        values = on_scale(chunk, counts, self.scale)
+        keep = chunk.evidence
+        places = chunk.places[keep]
+        self.evidence[chunk.places] = keep
+
+        def put(target: np.ndarray, tensor: Tensor) -> None:
+            target[places] = tensor.float().cpu().numpy()[keep]
+
+        put(self.mean, values.mean(0))
+        put(
+            self.layers["sd"], values.std(0) if values.shape[0] > 1 else torch.zeros_like(values[0])
+        )
+        put(self.layers["denoised"], chunk.mean().mean(0))
+        if self.is_count:
+            put(self.layers["log1p_mean"], torch.log1p(counts).mean(0))
+        if self.quantiles:
+            levels = torch.tensor(list(self.quantiles), dtype=values.dtype, device=values.device)
+            for level, values_at in zip(self.quantiles, _quantiles(values, levels), strict=True):
+                put(self.layers[quantile_name(level)], values_at)
+
+
+def _quantiles(values: Tensor, levels: Tensor) -> Tensor:
+    """Quantiles over draws, ``(n_levels, n_cells, n_features)``, in parts that torch can take."""
+    width = max(1, MAX_QUANTILE_ENTRIES // (values.shape[0] * values.shape[1]))
+    parts = [torch.quantile(part, levels, dim=0) for part in torch.split(values, width, dim=-1)]
+    return torch.cat(parts, -1)
+
+
+def quantile_name(level: float) -> str:
+    """Layer name of a quantile: ``q05`` for 0.05, ``q97.5`` for 0.975."""
+    percent = round(100 * level, 4)
+    return f"q{int(percent):02d}" if percent == int(percent) else f"q{percent}"

@@ -1,0 +1,178 @@
+"""Defaults of a fit and how they follow from the data."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mosaicvi import likelihoods
+from mosaicvi._errors import RequestError
+from mosaicvi.data._splitter import split_cells
+from mosaicvi.model._construct import modality_weights
+from mosaicvi.module._objective import ObjectiveSpec
+from mosaicvi.train._plan import OptimizerSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mosaicvi.data import MosaicData, MultiDataset
+    from mosaicvi.module._mosaic_module import MosaicModule
+
+EPOCH_SCALE = 2400.0
+"""A default fit takes this number over the square root of training cells, in epochs."""
+
+EPOCH_RANGE = (8, 200)
+"""Bounds of the default number of epochs."""
+
+WEIGHT_ALPHA = 0.8
+"""Exponent of the modality weights; see :func:`~mosaicvi.model._construct.modality_weights`."""
+
+PATIENCE_FRACTION = 0.3
+"""Early stopping waits this fraction of the schedule for an improvement."""
+
+MAX_POOL = 2000
+"""Library sizes kept a modality and batch."""
+
+STANDARD_NORMAL_NATS = 0.5 * math.log(2 * math.pi * math.e)
+"""Entropy of a standard normal value."""
+
+N_PROBE_CELLS = 1024
+"""Cells on which the nats of each modality are measured before training."""
+
+
+def default_epochs(n_cells: int) -> int:
+    """Epochs of a default fit.
+
+    More cells need more steps but fewer passes: few cells overfit when steps are fixed, many cells
+    need no repeats.
+    """
+    return int(np.clip(round(EPOCH_SCALE / np.sqrt(max(n_cells, 1))), *EPOCH_RANGE))
+
+
+@torch.no_grad()
+def start_nats(
+    module: MosaicModule, dataset: MultiDataset, indices: np.ndarray
+) -> dict[str, float]:
+    """Nats per cell of each modality before training, where every cell is the average cell.
+
+    A density's nats depend on the units of its values, and may be negative: continuous modalities
+    count as if their values were standardised.
+    """
+    rng = np.random.default_rng(0)
+    chosen = indices
+    if len(indices) > N_PROBE_CELLS:
+        chosen = np.sort(rng.choice(indices, N_PROBE_CELLS, replace=False))
+    batch = dataset.fetch(chosen).to(module.device)
+    z = torch.zeros(batch.n_cells, module.n_latent, device=module.device)
+    nats = {}
+    for name, part in batch.modalities.items():
+        if module.decoders[name].likelihood.is_count:
+            nats[name] = float(-module.reconstruct(name, z, batch, None).mean())
+        else:
+            share = 1.0 if part.observed is None else float(part.observed.float().mean())
+            nats[name] = STANDARD_NORMAL_NATS * share * part.values.shape[1]
+    return nats
+
+
+def split_plan_arguments(
+    plan_kwargs: Mapping[str, Any] | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort plan arguments into those of the objective and those of the optimiser.
+
+    Raises
+    ------
+    RequestError
+        If an argument is neither.
+    """
+    objective = {f.name for f in fields(ObjectiveSpec)} - {"n_train_cells"}
+    optimizer = {f.name for f in fields(OptimizerSpec)}
+    given = dict(plan_kwargs or {})
+    unknown = sorted(set(given) - objective - optimizer)
+    if unknown:
+        raise RequestError(
+            f"unknown arguments {unknown}",
+            key="plan_kwargs",
+            expected="some of " + ", ".join(sorted(objective | optimizer)),
+        )
+    return (
+        {name: value for name, value in given.items() if name in objective},
+        {name: value for name, value in given.items() if name in optimizer},
+    )
+
+
+def objective_spec(
+    module: MosaicModule, dataset: MultiDataset, indices: np.ndarray, given: Mapping[str, Any]
+) -> ObjectiveSpec:
+    """Objective of a fit: the user's arguments, and modality weights measured on the data."""
+    spec = ObjectiveSpec(n_train_cells=len(indices), **given)
+    if spec.modality_weights:
+        return spec
+    nats = start_nats(module, dataset, indices)
+    return replace(spec, modality_weights=modality_weights(nats, WEIGHT_ALPHA))
+
+
+def patience(epochs: int) -> int:
+    """Validation passes without improvement after which a default fit stops."""
+    return max(5, round(PATIENCE_FRACTION * epochs))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run with torch seeded, and leave its global state as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def library_pool(data: MosaicData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Library sizes from which answers for unmeasured cells draw.
+
+    Returns
+    -------
+    Modality to sizes and batch codes, each ``(n_kept,)``; at most :data:`MAX_POOL` a batch.
+    """
+    rng = np.random.default_rng(0)
+    pools = {}
+    for name, modality in data.modalities.items():
+        if not likelihoods.get(modality.spec.likelihood).uses_library_size:
+            continue
+        kept = []
+        for code in np.unique(modality.batch):
+            rows = np.flatnonzero((modality.batch == code) & (modality.library_size > 0))
+            kept.append(
+                rows if len(rows) <= MAX_POOL else rng.choice(rows, MAX_POOL, replace=False)
+            )
+        rows = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
+        pools[name] = (modality.library_size[rows].astype(np.float32), modality.batch[rows])
+    return pools
+
+
+def split(
+    data: MosaicData,
+    indices: np.ndarray | None,
+    train_size: float,
+    validation_size: float | None,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training, validation and test cells, drawn within each presence pattern.
+
+    Parameters
+    ----------
+    data
+        Registered data.
+    indices
+        Cells to split; None: all. Others are in no part.
+    train_size, validation_size, seed
+        As in :class:`~mosaicvi.data.MosaicDataModule`.
+    """
+    patterns = data.patterns
+    if indices is not None:
+        chosen = np.zeros(data.n_cells, dtype=bool)
+        chosen[indices] = True
+        patterns = np.where(chosen, patterns, 0)
+    return split_cells(patterns, train_size, validation_size, seed)

@@ -1,0 +1,15 @@
+"""Generative story, inference and objective."""
+
+from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
+from mosaicvi.module._mosaic_module import MosaicModule
+from mosaicvi.module._objective import Losses, Objective, ObjectiveSpec
+
+__all__ = [
+    "Losses",
+    "ModalitySize",
+    "ModuleSpec",
+    "MosaicModule",
+    "Objective",
+    "ObjectiveSpec",
+    "build_module",
+]

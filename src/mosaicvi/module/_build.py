@@ -1,0 +1,174 @@
+"""Build the network from a specification that survives JSON, so that loading needs no data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mosaicvi import fusion, likelihoods
+from mosaicvi.likelihoods._base import FeatureStart, Likelihood
+from mosaicvi.module._mosaic_module import MosaicModule
+from mosaicvi.nn._decoder import Decoder, DecoderSpec
+from mosaicvi.nn._encoder import Encoder
+from mosaicvi.nn._projection import Projection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class ModalitySize:
+    """Shape of one modality's networks.
+
+    Attributes
+    ----------
+    likelihood
+        Name of the likelihood.
+    n_features, n_batches
+        Columns, and levels of the modality's batch key.
+    n_components
+        Width of the frozen projection; 0 where the panel skips it; for a given representation,
+        its width.
+    has_depth
+        Whether log depth is an encoder input.
+    has_representation
+        Whether the encoder reads a given representation.
+    residual
+        Whether the decoder's trunk has its small MLP.
+    target_sum
+        Counts a cell to which the encode transform scales.
+    """
+
+    likelihood: str
+    n_features: int
+    n_batches: int
+    n_components: int
+    has_depth: bool
+    has_representation: bool
+    residual: bool
+    target_sum: float
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """Everything that fixes the network's shape.
+
+    Attributes
+    ----------
+    modalities
+        Modality name to its sizes.
+    n_latent, n_hidden, n_layers, dropout_rate
+        Latent dimensions; width, depth and dropout rate of the encoders.
+    fusion
+        Name of the fusion rule.
+    batch_prior_scale, batch_prior_weight
+        Prior of the batch offsets.
+    embedding_prior_scale
+        Prior standard deviation of the feature embeddings' entries.
+    n_categories, n_continuous
+        Levels of each categorical covariate; number of continuous ones.
+    """
+
+    modalities: Mapping[str, ModalitySize]
+    n_latent: int
+    n_hidden: int
+    n_layers: int
+    dropout_rate: float
+    fusion: str
+    batch_prior_scale: float
+    batch_prior_weight: float
+    embedding_prior_scale: float
+    n_categories: tuple[int, ...] = field(default=())
+    n_continuous: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain types for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModuleSpec:
+        """From what :meth:`to_dict` returned."""
+        sizes = {name: ModalitySize(**size) for name, size in values["modalities"].items()}
+        rest = {k: v for k, v in values.items() if k not in {"modalities", "n_categories"}}
+        return cls(modalities=sizes, n_categories=tuple(values["n_categories"]), **rest)
+
+
+def blank_start(likelihood: Likelihood, n_features: int) -> FeatureStart:
+    """Zeros in the shape of a likelihood's start, to be overwritten by data or by a file."""
+    zeros = np.zeros(n_features, dtype=np.float32)
+    return FeatureStart(
+        heads={head.name: zeros for head in likelihood.heads},
+        parameters=dict.fromkeys(likelihood.feature_parameters, zeros),
+    )
+
+
+def blank_projection(size: ModalitySize) -> Projection:
+    """A projection of the right shape, to be overwritten by data or by a file."""
+    depth = (0.0, 1.0) if size.has_depth else None
+    width = size.n_components or size.n_features
+    n_inputs = size.n_components if size.has_representation else size.n_features
+    components = (
+        None
+        if size.has_representation or not size.n_components
+        else np.zeros((size.n_features, size.n_components), dtype=np.float32)
+    )
+    return Projection(np.zeros(n_inputs), components, np.ones(width), depth)
+
+
+def build_module(
+    spec: ModuleSpec,
+    *,
+    projections: Mapping[str, Projection] | None = None,
+    starts: Mapping[str, FeatureStart] | None = None,
+    measured: Mapping[str, torch.Tensor] | None = None,
+) -> MosaicModule:
+    """Build the network.
+
+    Parameters
+    ----------
+    spec
+        Shapes.
+    projections, starts, measured
+        What was computed from data, by modality; None where a state dictionary will fill it.
+    """
+    built: dict[str, Projection] = {}
+    encoders: dict[str, Encoder] = {}
+    decoders: dict[str, Decoder] = {}
+    for name, size in spec.modalities.items():
+        likelihood = likelihoods.get(size.likelihood)
+        built[name] = blank_projection(size) if projections is None else projections[name]
+        encoders[name] = Encoder(
+            built[name].n_inputs,
+            spec.n_latent,
+            n_hidden=spec.n_hidden,
+            n_layers=spec.n_layers,
+            dropout=spec.dropout_rate,
+        )
+        decoders[name] = Decoder(
+            likelihood,
+            blank_start(likelihood, size.n_features) if starts is None else starts[name],
+            torch.ones(size.n_batches, size.n_features, dtype=torch.bool)
+            if measured is None
+            else measured[name],
+            DecoderSpec(
+                n_latent=spec.n_latent,
+                n_hidden=spec.n_hidden,
+                residual=size.residual,
+                batch_prior_scale=spec.batch_prior_scale,
+                batch_prior_weight=spec.batch_prior_weight,
+                embedding_prior_scale=spec.embedding_prior_scale,
+                n_categories=spec.n_categories,
+                n_continuous=spec.n_continuous,
+            ),
+        )
+    return MosaicModule(
+        built,
+        encoders,
+        decoders,
+        fusion=fusion.get(spec.fusion),
+        n_latent=spec.n_latent,
+        n_categories=spec.n_categories,
+    )

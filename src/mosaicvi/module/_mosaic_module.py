@@ -1,0 +1,187 @@
+"""Generative story and inference of MosaicVI, nothing else.
+
+For cell c with observed modalities O(c), modality m and batch s::
+
+    z_c ~ N(0, I)
+    heads_m = r_m(z_c) . v_m + bias_m + offset_{m, s}        (nn.Decoder)
+    x_{c, m} ~ likelihood_m(heads_m, library size)           (likelihoods)
+
+    q(z_c | x_S) = fuse({ expert_m(x_{c, m}) : m in S })      for any subset S of O(c)   (fusion)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mosaicvi.nn._named_modules import NamedModules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mosaicvi.data._batch import MultiBatch
+    from mosaicvi.fusion import Fusion, GaussianMixture
+    from mosaicvi.nn._decoder import Decoder
+    from mosaicvi.nn._encoder import Encoder
+    from mosaicvi.nn._projection import Projection
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Gaussian experts of a minibatch, before fusion.
+
+    Attributes
+    ----------
+    means, variances
+        Shape ``(n_modalities, n_cells, n_latent)``; zeros and ones where a modality is absent.
+    present
+        Bool ``(n_modalities, n_cells)``.
+    """
+
+    means: Tensor
+    variances: Tensor
+    present: Tensor
+
+
+class MosaicModule(nn.Module):
+    """Encoders, fusion and decoders of all modalities.
+
+    Parameters
+    ----------
+    projections
+        Modality to its frozen projection.
+    encoders
+        Modality to its encoder, in the order of the modalities.
+    decoders
+        Modality to its decoder.
+    fusion
+        Rule that joins experts.
+    n_latent
+        Dimensions of the latent space.
+    n_categories
+        Levels of each categorical covariate, for the design matrix.
+    """
+
+    def __init__(
+        self,
+        projections: Mapping[str, Projection],
+        encoders: Mapping[str, Encoder],
+        decoders: Mapping[str, Decoder],
+        *,
+        fusion: Fusion,
+        n_latent: int,
+        n_categories: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.modalities = tuple(encoders)
+        self.projections: NamedModules[Projection] = NamedModules(projections)
+        self.encoders: NamedModules[Encoder] = NamedModules(encoders)
+        self.decoders: NamedModules[Decoder] = NamedModules(decoders)
+        self.fusion = fusion
+        self.n_latent, self.n_categories = n_latent, tuple(n_categories)
+        self.contrastive_head = nn.Sequential(
+            nn.Linear(n_latent, 2 * n_latent), nn.GELU(), nn.Linear(2 * n_latent, n_latent)
+        )
+        self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return self.log_temperature.device
+
+    def experts(self, batch: MultiBatch) -> Experts:
+        """Run each encoder on the rows that have its modality."""
+        shape = (batch.n_cells, self.n_latent)
+        device = batch.indices.device
+        means, variances, present = [], [], []
+        for name in self.modalities:
+            mean = torch.zeros(shape, device=device)
+            variance = torch.ones(shape, device=device)
+            has = torch.zeros(batch.n_cells, dtype=torch.bool, device=device)
+            part = batch.modalities.get(name)
+            if part is not None:
+                location, spread = self.encoders[name](part.encoder_input)
+                mean = mean.index_copy(0, part.positions, location)
+                variance = variance.index_copy(0, part.positions, spread)
+                has[part.positions] = True
+            means.append(mean)
+            variances.append(variance)
+            present.append(has)
+        return Experts(torch.stack(means), torch.stack(variances), torch.stack(present))
+
+    def posterior(self, experts: Experts, subset: Tensor | None = None) -> GaussianMixture:
+        """Fuse the experts of a subset of the observed modalities.
+
+        Parameters
+        ----------
+        experts
+            Experts of the minibatch.
+        subset
+            Bool, broadcastable to ``(n_modalities, n_cells)``; None: all observed modalities.
+        """
+        present = experts.present if subset is None else experts.present & subset
+        return self.fusion(experts.means, experts.variances, present)
+
+    def subset_of(self, names: Sequence[str]) -> Tensor:
+        """Bool mask ``(n_modalities, 1)`` of the named modalities."""
+        mask = [[name in names] for name in self.modalities]
+        return torch.tensor(mask, device=self.device)
+
+    def design(self, batch: MultiBatch) -> Tensor | None:
+        """Covariate design matrix, shape ``(n_cells, n_covariates)``; None without covariates."""
+        parts = []
+        if batch.categorical is not None:
+            for column, n_levels in enumerate(self.n_categories):
+                codes = batch.categorical[:, column]
+                one_hot = nn.functional.one_hot(codes.clamp_min(0), n_levels).float()
+                parts.append(one_hot * (codes >= 0).unsqueeze(-1))
+        if batch.continuous is not None:
+            parts.append(batch.continuous)
+        return torch.cat(parts, -1) if parts else None
+
+    def reconstruct(self, name: str, z: Tensor, batch: MultiBatch, rows: Tensor | None) -> Tensor:
+        """Log-probability of one modality's values given latent draws, in nats.
+
+        Parameters
+        ----------
+        name
+            Modality.
+        z
+            Latent draws of the minibatch's cells, shape ``(..., n_cells, n_latent)``.
+        batch
+            The minibatch.
+        rows
+            Which present rows to score (numbers into the modality's rows); None: all.
+
+        Returns
+        -------
+        Shape ``(..., n_rows)``.
+        """
+        part = batch.modalities[name]
+        decoder = self.decoders[name]
+        positions, codes, library = part.positions, part.batch, part.library_size
+        values, observed = part.values, part.observed
+        if rows is not None:
+            positions, codes, library = positions[rows], codes[rows], library[rows]
+            values = values[rows] if isinstance(values, Tensor) else values.take(rows)
+            observed = None if observed is None else observed[rows]
+        panel = decoder.panel(codes)
+        if panel is not None:
+            observed = panel if observed is None else observed & panel
+        design = self.design(batch)
+        parameters = decoder.distribution(
+            z[..., positions, :],
+            codes,
+            library if decoder.likelihood.uses_library_size else None,
+            covariates=None if design is None else design[positions],
+            panel=panel,
+        )
+        return decoder.likelihood.log_prob(values, parameters, observed=observed)
+
+    def negative_log_prior(self, name: str) -> Tensor:
+        """Negative log prior of one modality's hierarchical parameters, in nats, a scalar."""
+        nats: Tensor = self.decoders[name].negative_log_prior()
+        return nats

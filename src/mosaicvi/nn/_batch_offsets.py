@@ -1,0 +1,105 @@
+"""Hierarchical batch parameters: shrunk offsets, and what they say of a batch never seen."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+POOLING_WEIGHT = 20.0
+"""How many feature differences the prior spread counts for when features are pooled."""
+
+
+class BatchOffsets(nn.Module):
+    r"""Offsets of each batch and feature around their mean over batches.
+
+    .. math::
+        \delta_{s,f} \sim N(0, \sigma_f^2), \qquad
+        \sigma_f^2 \sim \mathrm{InvGamma}(\nu/2, \nu \sigma_0^2/2)
+
+    The variance is integrated out, so the offsets of a feature have a multivariate Student prior,
+    which cannot collapse to zero as a fitted variance would. A batch that was never measured draws
+    its offset from the Student predictive with :math:`\nu + S - 1` degrees of freedom, where S
+    batches were measured, around the spread that all features together show. With one measured
+    batch that is the prior: informative, not zero.
+
+    Parameters
+    ----------
+    n_batches
+        Number of batches.
+    n_features
+        Number of features.
+    measured
+        Which batch measured which feature, bool ``(n_batches, n_features)``.
+    prior_scale
+        :math:`\sigma_0`, the spread expected between batches, on the head's own (log) scale.
+    prior_weight
+        :math:`\nu`, how many batches the prior counts for.
+    """
+
+    measured: Tensor
+
+    def __init__(
+        self,
+        n_batches: int,
+        n_features: int,
+        *,
+        measured: Tensor,
+        prior_scale: float,
+        prior_weight: float,
+    ) -> None:
+        super().__init__()
+        self.prior_scale, self.prior_weight = prior_scale, prior_weight
+        self.raw = nn.Parameter(torch.zeros(n_batches, n_features))
+        self.register_buffer("measured", measured.bool())
+
+    def table(self) -> Tensor:
+        """Offsets with mean zero over the measured batches, shape ``(n_batches, n_features)``.
+
+        A batch that did not measure a feature has offset zero there.
+        """
+        measured = self.measured.to(self.raw.dtype)
+        counts = measured.sum(0).clamp_min(1.0)
+        return (self.raw - (self.raw * measured).sum(0) / counts) * measured
+
+    def negative_log_prior(self) -> Tensor:
+        """Student negative log-density of all offsets up to a constant, in nats, a scalar."""
+        degrees = (self.measured.sum(0) - 1).clamp_min(0).to(self.raw.dtype)
+        squares = self.table().square().sum(0)
+        inside = torch.log1p(squares / (self.prior_weight * self.prior_scale**2))
+        return (0.5 * (self.prior_weight + degrees) * inside).sum()
+
+    def pooled_variance(self) -> Tensor:
+        r"""Spread between batches that all features together show, a scalar.
+
+        .. math::
+            \frac{n_0 \sigma_0^2 + \sum_f \sum_s \delta_{s,f}^2}{n_0 + \sum_f (S_f - 1)}
+
+        Two batches say little about one feature, but much about the spread that many features
+        share (empirical Bayes; Efron and Morris 1973). With one batch it stays the prior's.
+        """
+        freedom = (self.measured.sum(0) - 1).clamp_min(0).to(self.raw.dtype).sum()
+        squares = self.table().square().sum()
+        return (POOLING_WEIGHT * self.prior_scale**2 + squares) / (POOLING_WEIGHT + freedom)
+
+    def predictive(self) -> tuple[Tensor, Tensor]:
+        """Scale and degrees of freedom of a new batch's offset, each ``(n_features,)``."""
+        n_measured = self.measured.sum(0).to(self.raw.dtype)
+        degrees = self.prior_weight + (n_measured - 1).clamp_min(0)
+        squares = self.table().square().sum(0)
+        variance = (self.prior_weight * self.pooled_variance() + squares) / degrees
+        # The mean over S batches is itself uncertain by a factor 1 / S.
+        return (variance * (1 + 1 / n_measured.clamp_min(1))).sqrt(), degrees
+
+    def draw_new(self, normal: Tensor, chi_square_uniform: Tensor) -> Tensor:
+        """Offsets of a new batch from standard normal and uniform noise of the same shape.
+
+        Uses the Wilson-Hilferty cube for the chi-square variable, so noise of fixed size suffices.
+        """
+        scale, degrees = self.predictive()
+        standard = math.sqrt(2.0) * torch.erfinv(
+            (2 * chi_square_uniform - 1).clamp(-0.999999, 0.999999)
+        )
+        ratio = 1 - 2 / (9 * degrees) + standard * (2 / (9 * degrees)).sqrt()
+        return scale * normal / ratio.clamp_min(0.05).pow(1.5)

@@ -1,0 +1,230 @@
+"""Decoder of one modality: a residual trunk and linear heads on feature embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mosaicvi.nn._batch_offsets import BatchOffsets
+from mosaicvi.nn._named_modules import NamedModules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mosaicvi.likelihoods._base import FeatureStart, Likelihood
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """Shape of one decoder.
+
+    Attributes
+    ----------
+    n_latent
+        Dimensions of the latent space.
+    n_hidden
+        Width of the residual trunk's hidden layer.
+    residual
+        Whether the trunk has its small MLP; without it the decoder is bilinear.
+    batch_prior_scale, batch_prior_weight
+        Prior of the batch offsets, see :class:`~mosaicvi.nn._batch_offsets.BatchOffsets`.
+    embedding_prior_scale
+        Standard deviation of the Gaussian prior of each feature embedding's entries.
+    n_categories
+        Levels of each categorical covariate.
+    n_continuous
+        Number of continuous covariates.
+    """
+
+    n_latent: int
+    n_hidden: int
+    residual: bool
+    batch_prior_scale: float
+    batch_prior_weight: float
+    embedding_prior_scale: float
+    n_categories: tuple[int, ...] = ()
+    n_continuous: int = 0
+
+
+class Trunk(nn.Module):
+    """``z + MLP(z)``, where the MLP starts at zero: training starts from the bilinear decoder."""
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        super().__init__()
+        self.residual: nn.Module | None = None
+        if spec.residual:
+            last = nn.Linear(spec.n_hidden, spec.n_latent)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.residual = nn.Sequential(
+                nn.Linear(spec.n_latent, spec.n_hidden),
+                nn.LayerNorm(spec.n_hidden),
+                nn.GELU(),
+                last,
+            )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Shape in and out ``(..., n_cells, n_latent)``."""
+        return z if self.residual is None else z + self.residual(z)
+
+
+class Decoder(nn.Module):
+    """Heads of one modality's likelihood, as functions of the latent space and the batch.
+
+    ``head[c, f] = r(z_c) . v_f + bias_f + offset_{s(c), f} + covariates_c . w_f``
+
+    Parameters
+    ----------
+    likelihood
+        Declares the heads and the feature parameters.
+    start
+        Initial biases and feature parameters.
+    measured
+        Which batch measured which feature, bool ``(n_batches, n_features)``.
+    spec
+        Shape of the decoder.
+    """
+
+    measured: Tensor
+
+    def __init__(
+        self, likelihood: Likelihood, start: FeatureStart, measured: Tensor, spec: DecoderSpec
+    ) -> None:
+        super().__init__()
+        n_batches, n_features = measured.shape
+        self.likelihood, self.spec = likelihood, spec
+        # Starting values are copied: parameters that share an array would move together.
+        self.trunk = Trunk(spec)
+        self.embeddings = nn.ParameterDict()
+        self.biases = nn.ParameterDict()
+        self.offsets: NamedModules[BatchOffsets] = NamedModules()
+        for head in likelihood.heads:
+            self.embeddings[head.name] = nn.Parameter(torch.randn(n_features, spec.n_latent) * 0.05)
+            self.biases[head.name] = nn.Parameter(
+                torch.tensor(start.heads[head.name], dtype=torch.float32)
+            )
+            if head.batch_bias:
+                self.offsets[head.name] = BatchOffsets(
+                    n_batches,
+                    n_features,
+                    measured=measured,
+                    prior_scale=spec.batch_prior_scale,
+                    prior_weight=spec.batch_prior_weight,
+                )
+        self.feature_parameters = nn.ParameterDict(
+            {
+                name: nn.Parameter(torch.tensor(start.parameters[name], dtype=torch.float32))
+                for name in likelihood.feature_parameters
+            }
+        )
+        n_covariates = sum(spec.n_categories) + spec.n_continuous
+        self.covariates = (
+            nn.Parameter(torch.zeros(n_covariates, n_features)) if n_covariates else None
+        )
+        self.register_buffer("measured", measured.bool())
+
+    @property
+    def mean_head(self) -> str:
+        """Name of the bilinear mean head."""
+        return self.likelihood.heads[0].name
+
+    def batch_offsets(self, batch: Tensor) -> dict[str, Tensor]:
+        """Offsets of each batch-dependent head for some cells, ``(n_cells, n_features)``.
+
+        Code -1 (a batch unknown to this modality) stands at the mean over batches: zero.
+        """
+        known = (batch >= 0).unsqueeze(-1)
+        return {
+            name: torch.where(known, offsets.table()[batch.clamp_min(0)], 0.0)
+            for name, offsets in self.offsets.items()
+        }
+
+    def panel(self, batch: Tensor) -> Tensor | None:
+        """Features that the cells' batches measure, bool; None when all are measured."""
+        table = self.panels()
+        if table is None:
+            return None
+        known = (batch >= 0).unsqueeze(-1)
+        return torch.where(known, table[batch.clamp_min(0)], True)
+
+    def panels(self) -> Tensor | None:
+        """Panel of each batch, bool ``(n_batches, n_features)``; None when all are complete.
+
+        A batch that trained without the modality has no panel of its own: should new cells of it
+        bring the modality, all features count.
+        """
+        table = self.measured | ~self.measured.any(1, keepdim=True)
+        return None if bool(table.all()) else table
+
+    def forward(
+        self, z: Tensor, offsets: Mapping[str, Tensor], covariates: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Emit every head.
+
+        Parameters
+        ----------
+        z
+            Shape ``(..., n_cells, n_latent)``.
+        offsets
+            Batch-dependent head to offsets, broadcastable to ``(..., n_cells, n_features)``.
+        covariates
+            Design matrix of covariates, shape ``(n_cells, n_covariates)``.
+        """
+        trunk = self.trunk(z)
+        heads = {}
+        for head in self.likelihood.heads:
+            value = nn.functional.linear(trunk, self.embeddings[head.name], self.biases[head.name])
+            if head.name in offsets:
+                value = value + offsets[head.name]
+            if head.bilinear and self.covariates is not None and covariates is not None:
+                value = value + covariates @ self.covariates
+            heads[head.name] = value
+        return heads
+
+    def distribution(
+        self,
+        z: Tensor,
+        batch: Tensor,
+        library_size: Tensor | None,
+        *,
+        offsets: Mapping[str, Tensor] | None = None,
+        covariates: Tensor | None = None,
+        panel: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Distribution parameters of cells at ``z`` in ``batch``.
+
+        Parameters
+        ----------
+        z
+            Shape ``(..., n_cells, n_latent)``.
+        batch
+            Codes, shape ``(n_cells,)``; -1 for a batch unknown to this modality.
+        library_size
+            Broadcastable to ``(..., n_cells)``.
+        offsets
+            Offsets to use instead of the fitted ones, as drawn for a batch never measured.
+        covariates
+            Design matrix, shape ``(n_cells, n_covariates)``.
+        panel
+            Measured features, bool ``(n_cells, n_features)``.
+        """
+        used = self.batch_offsets(batch) if offsets is None else offsets
+        return self.likelihood.parameters(
+            self(z, used, covariates),
+            dict(self.feature_parameters.items()),
+            library_size=library_size,
+            panel=panel,
+        )
+
+    def negative_log_prior(self) -> Tensor:
+        """Negative log prior of embeddings, batch offsets and covariates, in nats, a scalar."""
+        squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
+        total = 0.5 * squares / self.spec.embedding_prior_scale**2
+        for offsets in self.offsets.values():
+            total = total + offsets.negative_log_prior()
+        if self.covariates is not None:
+            total = total + 0.5 * self.covariates.square().sum()
+        return total

@@ -1,0 +1,7 @@
+"""Figures. Each takes the axes to draw on, returns them, and neither saves nor shows."""
+
+from mosaicvi.pl._calibration import calibration
+from mosaicvi.pl._history import history
+from mosaicvi.pl._imputation import imputation
+
+__all__ = ["calibration", "history", "imputation"]

@@ -1,0 +1,100 @@
+"""How often intervals hold, against how often they say they do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import PercentFormatter
+
+from mosaicvi import metrics
+from mosaicvi._errors import RequestError
+from mosaicvi.pl._style import BLUE, GREY, ORANGE, axes, note
+from mosaicvi.pl._values import feature_names, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+GRID = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2))
+"""Nominal levels at which coverage is drawn."""
+
+
+def calibration(
+    draws: np.ndarray | None = None,
+    measured: Any = None,
+    *,
+    pit: np.ndarray | None = None,
+    features: Sequence[str] | None = None,
+    levels: Sequence[float] = GRID,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot observed against nominal coverage of central predictive intervals.
+
+    Intervals that hold lie on the diagonal; below it they are too narrow, above it too wide. Use
+    cells that did not train the model.
+
+    Parameters
+    ----------
+    draws
+        Posterior predictive draws ``(n_draws, n_cells, n_features)``, from
+        :meth:`mosaicvi.MosaicVI.posterior_predictive_sample`.
+    measured
+        What was measured, ``(n_cells, n_features)``, cells and features in the order of the draws,
+        in their unit: array, sparse matrix, DataFrame or AnnData.
+    pit
+        Randomised PIT ``(n_cells, n_features)`` (:func:`mosaicvi.metrics.randomised_pit`), in
+        place of both.
+    features
+        Names of the features, to name the one that is farthest off; None: those of ``measured``.
+    levels
+        Nominal levels, between 0 and 1.
+    ax
+        Axes to draw on; None: new ones.
+
+    Returns
+    -------
+    The axes, with a faint line a feature and the mean in bold, the mean distance of features from
+    the diagonal, and the feature with the largest; nothing is saved or shown.
+
+    Raises
+    ------
+    RequestError
+        If neither draws with measured values nor PIT are given, or shapes differ.
+    """
+    if pit is None:
+        if draws is None or measured is None:
+            raise RequestError(
+                "no draws, or no measured values", expected="draws and measured, or pit"
+            )
+        pit = metrics.randomised_pit(np.asarray(draws), table(measured))
+    if features is None:
+        features = feature_names(measured)
+    covered = metrics.coverage(pit, levels)
+    off = np.abs(covered - np.asarray(levels)[:, None]).mean(0)
+    worst = int(np.nanargmax(off))
+    ax = axes(ax, width=4.0, height=3.9)
+    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", zorder=1)
+    crowd = covered.shape[1]
+    ax.plot(levels, covered, color=BLUE, alpha=float(np.clip(8 / crowd, 0.08, 0.5)), linewidth=0.8)
+    text = f"{crowd} features, mean in bold\nmean distance {np.nanmean(off):.1%}"
+    if features is not None and crowd > 1:
+        ax.plot(levels, covered[:, worst], color=ORANGE, linewidth=1.4)
+        ax.text(
+            0.97,
+            0.03,
+            f"worst: {features[worst]}, {off[worst]:.0%}",
+            color=ORANGE,
+            fontsize="small",
+            ha="right",
+            transform=ax.transAxes,
+        )
+    ax.plot(levels, np.nanmean(covered, axis=1), color=BLUE, linewidth=2.6)
+    note(ax, text)
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    ax.set_xlabel("nominal coverage of the interval")
+    ax.set_ylabel("measured values inside it")
+    return ax

@@ -1,0 +1,47 @@
+"""Colours and axes that every figure shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib import pyplot as plt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart.
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+YELLOW, SKY, AMBER = "#F0E442", "#56B4E9", "#E69F00"
+INK, GREY, PALE = "#222222", "#8A8A8A", "#D9D9D9"
+CYCLE = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, INK)
+
+MEASURED, IMPUTED = INK, BLUE
+MAX_POINTS = 20_000
+"""More cells than this are drawn as a sample, so that a figure stays light."""
+
+
+def axes(ax: Axes | None, *, width: float = 4.4, height: float = 3.6) -> Axes:
+    """Return the axes to draw on, new ones in a figure of their own if there are none."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    tidy(ax)
+    return ax
+
+
+def tidy(ax: Axes) -> None:
+    """Take away what carries no information."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(length=3, color=GREY)
+
+
+def note(ax: Axes, text: str, *, place: tuple[float, float] = (0.03, 0.97)) -> None:
+    """Write a few words into a corner of the axes."""
+    ax.text(
+        *place,
+        text,
+        transform=ax.transAxes,
+        ha="left" if place[0] < 0.5 else "right",
+        va="top" if place[1] > 0.5 else "bottom",
+        fontsize="small",
+        color=INK,
+    )

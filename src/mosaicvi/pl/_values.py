@@ -1,0 +1,141 @@
+"""Values to plot, however they are handed over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from mosaicvi import _keys
+from mosaicvi._errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LAYER_LOG1P_MEAN = "log1p_mean"
+LAYER_DRAW = "draw"
+"""One posterior predictive draw a cell, where the caller put one: as noisy as a measurement."""
+
+
+def table(values: Any) -> np.ndarray:
+    """Dense float64 ``(n_cells, n_features)`` of an array, sparse matrix, DataFrame or AnnData."""
+    if isinstance(values, AnnData):
+        values = values.X
+    if sp.issparse(values):
+        values = values.toarray()
+    return np.asarray(values, dtype=np.float64)
+
+
+def feature_names(values: Any) -> list[str] | None:
+    """Names of the columns, where the values have names."""
+    if isinstance(values, AnnData):
+        return [str(name) for name in values.var_names]
+    return [str(name) for name in values.columns] if isinstance(values, pd.DataFrame) else None
+
+
+def measured_counts(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.ndarray]:
+    """Measured counts of the cells that were both measured and imputed.
+
+    Parameters
+    ----------
+    measured
+        AnnData or DataFrame, whose cells and features are matched by name; or an array in the order
+        of ``imputed``.
+    imputed
+        Answer of :meth:`mosaicvi.MosaicVI.impute`.
+
+    Returns
+    -------
+    Rows of ``imputed``, int64 ``(n_matched,)``, and counts ``(n_matched, n_features)``, NaN for
+    features that were not measured.
+
+    Raises
+    ------
+    RequestError
+        If no cell matches.
+    """
+    if not isinstance(measured, AnnData | pd.DataFrame):
+        counts = table(measured)
+        if counts.shape != imputed.shape:
+            raise RequestError(
+                f"an array of shape {counts.shape}", key="measured", expected=f"{imputed.shape}"
+            )
+        return np.arange(imputed.n_obs), counts
+    names = measured.obs_names if isinstance(measured, AnnData) else measured.index
+    found = names.astype(str).get_indexer(imputed.obs_names)
+    answered = np.isfinite(np.asarray(imputed.X)).all(axis=1)
+    rows = np.flatnonzero((found >= 0) & answered)
+    if len(rows) == 0:
+        raise RequestError(
+            "no imputed cell is among the measured ones",
+            key="measured",
+            expected="cells named as in the imputed AnnData",
+        )
+    columns = pd.Index(feature_names(measured) or []).get_indexer(imputed.var_names)
+    values = measured[found[rows]] if isinstance(measured, AnnData) else measured.iloc[found[rows]]
+    counts = table(values)
+    chosen = np.full((len(rows), imputed.n_vars), np.nan)
+    chosen[:, columns >= 0] = counts[:, columns[columns >= 0]]
+    return rows, chosen
+
+
+def imputed_log1p(imputed: AnnData, layer: str | None) -> np.ndarray:
+    """Imputed values as log1p counts, ``(n_cells, n_features)``.
+
+    Parameters
+    ----------
+    imputed
+        Answer of :meth:`mosaicvi.MosaicVI.impute`, on the scale of counts or log1p.
+    layer
+        The layer to read; None: ``X``.
+
+    Raises
+    ------
+    RequestError
+        If there is no such layer, or the answer is on a scale that has no log1p counts.
+    """
+    if layer is not None and layer not in imputed.layers:
+        raise RequestError(
+            f"no layer {layer!r}", key="layer", expected=f"some of {list(imputed.layers)}"
+        )
+    values = np.asarray(imputed.X if layer is None else imputed.layers[layer], dtype=np.float64)
+    if layer == LAYER_LOG1P_MEAN:
+        return values
+    scale = str(imputed.uns.get(_keys.UNS, {}).get("scale", "counts"))
+    if layer in (LAYER_DRAW, "denoised") or scale == "counts":
+        return np.log1p(values)
+    if scale == "log1p":
+        return values
+    raise RequestError(
+        f"the answer is on the scale {scale!r}",
+        key="imputed",
+        expected="counts or log1p",
+        remedy=f"layer={LAYER_LOG1P_MEAN!r}",
+    )
+
+
+def features_of(imputed: AnnData, features: str | Sequence[str] | None) -> list[str]:
+    """Chosen features; None: the six that can best be imputed.
+
+    Raises
+    ------
+    RequestError
+        If a feature is unknown.
+    """
+    if features is None:
+        score = imputed.var.get(_keys.VAR_IMPUTABILITY)
+        if score is None or score.isna().all():
+            return [str(name) for name in imputed.var_names[:6]]
+        return [str(name) for name in score.sort_values(ascending=False).index[:6]]
+    chosen = [features] if isinstance(features, str) else list(features)
+    unknown = [name for name in chosen if name not in imputed.var_names]
+    if unknown or not chosen:
+        raise RequestError(
+            f"no feature {unknown[0]!r}" if unknown else "no feature given",
+            key="features",
+            expected="names such as " + ", ".join(map(repr, imputed.var_names[:5])),
+        )
+    return chosen

@@ -1,0 +1,135 @@
+"""What Lightning does in one step, one epoch and one validation pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mosaicvi.data._batch import MultiBatch
+    from mosaicvi.module._mosaic_module import MosaicModule
+    from mosaicvi.module._objective import Losses, Objective
+
+VALIDATION_TOTAL = "validation_loss"
+"""Logged name of the validation objective at end-of-schedule weights."""
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """AdamW with a one-cycle learning rate (Smith and Topin 2019).
+
+    Attributes
+    ----------
+    learning_rate
+        Peak learning rate.
+    weight_decay
+        Decoupled weight decay of the networks' weights; feature parameters have none.
+    rise
+        Fraction of all steps over which the learning rate rises.
+    gradient_norm
+        Gradients are clipped to this norm.
+    """
+
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-3
+    rise: float = 0.2
+    gradient_norm: float = 100.0
+
+
+class MosaicTrainingPlan(pl.LightningModule):
+    """Training plan: the objective, its logging, and the optimiser.
+
+    Parameters
+    ----------
+    module
+        The network.
+    objective
+        Computes the loss terms.
+    optimizer
+        Settings of the optimiser.
+    n_steps
+        Steps of the whole schedule.
+    """
+
+    def __init__(
+        self, module: MosaicModule, objective: Objective, optimizer: OptimizerSpec, n_steps: int
+    ) -> None:
+        super().__init__()
+        self.module, self.objective = module, objective
+        self.optimizer_spec, self.n_steps = optimizer, max(n_steps, 1)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def transfer_batch_to_device(
+        self, batch: MultiBatch, device: torch.device, dataloader_idx: int
+    ) -> MultiBatch:
+        """Move a minibatch; nothing happens where it already is on the device."""
+        return batch if batch.indices.device == device else batch.to(device, non_blocking=True)
+
+    def training_step(self, batch: MultiBatch, batch_idx: int) -> Tensor:
+        """Loss of one minibatch."""
+        losses = self.objective(self.module, batch, progress=self.global_step / self.n_steps)
+        self._add("train", losses, batch)
+        return losses.total
+
+    def validation_step(self, batch: MultiBatch, batch_idx: int) -> None:
+        """Objective at end-of-schedule weights, with the same noise at every epoch."""
+        devices = [batch.indices.device] if batch.indices.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(batch_idx)
+            losses = self.objective(self.module, batch, progress=1.0)
+        self._add("validation", losses, batch)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means; one call an epoch, since each costs a synchronisation."""
+        self._log("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation means."""
+        self._log("validation")
+
+    def _add(self, split: str, losses: Losses, batch: MultiBatch) -> None:
+        values = {f"{name}_{split}": value for name, value in losses.terms.items()}
+        values[f"{split}_loss"] = losses.total
+        for name, value in values.items():
+            # A term is absent from minibatches that it does not concern, so each has its count.
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach() * batch.n_cells
+            self._counts[name] = self._counts.get(name, 0) + batch.n_cells
+
+    def _log(self, split: str) -> None:
+        names = [name for name in self._sums if name.endswith((f"_{split}", f"{split}_loss"))]
+        means: dict[str, Any] = {n: self._sums.pop(n) / self._counts.pop(n) for n in names}
+        if means:
+            self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW under a one-cycle schedule that moves every step."""
+        spec = self.optimizer_spec
+        decayed: list[torch.nn.Parameter] = []
+        free: list[torch.nn.Parameter] = []
+        for name, parameter in self.module.named_parameters():
+            networks = parameter.ndim > 1 and ("encoders" in name or "trunk" in name)
+            (decayed if networks else free).append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": spec.weight_decay},
+                {"params": free, "weight_decay": 0.0},
+            ],
+            lr=spec.learning_rate,
+        )
+        total_steps = self.n_steps + 1
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=spec.learning_rate,
+            total_steps=total_steps,
+            # The rise takes a step or more: torch divides by its length.
+            pct_start=min(1.0, max(spec.rise, 2 / total_steps)),
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

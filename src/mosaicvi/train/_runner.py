@@ -1,0 +1,109 @@
+"""Run a fit on scvi-tools' trainer and say how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scvi.train import Trainer
+
+from mosaicvi._settings import logger
+from mosaicvi.train._callbacks import KeepBest
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    import pandas as pd
+
+    from mosaicvi.train._plan import MosaicTrainingPlan
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a fit went.
+
+    Attributes
+    ----------
+    history
+        Logged name to a DataFrame with one row an epoch.
+    n_epochs
+        Epochs completed.
+    best_epoch
+        Epoch (from 0) whose weights were kept; -1 where there was no validation.
+    status
+        ``"completed"``, ``"stopped early"`` or ``"interrupted"``.
+    """
+
+    history: dict[str, pd.DataFrame]
+    n_epochs: int
+    best_epoch: int
+    status: str
+
+
+def run_fit(
+    plan: MosaicTrainingPlan,
+    datamodule: pl.LightningDataModule,
+    *,
+    max_epochs: int,
+    patience: int | None,
+    accelerator: str,
+    devices: int | str | list[int],
+    **trainer_kwargs: Any,
+) -> FitResult:
+    """Fit, restore the best weights, and leave the module in evaluation mode.
+
+    Parameters
+    ----------
+    plan
+        Training plan.
+    datamodule
+        Minibatches.
+    max_epochs
+        Epochs of the whole schedule.
+    patience
+        Validation passes without improvement after which training stops; None never stops.
+    accelerator, devices
+        As in :class:`~scvi.train.Trainer`.
+    **trainer_kwargs
+        Passed to :class:`~scvi.train.Trainer`.
+    """
+    keep = KeepBest(plan.module, patience)
+    callbacks = [keep, *trainer_kwargs.pop("callbacks", [])]
+    trainer = Trainer(
+        max_epochs=max_epochs,
+        accelerator=accelerator,
+        devices=devices,
+        check_val_every_n_epoch=trainer_kwargs.pop("check_val_every_n_epoch", 1),
+        gradient_clip_val=trainer_kwargs.pop(
+            "gradient_clip_val", plan.optimizer_spec.gradient_norm
+        ),
+        callbacks=callbacks,
+        **trainer_kwargs,
+    )
+    interrupted = False
+    try:
+        trainer.fit(plan, datamodule=datamodule)
+    except SystemExit:
+        # Lightning turns Ctrl-C into sys.exit(1), which would end the user's notebook kernel.
+        if not trainer.interrupted:
+            raise
+        interrupted = True
+    n_epochs = trainer.current_epoch
+    keep.restore()
+    plan.module.eval()
+    for parameter in plan.module.parameters():
+        parameter.grad = None
+    status = "interrupted" if interrupted else "stopped early" if keep.stopped else "completed"
+    if interrupted:
+        logger.warning(
+            "Training was interrupted after %d of %d epochs; the model keeps the weights of epoch "
+            "%d and can be used. Call train() again for a full fit.",
+            n_epochs,
+            max_epochs,
+            keep.best_epoch + 1,
+        )
+    return FitResult(_history(trainer), n_epochs, keep.best_epoch, status)
+
+
+def _history(trainer: Trainer) -> dict[str, pd.DataFrame]:
+    recorded = getattr(trainer.logger, "history", None)
+    return {name: frame.astype(float) for name, frame in (recorded or {}).items()}

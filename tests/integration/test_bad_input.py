@@ -1,0 +1,481 @@
+"""Bad input is refused with a clear message, and the user's object stays as it was."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from tests.helpers import (
+    GENES,
+    SCVI_UNS_KEYS,
+    cell_names,
+    counts_modality,
+    fingerprint,
+    make_mudata,
+    mosaic,
+)
+
+from mosaicvi._errors import DataError, MosaicviError, MosaicviWarning, RequestError
+from mosaicvi.data import ModalitySpec, build_manager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BOTH = {"rna": "zinb", "protein": "nb_mixture"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to get it wrong."""
+
+    spoil: Callable[[mudata.MuData], mudata.MuData | None]
+    error: type[MosaicviError]
+    says: tuple[str, ...]
+    modalities: dict[str, Any] = field(default_factory=lambda: dict(BOTH))
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def nothing(mdata: mudata.MuData) -> None:
+    """Leave the data as they are: the request is what is wrong."""
+
+
+def set_value(modality: str, value: float) -> Callable[[mudata.MuData], None]:
+    def spoil(mdata: mudata.MuData) -> None:
+        mdata.mod[modality].X.data[3] = value
+
+    return spoil
+
+
+def set_dense_value(value: float) -> Callable[[mudata.MuData], None]:
+    def spoil(mdata: mudata.MuData) -> None:
+        dense = mdata.mod["rna"].X.toarray()
+        dense[2, 1] = value
+        mdata.mod["rna"].X = dense
+
+    return spoil
+
+
+def reverse_rna(mdata: mudata.MuData) -> None:
+    mdata.mod["rna"] = mdata.mod["rna"][::-1].copy()
+
+
+def filter_rna(mdata: mudata.MuData) -> None:
+    mdata.mod["rna"] = mdata.mod["rna"][:5].copy()
+
+
+def rename_cells(mdata: mudata.MuData) -> None:
+    mdata.mod["rna"].obs_names = [f"x{name}" for name in mdata.mod["rna"].obs_names]
+
+
+def add_modality(mdata: mudata.MuData) -> None:
+    mdata.mod["extra"] = counts_modality(cell_names(3))
+
+
+def view_of_mudata(mdata: mudata.MuData) -> mudata.MuData:
+    return mdata[:10]
+
+
+def view_of_modality(mdata: mudata.MuData) -> None:
+    mdata.mod["rna"] = mdata.mod["rna"][:, :5]
+
+
+def empty_features(mdata: mudata.MuData) -> None:
+    mdata.mod["rna"] = mdata.mod["rna"][:, :0].copy()
+
+
+def empty_cells(mdata: mudata.MuData) -> mudata.MuData:
+    return make_mudata({"rna": mdata.mod["rna"][:0].copy(), "protein": mdata.mod["protein"].copy()})
+
+
+def obs_value(modality: str, column: str, value: Any) -> Callable[[mudata.MuData], None]:
+    """Set a column of a modality for cell c14, which both modalities hold."""
+
+    def spoil(mdata: mudata.MuData) -> None:
+        obs = mdata.mod[modality].obs
+        values = obs[column].astype(object).to_numpy(copy=True)
+        values[obs.index.get_loc("c14")] = value
+        obs[column] = values
+
+    return spoil
+
+
+def missing_batch(mdata: mudata.MuData) -> None:
+    for name in mdata.mod:
+        obs_value(name, "batch", None)(mdata)
+
+
+def drop_batch(*modalities: str) -> Callable[[mudata.MuData], None]:
+    def spoil(mdata: mudata.MuData) -> None:
+        for name in modalities:
+            del mdata.mod[name].obs["batch"]
+
+    return spoil
+
+
+def global_batch_in_conflict(mdata: mudata.MuData) -> None:
+    mdata.obs["batch"] = "z"
+
+
+def covariate(values: Any) -> Callable[[mudata.MuData], None]:
+    def spoil(mdata: mudata.MuData) -> None:
+        column = np.full(mdata.n_obs, 1.0, dtype=object if isinstance(values, str) else float)
+        column[7] = values
+        mdata.obs["age"] = column
+
+    return spoil
+
+
+def ages_in_conflict(mdata: mudata.MuData) -> None:
+    for number, adata in enumerate(mdata.mod.values()):
+        adata.obs["age"] = float(number)
+
+
+def duplicate_cells(mdata: mudata.MuData) -> None:
+    names = list(mdata.mod["rna"].obs_names)
+    names[1] = names[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mdata.mod["rna"].obs_names = names
+
+
+def duplicate_features(mdata: mudata.MuData) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mdata.mod["rna"].var_names = ["GENE1", *GENES[1:]]
+
+
+def log_transform(mdata: mudata.MuData) -> None:
+    rna = mdata.mod["rna"]
+    sums = np.asarray(rna.X.sum(axis=1)).ravel()
+    scaled = sp.diags_array(1e4 / np.maximum(sums, 1)) @ rna.X
+    rna.X = sp.csr_matrix(scaled).log1p().astype(np.float32)
+
+
+def log_counts(mdata: mudata.MuData) -> None:
+    mdata.mod["rna"].X = mdata.mod["rna"].X.log1p()
+
+
+def counts_elsewhere(mdata: mudata.MuData) -> None:
+    rna = mdata.mod["rna"]
+    rna.layers["umi"], rna.raw = rna.X.copy(), rna
+    log_transform(mdata)
+
+
+def species_mixed(mdata: mudata.MuData) -> mudata.MuData:
+    names = [f"ACTB{i}" for i in range(30)] + [f"Actb{i}" for i in range(30)]
+    rna = counts_modality(list(mdata.mod["rna"].obs_names), names)
+    return make_mudata({"rna": rna, "protein": mdata.mod["protein"].copy()})
+
+
+def species_between(mdata: mudata.MuData) -> mudata.MuData:
+    cells = list(mdata.mod["rna"].obs_names)
+    human = counts_modality(cells, [f"ACTB{i}" for i in range(30)])
+    mouse = counts_modality(cells, [f"Actb{i}" for i in range(30)])
+    return make_mudata({"rna": human, "protein": mouse})
+
+
+def size_factor(value: float) -> Callable[[mudata.MuData], None]:
+    def spoil(mdata: mudata.MuData) -> None:
+        factors = np.ones(mdata.mod["rna"].n_obs)
+        factors[2] = value
+        mdata.mod["rna"].obs["depth"] = factors
+
+    return spoil
+
+
+def panel(table: Any) -> Callable[[mudata.MuData], None]:
+    def spoil(mdata: mudata.MuData) -> None:
+        mdata.mod["rna"].varm["panel"] = table
+
+    return spoil
+
+
+def bad_representation(mdata: mudata.MuData) -> None:
+    mdata.mod["rna"].obsm["pca"] = np.full((mdata.mod["rna"].n_obs, 2), np.nan)
+
+
+STALE = ("stale", "mdata.update()", "'rna'")
+N = len(GENES)
+CASES = {
+    "stale obsmap, reordered": Case(reverse_rna, DataError, STALE),
+    "stale obsmap, filtered": Case(filter_rna, DataError, STALE),
+    "stale obsmap, renamed": Case(rename_cells, DataError, STALE),
+    "stale obsmap, added": Case(
+        add_modality, DataError, ("stale", "mdata.update()"), {"extra": "nb"}
+    ),
+    "view of the MuData": Case(view_of_mudata, DataError, ("view", "mdata.copy()")),
+    "view of a modality": Case(view_of_modality, DataError, ("view", "copy()", "'rna'")),
+    "empty modality, no features": Case(empty_features, DataError, ("empty", "'rna'")),
+    "empty modality, no cells": Case(empty_cells, DataError, ("empty", "'rna'")),
+    "batch column missing": Case(
+        nothing, DataError, ("lane", "in no obs", "'batch'"), options={"batch_key": "lane"}
+    ),
+    "batch column missing in one modality": Case(
+        drop_batch("protein"),
+        DataError,
+        ("no value for 10 cells", "'protein'", "'batch'"),
+        options={"batch_key": "batch"},
+    ),
+    "batch with a missing value": Case(
+        missing_batch,
+        DataError,
+        ("no value for 1 cells", "'c14'", "'batch'"),
+        options={"batch_key": "batch"},
+    ),
+    "batch in conflict between modalities": Case(
+        obs_value("protein", "batch", "other"),
+        DataError,
+        ("conflict", "'other'", 'mdata.mod["rna"].obs', 'mdata.mod["protein"].obs'),
+        options={"batch_key": "batch"},
+    ),
+    "batch in conflict with mdata.obs": Case(
+        global_batch_in_conflict,
+        DataError,
+        ("conflict", "'z'", "mdata.obs"),
+        options={"batch_key": "batch"},
+    ),
+    "batch key of an unknown modality": Case(
+        nothing, RequestError, ("atac", "batch_key"), options={"batch_key": {"atac": "batch"}}
+    ),
+    "categorical covariate missing": Case(
+        nothing, DataError, ("donor",), options={"categorical_covariate_keys": ["donor"]}
+    ),
+    "continuous covariate missing": Case(
+        nothing, DataError, ("age",), options={"continuous_covariate_keys": ["age"]}
+    ),
+    "continuous covariate with a missing value": Case(
+        covariate(np.nan),
+        DataError,
+        ("age", "no value for 1 cells", "c07"),
+        options={"continuous_covariate_keys": ["age"]},
+    ),
+    "continuous covariate with an infinite value": Case(
+        covariate(np.inf),
+        DataError,
+        ("age", "infinite", "c07"),
+        options={"continuous_covariate_keys": ["age"]},
+    ),
+    "continuous covariate of words": Case(
+        covariate("old"),
+        DataError,
+        ("age", "numbers", "categorical"),
+        options={"continuous_covariate_keys": ["age"]},
+    ),
+    "continuous covariate in conflict": Case(
+        ages_in_conflict,
+        DataError,
+        ("age", "conflict"),
+        options={"continuous_covariate_keys": ["age"]},
+    ),
+    "covariate twice": Case(
+        nothing, RequestError, ("twice",), options={"categorical_covariate_keys": ["a", "a"]}
+    ),
+    "duplicated cells": Case(duplicate_cells, DataError, ("duplicated cell names", "make_unique")),
+    "duplicated features": Case(
+        duplicate_features, DataError, ("duplicated feature names", "'GENE1'", "make_unique")
+    ),
+    "negative counts": Case(set_value("rna", -1), DataError, ("negative", "'rna'", "cell 'c")),
+    "NaN counts": Case(set_value("rna", np.nan), DataError, ("NaN", "'rna'", "feature 'GENE")),
+    "infinite counts": Case(set_value("protein", np.inf), DataError, ("infinite", "'protein'")),
+    "negative counts, dense": Case(
+        set_dense_value(-2), DataError, ("negative", "'c02'", "'GENE1'")
+    ),
+    "NaN counts, dense": Case(set_dense_value(np.nan), DataError, ("NaN", "'c02'", "'GENE1'")),
+    "infinite values of a continuous modality": Case(
+        set_dense_value(np.inf), DataError, ("infinite", "'c02'"), {"rna": "normal"}
+    ),
+    "log-transformed counts": Case(log_transform, DataError, ("log-transformed", "X", "'zinb'")),
+    "log1p of counts": Case(log_counts, DataError, ("log-transformed",)),
+    "log-transformed layer": Case(
+        log_transform, DataError, ("log-transformed",), {"rna": ModalitySpec("nb", layer=None)}
+    ),
+    "counts in another layer and in raw": Case(
+        counts_elsewhere, DataError, ("layers['umi']", ".raw", "layer=")
+    ),
+    "unknown layer": Case(nothing, DataError, ("'umi'", "layer"), options={"layer": "umi"}),
+    "unknown modality": Case(
+        nothing, RequestError, ("'atac'", "'rna'", "'protein'"), {"atac": "poisson"}
+    ),
+    "unknown likelihood": Case(
+        nothing,
+        RequestError,
+        ("'gauss'", "nb", "zinb", "nb_mixture", "poisson", "normal"),
+        {"rna": "gauss"},
+    ),
+    "no modalities": Case(nothing, RequestError, ("modalities",), {}),
+    "size factor without library size": Case(
+        nothing,
+        RequestError,
+        ("no library size", "'protein'", "size_factor_key"),
+        {"protein": ModalitySpec("nb_mixture", size_factor_key="depth")},
+    ),
+    "size factor for no modality": Case(
+        nothing,
+        RequestError,
+        ("library size",),
+        {"protein": "nb_mixture"},
+        {"size_factor_key": "depth"},
+    ),
+    "size factor missing": Case(
+        nothing, DataError, ("depth", "'rna'"), options={"size_factor_key": "depth"}
+    ),
+    "size factor of zero": Case(
+        size_factor(0.0), DataError, ("above zero", "'rna'"), options={"size_factor_key": "depth"}
+    ),
+    "size factor with a missing value": Case(
+        size_factor(np.nan), DataError, ("missing", "'rna'"), options={"size_factor_key": "depth"}
+    ),
+    "mixed species within a modality": Case(
+        species_mixed, DataError, ("mixed species", "'ACTB0'", "'Actb0'", "'rna'")
+    ),
+    "mixed species between modalities": Case(
+        species_between,
+        DataError,
+        ("mixed species", "human", "mouse"),
+        {"rna": "nb", "protein": "nb"},
+    ),
+    "panel missing": Case(nothing, DataError, ("panel", "varm"), options={"panel_key": "panel"}),
+    "panel of wrong shape": Case(
+        panel(np.ones((N, 3), dtype=bool)),
+        DataError,
+        ("shape", "'a', 'b'"),
+        options={"panel_key": "panel", "batch_key": "batch"},
+    ),
+    "panel without a batch": Case(
+        panel(pd.DataFrame({"a": [True] * N}, index=list(GENES))),
+        DataError,
+        ("no column for batches 'b'",),
+        options={"panel_key": "panel", "batch_key": "batch"},
+    ),
+    "panel that contradicts the counts": Case(
+        panel(np.repeat([[True, False]], N, axis=0) | (np.arange(N) > 2)[:, None]),
+        DataError,
+        ("unmeasured", "'b'", "GENE0"),
+        options={"panel_key": "panel", "batch_key": "batch"},
+    ),
+    "isotype control missing": Case(
+        nothing,
+        DataError,
+        ("'igg9'", "features"),
+        {"protein": ModalitySpec("nb_mixture", isotypes=("igg9",))},
+    ),
+    "isotype controls of genes": Case(
+        nothing, RequestError, ("background",), {"rna": ModalitySpec("nb", isotypes=("GENE1",))}
+    ),
+    "empty droplets of other features": Case(
+        nothing,
+        DataError,
+        ("'cd3'", "empty_droplets"),
+        options={"empty_droplets": {"protein": counts_modality(["d"], ["x"])}},
+    ),
+    "empty droplets of genes": Case(
+        nothing,
+        RequestError,
+        ("background", "'rna'"),
+        options={"empty_droplets": {"rna": np.ones((2, N))}},
+    ),
+    "representation missing": Case(
+        nothing, DataError, ("'pca'", "obsm"), {"rna": ModalitySpec("nb", representation="pca")}
+    ),
+    "representation not finite": Case(
+        bad_representation,
+        DataError,
+        ("'pca'", "finite"),
+        {"rna": ModalitySpec("nb", representation="pca")},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused_with_nothing_changed(name: str) -> None:
+    case = CASES[name]
+    mdata = mosaic()
+    given = case.spoil(mdata)
+    mdata = given if isinstance(given, mudata.MuData) else mdata
+    before = fingerprint(mdata)
+    with pytest.raises(case.error) as caught:
+        build_manager(mdata, case.modalities, **case.options)
+    for text in case.says:
+        assert text in str(caught.value)
+    assert re.search(r"Expected|Remedy", str(caught.value))
+    assert fingerprint(mdata) == before
+    assert not any(key in mdata.uns for key in SCVI_UNS_KEYS)
+
+
+def test_an_anndata_is_pointed_to_mudata() -> None:
+    with pytest.raises(DataError, match=r"mudata\.MuData"):
+        build_manager(counts_modality(cell_names(4)), BOTH)
+
+
+def test_non_integer_counts_warn_and_name_the_layer() -> None:
+    mdata = mosaic()
+    mdata.mod["rna"].X = mdata.mod["rna"].X * np.float32(0.5)
+    with pytest.warns(MosaicviWarning, match=r"'rna': X holds values that are not integers"):
+        build_manager(mdata, BOTH)
+    mdata.mod["rna"].layers["counts"] = mdata.mod["rna"].X.copy()
+    with pytest.warns(MosaicviWarning, match="layer 'counts' holds values that are not integers"):
+        build_manager(mdata, BOTH)
+
+
+def test_cells_without_counts_warn_and_are_kept_as_measured() -> None:
+    mdata = mosaic()
+    dense = mdata.mod["rna"].X.toarray()
+    dense[[1, 4]] = 0
+    mdata.mod["rna"].X = sp.csr_matrix(dense)
+    with pytest.warns(MosaicviWarning, match="'rna': 2 cells have no counts"):
+        data = build_manager(mdata, BOTH).data
+    assert data.modalities["rna"].present.sum() == mdata.mod["rna"].n_obs
+    assert (data.modalities["rna"].library_size == 0).sum() == 2
+
+
+def test_many_genes_bring_guidance() -> None:
+    wide = counts_modality(cell_names(3), [f"GENE{i}" for i in range(10_001)])
+    with pytest.warns(MosaicviWarning, match="highly_variable_genes"):
+        build_manager(make_mudata({"rna": wide}), {"rna": "nb"})
+
+
+def test_peaks_bring_no_guidance_on_genes() -> None:
+    peaks = counts_modality(cell_names(3), [f"chr1:{i}-{i + 10}" for i in range(10_001)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MosaicviWarning)
+        build_manager(make_mudata({"atac": peaks}), {"atac": "poisson"})
+
+
+def test_a_batch_for_each_cell_warns() -> None:
+    mdata = mosaic()
+    mdata.obs["barcode"] = mdata.obs_names
+    with pytest.warns(MosaicviWarning, match="'barcode' has 30 batches for 30 cells"):
+        build_manager(mdata, BOTH, batch_key="barcode")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_values_on_disk_are_refused(tmp_path: Path) -> None:
+    mosaic().write(tmp_path / "mosaic.h5mu")
+    mdata = mudata.read_h5mu(tmp_path / "mosaic.h5mu", backed="r")
+    with pytest.raises(DataError, match="backed by a file"):
+        build_manager(mdata, BOTH)
+
+
+@pytest.mark.filterwarnings("ignore:var_names are not unique")
+def test_names_shared_between_modalities_are_fine() -> None:
+    cells = cell_names(4)
+    mdata = make_mudata({"rna": counts_modality(cells), "protein": counts_modality(cells)})
+    build_manager(mdata, BOTH)
+
+
+def test_always_zero_feature_and_huge_counts_are_fine() -> None:
+    mdata = mosaic()
+    dense = mdata.mod["rna"].X.toarray()
+    dense[:, 3], dense[0, 0] = 0, 1e6
+    mdata.mod["rna"].X = sp.csr_matrix(dense)
+    data = build_manager(mdata, BOTH).data
+    assert data.modalities["rna"].values[0, 0] == 1e6
+    assert data.modalities["rna"].values[:, 3].nnz == 0

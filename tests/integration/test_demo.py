@@ -1,0 +1,84 @@
+"""The command line: the demo on simulated cells, and imputation from files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import mudata
+import numpy as np
+
+from mosaicvi import datasets
+from mosaicvi.__main__ import main
+from mosaicvi._demo import _cells
+from mosaicvi._errors import DownloadError
+from mosaicvi.datasets import SimulatedModality
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_demo_writes_a_table_a_file_and_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["demo", "--data", "simulated", "--epochs", "2", "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "a simulated CITE-seq sample" in said
+    assert "hidden cells" in said
+    for method in ("MosaicVI", "k nearest neighbours", "cell-type means"):
+        assert method in said
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    figures = ["calibration.png", "gate.png", "history.png", "scatter.png", "violins.png"]
+    assert written == sorted([*figures, "mosaic.h5mu"])
+    for name in written:
+        assert str(tmp_path / "out" / name) in said
+    mdata = mudata.read_h5mu(tmp_path / "out" / "mosaic.h5mu")
+    assert np.isfinite(mdata.obsm["X_mosaicvi"]).all()
+    hidden = mdata.obs_names[mdata.obs["held_out"]]
+    assert len(hidden) == 200
+    assert not hidden.isin(mdata.mod["protein"].obs_names).any()
+    answer = mdata.mod["protein_imputed"]
+    assert hidden.isin(answer.obs_names).all()
+    assert np.isfinite(answer[hidden].layers["log1p_mean"]).all()
+
+
+def test_demo_says_why_cells_are_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable() -> None:
+        raise DownloadError("no network")
+
+    monkeypatch.setattr(_cells.datasets, "pbmc_mosaic", unreachable)
+    cells = _cells.choose("auto", seed=0)
+    assert not cells.is_real
+    assert "no network" in cells.source
+
+
+def test_impute_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mdata = datasets.simulate(
+        200,
+        {"rna": SimulatedModality.rna(40), "protein": SimulatedModality.protein()},
+        patterns={"rna+protein": 1.0},
+        seed=5,
+    )
+    mdata.mod["rna"][:30].copy().write_h5ad(tmp_path / "rna.h5ad")
+    mdata.write_h5mu(tmp_path / "reference.h5mu")
+    words = ["impute", "--rna", "rna.h5ad", "--reference", "reference.h5mu", "--out", "out.h5ad"]
+    words = [str(tmp_path / w) if w.endswith(("h5ad", "h5mu")) else w for w in words]
+    assert main([*words, "--epochs", "2", "--samples", "5"]) == 0
+    assert "30 cells imputed from 40 of 40 shared genes" in capsys.readouterr().out
+    protein = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert protein.shape == (30, mdata.mod["protein"].n_vars)
+
+
+def test_what_is_refused_is_told_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "missing.h5mu")
+    assert main(["impute", "--rna", "missing.h5ad", "--reference", missing, "--out", "y"]) == 2
+    assert "missing.h5ad" in capsys.readouterr().err
+    (tmp_path / "rna.h5ad").touch()
+    rna = str(tmp_path / "rna.h5ad")
+    assert main(["impute", "--rna", rna, "--reference", missing, "--out", "y"]) == 2
+    assert capsys.readouterr().err

@@ -1,0 +1,291 @@
+"""MosaicVI on every kind of data that a MuData may hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.fits import answer, build, fit, layers, small_mosaic, without_truth
+from tests.helpers import make_mudata
+
+from mosaicvi import ModalitySpec, MosaicVI
+from mosaicvi.datasets import SimulatedModality, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+
+pytestmark = pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
+
+
+def check(model: MosaicVI, target: str, source: str) -> None:
+    """The model's answers are finite wherever there is evidence."""
+    assert np.isfinite(model.get_latent_representation()).all()
+    assert np.isfinite(model.get_elbo())
+    got = answer(model, target, [source])
+    for name, values in layers(got).items():
+        assert np.isfinite(values[got.obs["evidence"]]).all(), name
+    history = model.history["train_loss"].iloc[:, 0]
+    assert np.isfinite(history).all()
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        {"rna+protein": 1.0},
+        {"rna": 0.5, "protein": 0.5},
+        {"rna+protein": 0.1, "rna": 0.8, "protein": 0.1},
+    ],
+    ids=["paired", "unpaired", "few pairs"],
+)
+@pytest.mark.parametrize("fusion", ["product_of_experts", "mixture_of_experts"])
+def test_presence_patterns(patterns: Mapping[str, float], fusion: str) -> None:
+    model = fit(build(small_mosaic(160, patterns=patterns), fusion=fusion), 2)
+    check(model, "protein", "rna")
+    check(model, "rna", "protein")
+    paired = "rna+protein" in patterns
+    assert ("consistency_train" in model.history) == paired
+
+
+def test_one_modality() -> None:
+    data = small_mosaic(160)
+    alone = make_mudata({"rna": data["rna"].copy()})
+    model = fit(build(alone, {"rna": "zinb"}), 2)
+    assert np.isfinite(model.get_latent_representation()).all()
+    drawn = model.posterior_predictive_sample("rna", n_samples=2)
+    assert drawn.shape == (2, alone.n_obs, 70)
+    with pytest.raises(ValueError, match="from_modalities"):
+        model.impute("rna")
+    assert model.module.decoders["rna"].trunk.residual is not None
+
+
+def test_three_modalities_with_missing_continuous_values() -> None:
+    specs = {
+        "rna": SimulatedModality.rna(40, likelihood="nb"),
+        "protein": SimulatedModality.protein(6),
+        "score": SimulatedModality.normal(7),
+    }
+    data = without_truth(
+        simulate(
+            180,
+            specs,
+            patterns={"rna+protein+score": 0.4, "rna+score": 0.3, "protein": 0.3},
+            n_latent=4,
+            seed=2,
+        )
+    )
+    rng = np.random.default_rng(0)
+    values = np.array(data["score"].X)
+    values[rng.random(values.shape) < 0.2] = np.nan
+    data["score"].X = values
+    model = fit(build(data, {"rna": "zinb", "protein": "nb_mixture", "score": "normal"}), 3)
+    check(model, "score", "rna")
+    check(model, "protein", "score")
+    got = answer(model, "score", ["rna", "protein"])
+    assert "log1p_mean" not in got.layers
+    assert "cross/score_train" in model.history
+    with pytest.raises(ValueError, match="continuous"):
+        model.impute("score", ["rna"], scale="log1p")
+
+
+@pytest.mark.parametrize("factor", [1e-1, 1e4])
+def test_units_of_a_continuous_modality_do_not_matter(factor: float) -> None:
+    """A density's nats depend on units; the weight of the modality must not."""
+
+    def fitted(scale: float, names: tuple[str, ...]) -> MosaicVI:
+        specs = {"rna": SimulatedModality.rna(30, likelihood="nb"),
+                 "score": SimulatedModality.normal(6)}  # fmt: skip
+        data = without_truth(simulate(150, specs, n_latent=3, seed=4))
+        data["score"].X = np.asarray(data["score"].X) * scale
+        chosen = make_mudata({name: data[name].copy() for name in names})
+        likelihoods = {"rna": "nb", "score": "normal"}
+        return fit(build(chosen, {name: likelihoods[name] for name in names}), 3)
+
+    for names in (("rna", "score"), ("score",)):
+        one, other = fitted(1.0, names), fitted(factor, names)
+        left = one.posterior_predictive_sample("score", ["score"], n_samples=50).mean(0)
+        right = other.posterior_predictive_sample("score", ["score"], n_samples=50).mean(0) / factor
+        known = np.isfinite(left)
+        assert np.corrcoef(left[known], right[known])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("kind", ["poisson", "zinb", "nb"])
+def test_count_likelihoods(kind: str) -> None:
+    model = fit(build(small_mosaic(120), {"rna": kind, "protein": "nb"}), 1)
+    check(model, "protein", "rna")
+
+
+def test_zero_cells_zero_features_and_huge_counts() -> None:
+    data = small_mosaic(120, patterns={"rna+protein": 0.5, "rna": 0.5})
+    for name in ("rna", "protein"):
+        values = data[name].X.toarray()
+        values[0] = 0  # a cell without counts
+        values[:, 3] = 0  # a feature that is always zero
+        values[1, 4] = 1e6
+        data[name].X = type(data[name].X)(values)
+    model = fit(build(data, {"rna": "zinb", "protein": "nb_mixture"}), 3)
+    check(model, "protein", "rna")
+    check(model, "rna", "protein")
+    got = answer(model, "rna", ["protein"])
+    assert got.layers["denoised"][got.obs["evidence"], 3].max() < 0.5
+
+
+def test_minibatch_of_one_cell() -> None:
+    data = small_mosaic(61)
+    check(fit(build(data), 1, batch_size=1, indices=np.arange(20)), "protein", "rna")
+    check(fit(build(data), 2, batch_size=60, train_size=1.0), "protein", "rna")
+
+
+@pytest.mark.parametrize("n_cells", [6, 20])
+def test_very_few_cells(n_cells: int) -> None:
+    data = small_mosaic(n_cells, patterns={"rna+protein": 0.5, "rna": 0.25, "protein": 0.25})
+    check(fit(build(data), 2), "protein", "rna")
+
+
+def test_representation() -> None:
+    data = small_mosaic(160)
+    rng = np.random.default_rng(0)
+    data["rna"].obsm["X_embedding"] = rng.normal(3, 2, (data["rna"].n_obs, 9)).astype(np.float32)
+    spec = ModalitySpec("nb", representation="X_embedding")
+    model = fit(build(data, {"rna": spec, "protein": "nb_mixture"}), 2)
+    check(model, "protein", "rna")
+    assert model.module.projections["rna"].n_inputs == 10  # the embedding and log depth
+    query = small_mosaic(160)
+    query["rna"].obsm["X_embedding"] = np.asarray(data["rna"].obsm["X_embedding"]) + 1
+    assert not np.allclose(
+        model.get_latent_representation(), model.get_latent_representation(query)
+    )
+
+
+def test_covariates() -> None:
+    data = small_mosaic(160)
+    data.obs["site"] = pd.Categorical(np.where(np.arange(160) % 3 == 0, "x", "y"))
+    data.obs["age"] = np.linspace(20, 80, 160)
+    keys = {"categorical_covariate_keys": ["site"], "continuous_covariate_keys": ["age"]}
+    model = fit(build(data, setup=keys), 3)
+    check(model, "protein", "rna")
+    assert model.module.decoders["rna"].covariates.shape == (3, 70)
+    assert model.module.decoders["rna"].covariates.abs().max() > 0
+
+
+def test_one_batch_key_a_modality_and_none() -> None:
+    data = small_mosaic(160)
+    for name, modality in data.mod.items():
+        modality.obs[f"{name}_lane"] = np.where(np.arange(modality.n_obs) % 2 == 0, "1", "2")
+    keys = {"rna": "rna_lane", "protein": "protein_lane"}
+    check(fit(build(data, batch_key=keys), 2), "protein", "rna")
+    check(fit(build(data, batch_key=None), 2), "protein", "rna")
+
+
+# --- panels that differ between batches --------------------------------------------------------
+
+
+def panel_data(n_genes: int = 70, lacking: int = 30, **options: object) -> MuData:
+    genes = SimulatedModality.rna(n_genes).names
+    return small_mosaic(
+        200,
+        n_genes=n_genes,
+        panels={"rna": {"batch2": list(genes[: n_genes - lacking])}},
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def panel_model() -> MosaicVI:
+    data = panel_data(patterns={"rna+protein": 0.7, "protein": 0.3})
+    return fit(build(data, setup={"panel_key": {"rna": "panel"}}), 8)
+
+
+def test_panels(panel_model: MosaicVI) -> None:
+    check(panel_model, "rna", "protein")
+    check(panel_model, "protein", "rna")
+
+
+def test_a_partial_panel_is_no_smaller_answer(panel_model: MosaicVI) -> None:
+    """Counts of measured features are not thinned out by features the batch did not measure."""
+    data = panel_model.adata
+    measured = np.asarray(data["rna"].varm["panel"]["batch2"], dtype=bool)
+    has = np.asarray(data.obsmap["rna"]).ravel() > 0
+    rows = np.flatnonzero((data.obs["batch"].to_numpy() == "batch2") & has)
+    place = np.asarray(data.obsmap["rna"]).ravel()[rows].astype(int) - 1
+    truth = data["rna"].X.toarray()[place][:, measured].sum(1)
+    got = answer(panel_model, "rna", ["protein"], indices=rows, n_samples=50)
+    predicted = got.layers["denoised"][:, measured].sum(1)
+    assert predicted.mean() == pytest.approx(truth.mean(), rel=0.15)
+    own = panel_model.get_normalized_expression("rna", library_size="observed", indices=rows)
+    np.testing.assert_allclose(own.loc[:, measured].sum(axis=1), truth, rtol=0.02)
+
+
+def test_unmeasured_features_are_less_certain(panel_model: MosaicVI) -> None:
+    """A feature that a batch did not measure draws its batch offset; a measured one knows it."""
+    from mosaicvi.model._posterior import PredictiveRequest
+
+    sampler = panel_model._sampler(None, 0)
+    request = PredictiveRequest("rna", ("protein",), 200)
+    codes = np.array([0, 1])
+    offsets, _ = sampler._offsets(request, codes, ["a", "b"])
+    spread = offsets["mean"].expand(200, 2, 70).std(0)
+    lacking = ~panel_model.module.decoders["rna"].measured
+    assert lacking.any()
+    assert (spread[lacking] > 0.05).all()
+    assert (spread[~lacking] == 0).all()
+
+
+# --- another MuData ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model() -> MosaicVI:
+    return fit(build(small_mosaic(200)), 3)
+
+
+def test_query_with_fewer_modalities(model: MosaicVI) -> None:
+    whole = small_mosaic(200)
+    query = make_mudata({"rna": whole["rna"].copy()})
+    got = answer(model, "protein", adata=query)
+    assert got.shape == (query.n_obs, 10)
+    assert np.isfinite(got.X).all()
+    assert not got.obs["measured"].any()
+    both = answer(model, "protein", ["rna"])
+    np.testing.assert_allclose(both[got.obs_names].X, got.X, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="from_modalities"):
+        model.impute("rna", adata=query)
+
+
+def test_query_of_an_unseen_batch(model: MosaicVI) -> None:
+    query = small_mosaic(60, seed=11)
+    for part in (query, *query.mod.values()):
+        part.obs["batch"] = pd.Categorical(["new"] * part.n_obs)
+    got = answer(model, "protein", ["rna"], adata=query, n_samples=200)
+    rows = got.obs["evidence"].to_numpy()
+    assert np.isfinite(got.X[rows]).all()
+    assert np.isfinite(model.get_elbo(query))
+    seen = answer(model, "protein", ["rna"], adata=query, n_samples=200, transform_batch="batch1")
+    ratio = np.log1p(got.layers["q95"][rows]) - np.log1p(got.layers["q05"][rows])
+    ratio = ratio / (np.log1p(seen.layers["q95"][rows]) - np.log1p(seen.layers["q05"][rows]))
+    assert np.median(ratio) > 1
+
+
+def test_query_of_a_batch_that_gains_a_modality() -> None:
+    """Values of a batch that trained without the modality are scored, not masked."""
+    data = small_mosaic(160, patterns={"batch1": {"rna+protein": 1.0}, "batch2": {"protein": 1.0}})
+    fitted = fit(build(data), 2)
+    query = small_mosaic(160, patterns={"rna+protein": 1.0})
+    second = np.flatnonzero(query.obs["batch"].to_numpy() == "batch2")
+    error = fitted.get_reconstruction_error(query, second)
+    assert error["rna"] > 1
+
+
+def test_view_is_refused(model: MosaicVI) -> None:
+    with pytest.raises(ValueError, match="view"):
+        model.get_latent_representation(small_mosaic(200)[:20])
+
+
+def test_modality_names_with_a_dot_or_of_a_method() -> None:
+    data = small_mosaic(100)
+    odd = make_mudata({"rna.v2": data["rna"].copy(), "keys": data["protein"].copy()})
+    model = fit(build(odd, {"rna.v2": "nb", "keys": "nb_mixture"}), 1)
+    check(model, "keys", "rna.v2")

@@ -1,0 +1,237 @@
+"""A saved model answers like the one that was saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from tests.fits import answer, assert_same_answer, build, fit, layers, small_mosaic
+from tests.helpers import make_mudata
+
+from mosaicvi import MosaicVI
+from mosaicvi._errors import FileError, MosaicviError, RequestError
+from mosaicvi.datasets import SimulatedModality
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+N_CELLS = 300
+
+
+@pytest.fixture(scope="module")
+def model() -> MosaicVI:
+    return fit(build(small_mosaic(N_CELLS)), 5, train_size=0.6)
+
+
+@pytest.fixture(scope="module")
+def saved(model: MosaicVI, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "m"
+    model.save(folder)
+    return folder
+
+
+def load(folder: Path, data: object = None) -> MosaicVI:
+    return MosaicVI.load(folder, data, accelerator="cpu")  # type: ignore[arg-type]
+
+
+def shuffled(data: MuData) -> MuData:
+    """Cells of the MuData and of each modality, and features, in other orders."""
+    rng = np.random.default_rng(0)
+    parts = {}
+    for name in reversed(list(data.mod)):
+        part = data[name]
+        parts[name] = part[rng.permutation(part.n_obs), rng.permutation(part.n_vars)].copy()
+    return make_mudata(parts)
+
+
+def test_round_trip_is_bit_identical(model: MosaicVI, saved: Path) -> None:
+    again = load(saved, small_mosaic(N_CELLS))
+    assert_same_answer(answer(model, "protein", ["rna"]), answer(again, "protein", ["rna"]))
+    assert_same_answer(answer(model, "rna", ["protein"]), answer(again, "rna", ["protein"]))
+    np.testing.assert_array_equal(
+        model.get_latent_representation(), again.get_latent_representation()
+    )
+    assert again.get_elbo() == model.get_elbo()
+    for name, frame in model.history.items():
+        np.testing.assert_array_equal(frame.to_numpy(), again.history[name].to_numpy())
+    assert again.fit_result.n_epochs == model.fit_result.n_epochs
+    assert again.fit_result.best_epoch == model.fit_result.best_epoch
+    for name in ("train_indices", "validation_indices"):
+        assert set(getattr(again, name)) == set(getattr(model, name))
+    assert "Trained" in again.summary_string
+
+
+def test_shuffled_cells_and_features(model: MosaicVI, saved: Path) -> None:
+    again = load(saved, shuffled(small_mosaic(N_CELLS)))
+    left, right = answer(model, "protein", ["rna"]), answer(again, "protein", ["rna"])
+    assert not (left.obs_names == right.obs_names).all()
+    assert_same_answer(left, right[left.obs_names])
+    held_out = model.adata.obs_names[model.validation_indices]
+    assert set(again.adata.obs_names[again.validation_indices]) == set(held_out)
+    assert np.isfinite(right.var["imputability"]).any()
+
+
+def test_imputability_is_never_measured_on_other_cells(saved: Path) -> None:
+    """Rows of the saved split mean nothing in a MuData with other cells."""
+    few = small_mosaic(40, seed=9)
+    parts = {}
+    for name, part in few.mod.items():
+        parts[name] = part.copy()
+        parts[name].obs_names = [f"other_{cell}" for cell in part.obs_names]
+    few = make_mudata(parts)
+    again = load(saved, few)
+    assert len(again.validation_indices) == 0
+    got = answer(again, "protein", ["rna"])
+    assert np.isnan(got.var["imputability"]).all()
+
+
+def test_load_without_data(model: MosaicVI, saved: Path, tmp_path: Path) -> None:
+    bare = load(saved, False)
+    with pytest.raises(RequestError, match="adata=mdata"):
+        bare.get_latent_representation()
+    with pytest.raises(RequestError, match="without data"):
+        bare.save(tmp_path / "n", save_anndata=True)
+    np.testing.assert_array_equal(
+        bare.get_latent_representation(small_mosaic(N_CELLS)), model.get_latent_representation()
+    )
+    bare.save(tmp_path / "again")
+    third = load(tmp_path / "again", small_mosaic(N_CELLS))
+    assert_same_answer(answer(model, "protein", ["rna"]), answer(third, "protein", ["rna"]))
+
+
+def test_data_saved_with_the_model(model: MosaicVI, saved: Path, tmp_path: Path) -> None:
+    model.save(tmp_path / "m", save_anndata=True)
+    again = load(tmp_path / "m")
+    assert_same_answer(answer(model, "protein", ["rna"]), answer(again, "protein", ["rna"]))
+    with pytest.raises(FileError, match="holds no data"):
+        load(saved)
+    model.save(tmp_path / "m", overwrite=True)
+    with pytest.raises(FileError, match="holds no data"):  # that of the earlier model is left alone
+        load(tmp_path / "m")
+    with pytest.raises(FileError, match="overwrite"):
+        model.save(tmp_path / "m")
+
+
+def test_loaded_model_trains_on(saved: Path) -> None:
+    again = load(saved, small_mosaic(N_CELLS))
+    fit(again, 2)
+    assert again.fit_result.n_epochs == 2
+    assert np.isfinite(again.get_latent_representation()).all()
+
+
+def test_untrained_model(tmp_path: Path) -> None:
+    build(small_mosaic(60)).save(tmp_path / "m")
+    again = load(tmp_path / "m", small_mosaic(60))
+    assert not again.is_trained
+    fit(again, 1)
+
+
+@pytest.mark.parametrize("fusion", ["mixture_of_experts", "product_of_experts"])
+def test_every_kind_of_model_survives(tmp_path: Path, fusion: str) -> None:
+    def data() -> MuData:
+        genes = SimulatedModality.rna(70).names
+        drawn = small_mosaic(120, panels={"rna": {"batch2": genes[:50]}})
+        drawn.obs["site"] = np.where(np.arange(120) % 2 == 0, "x", "y")
+        drawn.obs["age"] = np.linspace(20, 60, 120)
+        drawn["rna"].obsm["E"] = np.random.default_rng(0).normal(size=(drawn["rna"].n_obs, 4))
+        return drawn
+
+    setup = {
+        "categorical_covariate_keys": ["site"],
+        "continuous_covariate_keys": ["age"],
+        "panel_key": {"rna": "panel"},
+    }
+    modalities = {"rna": {"likelihood": "zinb", "representation": "E"}, "protein": "nb_mixture"}
+    model = fit(build(data(), modalities, setup=setup, fusion=fusion), 2)
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m", data())
+    assert_same_answer(answer(model, "protein", ["rna"]), answer(again, "protein", ["rna"]))
+
+
+def test_other_features_are_refused(saved: Path) -> None:
+    data = small_mosaic(N_CELLS)
+    lacking = make_mudata({"rna": data["rna"][:, 3:].copy(), "protein": data["protein"].copy()})
+    with pytest.raises(MosaicviError, match=data["rna"].var_names[0]):
+        load(saved, lacking)
+
+
+def test_other_class_and_mixed_up_weights(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "m")
+    meta = json.loads((tmp_path / "m/model.json").read_text())
+    (tmp_path / "m/model.json").write_text(json.dumps({**meta, "class": "FactorVI"}))
+    with pytest.raises(FileError, match="FactorVI"):
+        load(tmp_path / "m", False)
+    meta["module"]["n_latent"] = 7
+    (tmp_path / "m/model.json").write_text(json.dumps(meta))
+    with pytest.raises(FileError, match="do not fit"):
+        load(tmp_path / "m", False)
+
+
+def test_nothing_is_unpickled(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("something was unpickled")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr("pickle.load", refuse)
+    monkeypatch.setattr("pickle.loads", refuse)
+    load(saved, small_mosaic(N_CELLS))
+    assert MosaicVI.load_registry(saved)["model_name"] == "MosaicVI"
+    MosaicVI.view_setup_args(saved)
+    with pytest.raises(RequestError, match="pickled"):
+        MosaicVI.convert_legacy_save(saved, saved)
+    (saved.parent / "foreign").mkdir(exist_ok=True)
+    (saved.parent / "foreign/model.pt").write_bytes(b"x")
+    for read in (MosaicVI.load_registry, MosaicVI.view_setup_args):
+        with pytest.raises(FileError, match="pickle"):
+            read(saved.parent / "foreign")
+
+
+# --- models saved under another version of Python ----------------------------------------------
+
+FIXTURE = Path(__file__).parents[1] / "data" / "saved_model"
+OTHER = "MOSAICVI_SAVED_MODEL"
+"""Folder of a model that :func:`write_fixture` wrote under another Python."""
+
+
+def write_fixture(folder: Path) -> None:
+    """Write the small model and the answers that it gave.
+
+    From the repository's root: ``python -c "from pathlib import Path; from
+    tests.integration.test_model_files import write_fixture; write_fixture(Path('folder'))"``.
+    """
+    model = fit(build(small_mosaic(80, n_genes=24, n_proteins=4), n_latent=3, n_hidden=8), 3)
+    got = answer(model, "protein", ["rna"], indices=np.arange(12))
+    model.save(folder, overwrite=True)
+    expected = {name: torch.as_tensor(values) for name, values in layers(got).items()}
+    expected["latent"] = torch.as_tensor(model.get_latent_representation())
+    safetensors.torch.save_file(expected, folder / "expected.safetensors")
+
+
+@pytest.mark.parametrize("place", ["committed", "environment"])
+def test_model_saved_by_another_version(place: str) -> None:
+    if place == "environment" and not os.environ.get(OTHER):
+        pytest.skip(f"{OTHER} names no folder")
+    folder = FIXTURE if place == "committed" else Path(os.environ[OTHER])
+    model = load(folder, small_mosaic(80, n_genes=24, n_proteins=4))
+    expected = safetensors.torch.load_file(folder / "expected.safetensors")
+    np.testing.assert_allclose(model.get_latent_representation(), expected.pop("latent"), atol=1e-5)
+    got = layers(answer(model, "protein", ["rna"], indices=np.arange(12)))
+    for name in ("denoised",):
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    assert set(got) == set(expected)
+    for name, values in got.items():
+        # Counts are drawn: an entry may move where a rate differs in its last bit.
+        close = np.isclose(values, expected[name], rtol=1e-4, atol=1e-4, equal_nan=True)
+        assert close.mean() > 0.98, name

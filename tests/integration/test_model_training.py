@@ -1,0 +1,202 @@
+"""Training: its history, its seed, its interruptions, and what it must not see."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.fits import answer, assert_same_answer, build, fit, layers, small_mosaic
+from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
+
+from mosaicvi import MosaicVI
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+pytestmark = pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
+
+N_CELLS, N_GENES, N_PROTEINS = 240, 70, 10
+
+
+@pytest.fixture(scope="module")
+def mdata() -> MuData:
+    return small_mosaic(N_CELLS)
+
+
+@pytest.fixture(scope="module")
+def model(mdata: MuData) -> MosaicVI:
+    return fit(build(mdata), 6)
+
+
+@pytest.fixture(scope="module")
+def has(mdata: MuData) -> dict[str, np.ndarray]:
+    return {name: np.asarray(mdata.obsmap[name]).ravel() > 0 for name in mdata.mod}
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+def test_history_and_scvi_habits(model: MosaicVI, mdata: MuData) -> None:
+    assert {"train_loss", "validation_loss", "kl_train", "cross/protein_validation"} <= set(
+        model.history
+    )
+    assert all(
+        isinstance(frame, pd.DataFrame) and len(frame) == 6 for frame in model.history.values()
+    )
+    assert isinstance(repr(model), str)  # scvi-tools prints, and returns nothing
+    assert "MosaicVI" in model.summary_string
+    assert "Trained" in model.summary_string
+    assert model.adata is mdata
+    assert model.is_trained
+    model.view_anndata_setup(mdata)
+    assert len(model.train_indices) + len(model.validation_indices) == N_CELLS
+    assert not set(model.train_indices) & set(model.validation_indices)
+    assert model.fit_result.status == "completed"
+    assert model.fit_result.n_epochs == 6
+    model.get_state_registry("mosaicvi")
+
+
+def test_view_setup_args_of_a_saved_model(model: MosaicVI, tmp_path) -> None:
+    model.save(tmp_path / "m")
+    registry = MosaicVI.load_registry(tmp_path / "m")
+    assert registry["model_name"] == "MosaicVI"
+    MosaicVI.view_setup_args(tmp_path / "m")
+
+
+def test_input_is_unchanged(mdata: MuData) -> None:
+    fresh = small_mosaic(N_CELLS)
+    before = fingerprint(fresh)
+    fitted = fit(build(fresh), 1)
+    answer(fitted, "protein", ["rna"])
+    fitted.get_elbo()
+    fitted.get_protein_foreground_probability()
+    assert fingerprint(fresh) == before
+    assert set(fresh.uns) == set(SCVI_UNS_KEYS)
+
+
+def test_same_seed_same_fit(mdata: MuData, model: MosaicVI) -> None:
+    torch.manual_seed(99)
+    again = fit(build(small_mosaic(N_CELLS)), 6)
+    for (name, left), right in zip(
+        model.module.state_dict().items(), again.module.state_dict().values(), strict=True
+    ):
+        assert torch.equal(left, right), name
+    assert_same_answer(answer(model, "protein", ["rna"]), answer(again, "protein", ["rna"]))
+    other = fit(build(mdata, seed=1), 6)
+    left, right = (m.get_latent_representation() for m in (model, other))
+    assert not np.allclose(left, right)
+
+
+def test_training_leaves_the_global_random_state_alone(mdata: MuData) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit(build(mdata), 1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_no_module_in_training_mode_after_fit(model: MosaicVI) -> None:
+    assert not model.module.training
+    assert all(parameter.grad is None for parameter in model.module.parameters())
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_untrained_model_warns_and_answers(mdata: MuData) -> None:
+    untrained = build(mdata)
+    with pytest.warns(UserWarning, match="untrained model"):
+        z = untrained.get_latent_representation()
+    assert np.isfinite(z).all()
+
+
+def test_indices_and_train_size(mdata: MuData) -> None:
+    chosen = np.arange(0, N_CELLS, 2)
+    fitted = fit(build(mdata), 1, indices=chosen)
+    used = np.concatenate([fitted.train_indices, fitted.validation_indices])
+    assert set(used) <= set(chosen)
+    whole = fit(build(mdata), 1, train_size=1.0)
+    assert len(whole.train_indices) == N_CELLS
+    assert whole.fit_result.best_epoch == -1
+    assert np.isnan(answer(whole, "protein", ["rna"]).var["imputability"]).all()
+
+
+class _Interrupt(pl.Callback):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_interrupted_training(mdata: MuData, caplog: pytest.LogCaptureFixture, epoch: int) -> None:
+    import signal
+
+    handler = signal.getsignal(signal.SIGINT)
+    interrupted = build(mdata)
+    with caplog.at_level(logging.WARNING, logger="mosaicvi"):
+        fit(interrupted, 5, callbacks=[_Interrupt(epoch)])
+    assert f"interrupted after {epoch} of 5 epochs" in caplog.text
+    assert interrupted.fit_result.status == "interrupted"
+    assert interrupted.fit_result.n_epochs == epoch
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert interrupted.is_trained
+    assert np.isfinite(interrupted.get_latent_representation()).all()
+    fit(interrupted, 1)
+    assert interrupted.fit_result.status == "completed"
+
+
+class _Fail(pl.Callback):
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        raise RuntimeError("a callback of the user")
+
+
+def test_other_errors_are_raised(mdata: MuData) -> None:
+    with pytest.raises(RuntimeError, match="a callback of the user"):
+        fit(build(mdata), 2, callbacks=[_Fail()])
+
+
+def test_early_stopping_keeps_the_best_weights(
+    mdata: MuData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mosaicvi.model._training.patience", lambda epochs: 3)
+    stopped = fit(build(mdata), 60, plan_kwargs={"learning_rate": 0.1})
+    history = stopped.history["validation_loss"].iloc[:, 0]
+    assert stopped.fit_result.best_epoch == int(np.argmin(history))
+    assert stopped.fit_result.status == "stopped early"
+    assert stopped.fit_result.n_epochs < 60
+
+
+# --- leaks -------------------------------------------------------------------------------------
+
+
+def test_scrambling_hidden_values_changes_no_bit() -> None:
+    """Protein values of the second batch are known to us, and must not matter to the model."""
+    whole = small_mosaic(200, patterns={"rna+protein": 1.0})
+    hidden = whole.obs["batch"].to_numpy() == "batch2"
+
+    def hide(scramble: bool) -> MuData:
+        rna, protein = whole["rna"].copy(), whole["protein"].copy()
+        if scramble:
+            values = protein.X.toarray()
+            values[hidden] = np.random.default_rng(0).poisson(50, values[hidden].shape)
+            protein.X = type(protein.X)(values)
+        return make_mudata({"rna": rna, "protein": protein[~hidden].copy()})
+
+    answers = [answer(fit(build(hide(flag)), 2), "protein", ["rna"]) for flag in (False, True)]
+    assert_same_answer(*answers)
+
+
+def test_values_of_the_target_do_not_matter_to_its_imputation(model: MosaicVI) -> None:
+    """The measured protein of a query cell is no evidence for its imputation from RNA."""
+    query = small_mosaic(N_CELLS)
+    query["protein"].X = query["protein"].X * 3
+    left = answer(model, "protein", ["rna"])
+    right = answer(model, "protein", ["rna"], adata=query)
+    for name, values in layers(left).items():
+        np.testing.assert_array_equal(values, layers(right)[name], err_msg=name)

@@ -1,0 +1,164 @@
+"""Figures: what is on the axes, not how pixels look."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from mosaicvi import pl
+from mosaicvi._errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+N_CELLS, FEATURES = 80, [f"cd{number}" for number in range(1, 9)]
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def counts() -> pd.DataFrame:
+    drawn = np.random.default_rng(0).negative_binomial(3, 0.1, (N_CELLS, len(FEATURES)))
+    names = [f"cell{number}" for number in range(N_CELLS)]
+    return pd.DataFrame(drawn.astype(float), index=names, columns=FEATURES)
+
+
+@pytest.fixture
+def imputed(counts: pd.DataFrame) -> ad.AnnData:
+    noise = np.random.default_rng(1).normal(scale=0.2, size=counts.shape)
+    answer = ad.AnnData(
+        counts.to_numpy().astype(np.float32),
+        obs=pd.DataFrame(index=counts.index),
+        var=pd.DataFrame({"imputability": np.linspace(0.2, 0.9, 8)}, index=FEATURES),
+    )
+    answer.layers["log1p_mean"] = np.log1p(counts.to_numpy()) + noise
+    answer.uns["mosaicvi"] = {"scale": "counts"}
+    return answer
+
+
+@pytest.fixture
+def trained() -> SimpleNamespace:
+    """What pl.history reads of a model."""
+    falling = pd.DataFrame({"value": 10 + 100 * np.exp(-np.arange(30))})
+    names = ("train_loss", "validation_loss", "kl_train", "kl_validation")
+    result = SimpleNamespace(best_epoch=24)
+    return SimpleNamespace(history=dict.fromkeys(names, falling), fit_result=result)
+
+
+def test_history_shows_the_objective(trained: SimpleNamespace) -> None:
+    ax = pl.history(trained)
+    assert ax.get_xlabel() == "epoch"
+    assert "nats per cell" in ax.get_ylabel()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["train", "validation", "kept: epoch 25"]
+    assert ax.get_ylim()[1] < 100  # the first epoch does not set the range
+
+
+def test_history_of_terms_on_given_axes(trained: SimpleNamespace) -> None:
+    _, mine = plt.subplots()
+    assert pl.history(trained, ax=mine, terms=["kl", "loss"]) is mine
+    assert len([line for line in mine.lines if len(line.get_xdata()) == 30]) == 4
+    with pytest.raises(RequestError, match="'kl'"):
+        pl.history(trained, terms=["entropy"])
+    with pytest.raises(RequestError, match="train"):
+        pl.history(SimpleNamespace(history=None, fit_result=None))
+
+
+def test_scatter_of_one_and_of_several(imputed: ad.AnnData, counts: pd.DataFrame) -> None:
+    _, mine = plt.subplots()
+    ax = pl.imputation(imputed, counts, "cd3", ax=mine)
+    assert ax is mine
+    assert ax.get_title() == "cd3"
+    assert ax.get_xlabel() == "measured (log1p counts)"
+    assert ax.get_ylabel() == "imputed (log1p counts)"
+    dots = ax.collections[0].get_offsets()
+    np.testing.assert_allclose(dots[:, 0], np.log1p(counts["cd3"]))
+    panels = pl.imputation(imputed, counts)
+    assert [panel.get_title() for panel in panels] == FEATURES[:1:-1]  # by imputability
+    with pytest.raises(RequestError, match="2 axes"):
+        pl.imputation(imputed, counts, ["cd1", "cd2", "cd3"], ax=plt.subplots(1, 2)[1])
+
+
+def test_cells_and_features_are_matched_by_name(imputed: ad.AnnData, counts: pd.DataFrame) -> None:
+    shuffled = counts.iloc[::-1, ::-1].iloc[:40]
+    ax = pl.imputation(imputed, shuffled, "cd5")
+    dots = ax.collections[0].get_offsets()
+    np.testing.assert_allclose(dots[:, 0], np.log1p(counts["cd5"].iloc[40:]))
+    as_adata = ad.AnnData(shuffled)
+    again = pl.imputation(imputed, as_adata, "cd5").collections[0].get_offsets()
+    np.testing.assert_allclose(again, dots)
+    with pytest.raises(RequestError, match="no imputed cell"):
+        pl.imputation(imputed, counts.set_axis([f"x{i}" for i in range(N_CELLS)]), "cd5")
+
+
+def test_violins_with_background(imputed: ad.AnnData, counts: pd.DataFrame) -> None:
+    ax = pl.imputation(
+        imputed, counts, FEATURES[:3], kind="violin", background=counts.clip(upper=10)
+    )
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == FEATURES[:3]
+    assert ax.get_ylabel() == "log1p counts"
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["measured", "imputed", "background"]
+    assert len(ax.collections) == 3 * (2 + 2)  # halves, band and line
+    counts["cd1"] = 0.0
+    pl.imputation(imputed, counts, "cd1", kind="violin")  # a constant has no density
+
+
+def test_gate_counts_quadrants(imputed: ad.AnnData, counts: pd.DataFrame) -> None:
+    panels = pl.imputation(imputed, counts, ["cd1", "cd2"], kind="gate")
+    assert [panel.get_title() for panel in panels] == ["measured", "imputed (mean)"]
+    assert panels[0].get_xlabel() == "cd1 (log1p counts)"
+    assert panels[0].get_ylabel() == "cd2 (log1p counts)"
+    assert panels[0].get_xlim() == panels[1].get_xlim()
+    for panel in panels:
+        shares = [float(text.get_text().rstrip("%")) for text in panel.texts]
+        assert sum(shares) == pytest.approx(100, abs=2)
+    imputed.layers["draw"] = counts.to_numpy()
+    panels = pl.imputation(imputed, counts, ["cd1", "cd2"], kind="gate")
+    assert panels[1].get_title() == "imputed (one draw a cell)"
+    left, right = (panel.collections[0].get_offsets() for panel in panels)
+    np.testing.assert_allclose(left, right)
+    with pytest.raises(RequestError, match="two"):
+        pl.imputation(imputed, counts, ["cd1"], kind="gate")
+
+
+def test_imputation_refuses_what_it_does_not_know(
+    imputed: ad.AnnData, counts: pd.DataFrame
+) -> None:
+    with pytest.raises(RequestError, match="'violin'"):
+        pl.imputation(imputed, counts, kind="bar")
+    with pytest.raises(RequestError, match="cd99"):
+        pl.imputation(imputed, counts, "cd99")
+    with pytest.raises(RequestError, match="q50"):
+        pl.imputation(imputed, counts, layer="q50")
+
+
+def test_calibration_of_right_draws_lies_on_the_diagonal() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.poisson(4.0, size=(60, 3000, 4))
+    measured = pd.DataFrame(rng.poisson(4.0, size=(3000, 4)), columns=list("abcd"))
+    ax = pl.calibration(draws, measured)
+    bold = max(ax.lines, key=lambda line: line.get_linewidth())
+    np.testing.assert_allclose(bold.get_ydata(), bold.get_xdata(), atol=0.03)
+    assert len(ax.lines) == 1 + 4 + 1 + 1  # diagonal, features, worst, mean
+    assert ax.get_xlabel() == "nominal coverage of the interval"
+    assert ax.get_ylabel() == "measured values inside it"
+    assert any("worst" in text.get_text() for text in ax.texts)
+
+
+def test_calibration_from_pit_on_given_axes() -> None:
+    _, mine = plt.subplots()
+    ax = pl.calibration(pit=np.random.default_rng(0).random((500, 1)), ax=mine)
+    assert ax is mine
+    with pytest.raises(RequestError, match="pit"):
+        pl.calibration(np.zeros((2, 3, 1)))

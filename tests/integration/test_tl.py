@@ -1,0 +1,135 @@
+"""Protein imputed in one call, and the background of proteins."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from mosaicvi import MosaicVI, datasets, tl
+from mosaicvi._errors import DataError, RequestError
+from mosaicvi.datasets import SimulatedModality
+from mosaicvi.tl._reference import residual_variance
+
+if TYPE_CHECKING:
+    import anndata as ad
+    import mudata
+
+TRAINING = {"max_epochs": 3, "enable_progress_bar": False}
+
+
+@pytest.fixture(scope="module")
+def reference() -> mudata.MuData:
+    return datasets.simulate(
+        240,
+        {"rna": SimulatedModality.rna(50), "protein": SimulatedModality.protein()},
+        patterns={"rna+protein": 0.8, "rna": 0.1, "protein": 0.1},
+        batches=("one", "two"),
+        seed=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def rna() -> ad.AnnData:
+    """Cells of another sample: two genes more, in another order, some names as in the reference."""
+    query = datasets.simulate(
+        60, {"rna": SimulatedModality.rna(52)}, patterns={"rna": 1.0}, batches=1, seed=4
+    ).mod["rna"]
+    query = query[::-1, ::-1].copy()
+    query.obs["note"] = "mine"
+    return query
+
+
+@pytest.fixture(params=[False, True], ids=["reference only", "with query"])
+def train_on_query(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def test_protein_in_one_call(
+    rna: ad.AnnData,
+    reference: mudata.MuData,
+    train_on_query: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    query, known = rna.copy(), reference.copy()
+    with caplog.at_level(logging.INFO, logger="mosaicvi"):
+        protein, model = tl.impute_protein(
+            query,
+            known,
+            batch_key="batch",
+            train_on_query=train_on_query,
+            n_samples=10,
+            train_kwargs=TRAINING,
+            return_model=True,
+        )
+    assert protein.obs_names.equals(rna.obs_names)
+    assert protein.var_names.equals(reference.mod["protein"].var_names)
+    assert np.isfinite(protein.X).all()
+    assert {"log1p_mean", "sd", "q05", "q95", "denoised"} <= set(protein.layers)
+    assert set(protein.obs["note"]) == {"mine"}
+    assert protein.obs["evidence"].all()
+    assert not protein.obs["measured"].any()
+    assert np.isfinite(protein.obsm["X_mosaicvi"]).all()
+    assert protein.uns["mosaicvi"]["n_shared_genes"] == 50
+    assert "50 genes are shared" in caplog.text
+    expected = reference.n_obs + (rna.n_obs if train_on_query else 0)
+    assert model.adata.n_obs == expected
+    # the user's objects are as they were
+    assert (query.X != rna.X).nnz == 0
+    assert query.obs.equals(rna.obs)
+    assert set(query.uns) == set(rna.uns)
+    assert set(known.uns) == set(reference.uns)
+
+
+def test_order_of_cells_and_genes_changes_nothing(
+    rna: ad.AnnData, reference: mudata.MuData
+) -> None:
+    options = {"n_samples": 5, "train_kwargs": TRAINING}
+    there = tl.impute_protein(rna, reference, **options)
+    back = tl.impute_protein(rna[::-1, ::-1], reference, **options)
+    np.testing.assert_allclose(back[there.obs_names].X, there.X, rtol=1e-4, atol=1e-4)
+
+
+def test_variable_genes_are_chosen_from_many(rna: ad.AnnData, reference: mudata.MuData) -> None:
+    protein = tl.impute_protein(rna, reference, n_top_genes=20, n_samples=2, train_kwargs=TRAINING)
+    assert protein.uns["mosaicvi"]["n_genes"] == 20
+    assert protein.uns["mosaicvi"]["n_shared_genes"] == 50
+
+
+def test_what_cannot_be_joined_is_refused(rna: ad.AnnData, reference: mudata.MuData) -> None:
+    other = rna.copy()
+    other.var_names = [f"ENSG{number}" for number in range(other.n_vars)]
+    with pytest.raises(DataError, match="no gene is shared"):
+        tl.impute_protein(other, reference)
+    with pytest.raises(RequestError, match="adt"):
+        tl.impute_protein(rna, reference, protein_modality="adt")
+    with pytest.raises(DataError, match="MuData"):
+        tl.impute_protein(reference, reference)
+    logged = rna.copy()
+    logged.X = logged.X.log1p()
+    with pytest.raises(DataError, match="log"):
+        tl.impute_protein(logged, reference)
+
+
+def test_background_is_counts_and_only_of_mixtures(reference: mudata.MuData) -> None:
+    mdata = reference.copy()
+    MosaicVI.setup_mudata(mdata, {"rna": "nb", "protein": "nb_mixture"})
+    model = MosaicVI(mdata, n_latent=4)
+    model.train(**TRAINING)
+    background = tl.protein_background(model, indices=[0, 5, 7], n_samples=3)
+    assert background.index.tolist() == mdata.obs_names[[0, 5, 7]].tolist()
+    assert (background.to_numpy() > 0).all()
+    with pytest.raises(RequestError, match="no background"):
+        tl.protein_background(model, "rna")
+
+
+def test_variance_of_residuals_is_that_of_its_formula() -> None:
+    counts = np.random.default_rng(0).poisson([[0.2, 3.0, 10.0, 0.0]], size=(50, 4)).astype(float)
+    mean = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
+    with np.errstate(invalid="ignore"):
+        residual = (counts - mean) / np.sqrt(mean + mean**2 / 100)
+    expected = np.nan_to_num(residual).clip(-np.sqrt(50), np.sqrt(50)).var(0)
+    np.testing.assert_allclose(residual_variance(sp.csc_matrix(counts)), expected, rtol=1e-10)

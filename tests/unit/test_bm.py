@@ -1,0 +1,348 @@
+"""The comparison runner, on small simulated cells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from anndata import AnnData
+
+from mosaicvi._errors import DataError, FileError, RequestError
+from mosaicvi.bm import Imputation, comparison_table, run
+from mosaicvi.bm.__main__ import main
+from mosaicvi.bm._input import BATCH, TYPE, ImputationInput, Prediction
+from mosaicvi.bm._load import quiet_mudata
+from mosaicvi.bm._runner import SCHEMA, Entry, read_record, write_record
+from mosaicvi.bm._score import Truth, score
+from mosaicvi.bm._shared_features import antigen, change_of_unit, gene, share
+from mosaicvi.bm.methods import TABLE, get
+from mosaicvi.bm.methods._mosaicvi import sort_options
+
+N_GENES, N_PROTEINS = 60, 4
+
+
+def cells(seed: int, n_cells: int, *, prefix: str = "cell") -> mudata.MuData:
+    """Three types; protein follows a latent that RNA shows; rows of protein in another order."""
+    rng = np.random.default_rng(seed)
+    types = rng.integers(3, size=n_cells)
+    weights = np.random.default_rng(99).normal(size=(3, 3, N_GENES + N_PROTEINS))
+    latent = np.eye(3)[types] * 1.5 + 0.3 * rng.normal(size=(n_cells, 3))
+    rate = np.exp(latent @ weights[0] * 0.7 + 1.5)
+    rna = rng.poisson(rate[:, :N_GENES]).astype(np.float32)
+    protein = rng.poisson(5 * rate[:, N_GENES:]).astype(np.float32)
+    names = [f"{prefix}{i}" for i in range(n_cells)]
+    obs = pd.DataFrame(
+        {"batch": np.where(np.arange(n_cells) % 2, "b1", "b0"), "celltype": types.astype(str)},
+        index=names,
+    )
+    genes = pd.DataFrame(index=[f"Gene{i}" for i in range(N_GENES)])
+    order = rng.permutation(n_cells)
+    proteins = pd.DataFrame(index=["CD3", "CD4", "PD-1", "CD19"])
+    with quiet_mudata():
+        mdata = mudata.MuData(
+            {
+                "rna": AnnData(sp.csr_matrix(rna), obs[[]], genes),
+                "protein": AnnData(protein[order], obs[[]].iloc[order], proteins),
+            }
+        )
+    for name in obs:
+        mdata.obs[name] = obs.loc[mdata.obs_names, name]
+    return mdata
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("bm") / "cells.h5mu"
+    with quiet_mudata():
+        cells(0, 200).write_h5mu(path)
+    return str(path)
+
+
+def measured(mdata: mudata.MuData, names: tuple[str, ...]) -> np.ndarray:
+    return np.asarray(mdata["protein"][list(names)].X.toarray())
+
+
+def dense(file: str) -> mudata.MuData:
+    with quiet_mudata():
+        mdata = mudata.read_h5mu(file)
+    mdata.mod["protein"].X = sp.csr_matrix(mdata["protein"].X)
+    return mdata
+
+
+def test_hiding_a_share_is_seeded_and_hides(file: str) -> None:
+    comparison = Imputation(data=file, hide=0.25)
+    task, again, other = comparison.task(3), comparison.task(3), comparison.task(4)
+    query = task.public.query
+    assert len(query) == 50
+    assert query == again.public.query
+    assert query != other.public.query
+    assert not set(query) & set(task.public.mdata["protein"].obs_names)
+    assert set(query) <= set(task.public.mdata["rna"].obs_names)
+    assert len(task.public.paired) == 150
+    np.testing.assert_array_equal(task.truth.measured, measured(dense(file), query))
+
+
+def test_hiding_a_batch_hides_that_batch(file: str) -> None:
+    task = Imputation(data=file, hide_batch="b1").task(0)
+    mdata = dense(file)
+    assert set(mdata.obs.loc[list(task.public.query), "batch"]) == {"b1"}
+    assert set(task.public.labels(BATCH, task.public.paired)) == {"b0"}
+    with pytest.raises(RequestError, match="b0"):
+        Imputation(data=file, hide_batch="nobody").task(0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"data": "x", "hide": 0.2, "hide_batch": "b"},
+        {"data": "x", "hide": 1.2},
+        {"train": "x"},
+        {"data": "x", "train": "x", "test": "y"},
+    ],
+)
+def test_cells_must_be_chosen_once(settings: dict[str, object]) -> None:
+    with pytest.raises(RequestError):
+        Imputation(**settings)  # type: ignore[arg-type]
+
+
+def test_unknown_data_and_modalities_are_named(file: str) -> None:
+    with pytest.raises(RequestError, match="h5mu"):
+        Imputation(data="no_such_data", hide=0.5).task(0)
+    with pytest.raises(DataError, match="atac"):
+        Imputation(data=file, target="atac", hide=0.5).task(0)
+    with pytest.raises(RequestError, match="knn"):
+        get("nearest")
+
+
+def test_types_come_from_labels_or_from_clusters(file: str) -> None:
+    labelled = Imputation(data=file, hide=0.25).task(0)
+    assert set(labelled.truth.types) == {"0", "1", "2"}
+    mdata = dense(file)
+    del mdata.obs["celltype"]
+    path = Path(file).with_name("unlabelled.h5mu")
+    with quiet_mudata():
+        mdata.write_h5mu(path)
+    clustered = Imputation(data=str(path), hide=0.25).task(0)
+    table = pd.crosstab(clustered.truth.types, labelled.truth.types)
+    assert (table.max(axis=1) / table.sum(axis=1)).min() > 0.8
+    with pytest.raises(RequestError, match="label"):
+        Imputation(data=file, hide=0.25, labels="label").task(0)
+
+
+def test_scrambled_hidden_values_change_no_bit_of_a_prediction(file: str, tmp_path: Path) -> None:
+    """What a method gets, and so what it predicts, does not depend on the hidden values."""
+    query = Imputation(data=file, hide=0.25).task(1).public.query
+    mdata = dense(file)
+    values = mdata["protein"].X.toarray()
+    rows = mdata["protein"].obs_names.get_indexer(list(query))
+    values[rows] = np.random.default_rng(5).poisson(50.0, size=(len(query), N_PROTEINS))
+    mdata.mod["protein"].X = sp.csr_matrix(values)
+    scrambled = tmp_path / "scrambled.h5mu"
+    with quiet_mudata():
+        mdata.write_h5mu(scrambled)
+    for method in ("type_means", "knn", "ridge", "kernel_ridge"):
+        draws = []
+        for name in (file, str(scrambled)):
+            folder = tmp_path / f"{method}-{Path(name).stem}"
+            folder.mkdir()
+            Imputation(data=name, hide=0.25, n_draws=5).task(1).write_input(folder, options={})
+            given = ImputationInput.read(folder)
+            assert not set(given.query) & set(given.mdata["protein"].obs_names)
+            runner = get(method)(given)
+            runner.fit()
+            draws.append(runner.predict()[""].draws)
+        np.testing.assert_array_equal(draws[0], draws[1])
+
+
+def test_runner_end_to_end(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two methods in subprocesses, through the command line."""
+    words = ["imputation", "--data", file, "--hide", "0.25", "--seeds", "1", "--jobs", "2"]
+    words += ["--methods", "type_means,knn", "--draws", "20", "--out", str(tmp_path)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "knn" in printed
+    assert "type_means" in printed
+    record = read_record(tmp_path / "knn-seed1.json")
+    assert record["schema"] == SCHEMA
+    assert record["task"]["n_query"] == 50
+    assert record["task"]["features"] == ["CD3", "CD4", "PD-1", "CD19"]
+    assert record["command"].startswith("python -m mosaicvi.bm imputation --data")
+    assert record["seconds"]["fit"] > 0
+    assert record["peak_memory_mib"] > 10
+    scores = record["scores"]
+    assert scores["pearson"]["mean"] > 0.6
+    assert scores["miscoverage"]["mean"] < 0.15
+    assert read_record(tmp_path / "type_means-seed1.json")["scores"]["pearson"]["within_type"] == 0
+
+
+def test_a_method_that_fails_is_reported_and_left_out(
+    file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    comparison = Imputation(data=file, hide=0.25, n_draws=5)
+    with caplog.at_level("ERROR", logger="mosaicvi"):
+        records = run(comparison, [Entry("no_such_method")], [0])
+    assert records == []
+    assert "no_such_method" in caplog.text
+
+
+def test_every_method_of_the_table_can_be_imported() -> None:
+    for name in TABLE:
+        if name != "mosaicvi":
+            assert get(name).name == name
+
+
+def test_type_means_are_the_means_of_the_types(file: str) -> None:
+    task = Imputation(data=file, hide=0.25, n_draws=3).task(0)
+    runner = get("type_means")(task.public)
+    runner.fit()
+    predicted = runner.predict()[""].mean
+    training, types = task.public.target_log1p(task.public.paired), task.public.labels
+    for name in "012":
+        chosen = task.truth.types == name
+        expected = training[types(TYPE, task.public.paired) == name].mean(axis=0)
+        np.testing.assert_allclose(
+            predicted[chosen], np.tile(expected, (chosen.sum(), 1)), rtol=1e-6
+        )
+
+
+def test_residual_draws_have_the_spread_of_held_out_errors(file: str) -> None:
+    task = Imputation(data=file, hide=0.25, n_draws=200).task(0)
+    runner = get("ridge")(task.public)
+    runner.fit()
+    prediction = runner.predict()[""]
+    errors = np.log1p(task.truth.measured) - prediction.mean
+    spread = (np.log1p(prediction.draws) - prediction.mean).std(axis=(0, 1))
+    np.testing.assert_allclose(spread, errors.std(axis=0), rtol=0.35)
+
+
+def test_two_data_sets_share_antigens_and_genes(tmp_path: Path) -> None:
+    first, second = cells(0, 120), cells(1, 80)
+    second.mod["rna"].var_names = [f"GENE{i}" for i in range(10, 10 + N_GENES)]
+    second.mod["protein"].var_names = ["cd279", "cd3.1", "cd3.2", "cd8"]
+    with quiet_mudata():
+        first.write_h5mu(tmp_path / "first.h5mu")
+        second.write_h5mu(tmp_path / "second.h5mu")
+    files = {"train": str(tmp_path / "first.h5mu"), "test": str(tmp_path / "second.h5mu")}
+    task = Imputation(**files).task(0)  # type: ignore[arg-type]
+    assert task.public.features == ("cd279", "cd3")
+    assert task.public.mdata["rna"].n_vars == N_GENES - 10
+    assert len(task.public.paired) == 120
+    assert len(task.public.query) == 80
+    assert set(task.public.labels(BATCH, task.public.query)) == {"query:b0", "query:b1"}
+    raw = second["protein"].to_df()
+    clones = np.rint((raw["cd3.1"] + raw["cd3.2"]) / 2)
+    names = [name.removeprefix("query:") for name in task.public.query]
+    np.testing.assert_array_equal(task.truth.measured[:, 1], clones.loc[names])
+    np.testing.assert_array_equal(task.truth.measured[:, 0], raw["cd279"].loc[names])
+
+
+def test_names_of_antigens() -> None:
+    same = {"CD3_TotalSeqB": "cd3", "cd3.2": "cd3", "PD-1": "cd279", "hla.dr": "hladr"}
+    assert {name: antigen(name) for name in same} == same
+    assert antigen("cd8") != antigen("cd8a")
+    assert gene("Cd3e") == gene("CD3E")
+    table = AnnData(np.ones((2, 1)), var=pd.DataFrame(index=["CD3"]))
+    with pytest.raises(DataError, match="common"):
+        share(table, AnnData(np.ones((2, 1)), var=pd.DataFrame(index=["CD4"])), antigen, "protein")
+
+
+def test_change_of_unit_matches_mean_and_spread() -> None:
+    rng = np.random.default_rng(0)
+    training, test = rng.normal(2, 1, size=(500, 3)), rng.normal(5, 3, size=(400, 3))
+    slope, intercept = change_of_unit(training, test)
+    mapped = intercept + slope * training
+    np.testing.assert_allclose(mapped.mean(axis=0), test.mean(axis=0))
+    np.testing.assert_allclose(mapped.std(axis=0), test.std(axis=0))
+
+
+def _truth(measured: np.ndarray, unit: tuple[np.ndarray, np.ndarray] | None = None) -> Truth:
+    n_cells, n_features = measured.shape
+    names = tuple(f"f{i}" for i in range(n_features))
+    return Truth(measured, names, np.full(n_cells, "a"), np.full(n_features, 1.0), None, unit)
+
+
+def test_scores_of_the_true_distribution_and_of_a_bad_one() -> None:
+    rng = np.random.default_rng(0)
+    rate = rng.gamma(2.0, 3.0, size=(2_000, 2))
+    truth = _truth(rng.poisson(rate).astype(float))
+    good = score(Prediction(rng.poisson(rate, size=(100, 2_000, 2)).astype(np.float32)), truth)
+    wide = score(Prediction(rng.poisson(rate[rng.permutation(2_000)], size=(100, 2_000, 2))), truth)
+    assert good["miscoverage"]["mean"] < 0.02
+    assert good["crps_log1p"]["mean"] < 0.7 * wide["crps_log1p"]["mean"]
+    assert good["pearson"]["mean"] > 0.7 > abs(wide["pearson"]["mean"])
+    json.dumps(good, allow_nan=False)
+
+
+def test_a_change_of_unit_leaves_order_and_rescales_error() -> None:
+    rng = np.random.default_rng(1)
+    counts = rng.poisson(20.0, size=(300, 2)).astype(float)
+    draws = rng.poisson(20.0, size=(50, 300, 2)).astype(np.float32)
+    shifted = np.expm1(np.log1p(draws) + 1.0)
+    unit = np.ones(2), np.full(2, -1.0)
+    plain, mapped = (
+        score(Prediction(draws), _truth(counts)),
+        score(Prediction(shifted), _truth(counts, unit)),
+    )
+    for name in ("pearson", "crps_log1p", "rmse_log1p", "coverage_80%"):
+        assert mapped[name]["mean"] == pytest.approx(plain[name]["mean"], abs=0.02)
+
+
+def test_predictions_must_be_whole() -> None:
+    truth = _truth(np.ones((3, 2)))
+    with pytest.raises(RequestError, match="shape"):
+        score(Prediction(np.ones((4, 2, 2), dtype=np.float32)), truth)
+    with pytest.raises(RequestError, match="finite"):
+        score(Prediction(np.full((4, 3, 2), np.nan, dtype=np.float32)), truth)
+
+
+def test_records_are_checked(tmp_path: Path) -> None:
+    record = {"schema": "other/1", "method": "a/b", "seed": 0}
+    path = write_record(record, tmp_path)
+    assert path.name == "a-b-seed0.json"
+    with pytest.raises(FileError, match="other/1"):
+        read_record(path)
+    path.write_text("{")
+    with pytest.raises(FileError, match="record"):
+        read_record(path)
+    assert comparison_table([]) == "no records\n"
+
+
+def test_the_table_shows_differences_paired_by_seed() -> None:
+    def record(method: str, seed: int, crps: float) -> dict[str, object]:
+        names = ["spearman", "gate_precision", "crps_counts", "miscoverage"]
+        names += ["coverage_80%", "width_80%"]
+        scores = {name: {"mean": 0.5} for name in names}
+        return {
+            "method": method,
+            "seed": seed,
+            "seconds": {"fit": 1.0, "predict": 0.1},
+            "peak_memory_mib": 100.0,
+            "scores": {
+                **scores,
+                "crps_log1p": {"mean": crps},
+                "rmse_log1p": {"pooled": 0.7, "within_type": 0.6},
+                "pearson": {"mean": 0.8, "within_type": None},
+            },
+        }
+
+    records = [record("knn", seed, 0.34 + 0.01 * seed) for seed in range(4)]
+    records += [record("mosaicvi", seed, 0.31 + 0.01 * seed) for seed in range(3)]
+    table = comparison_table(records)
+    lines = table.splitlines()
+    assert lines[2].startswith("mosaicvi")
+    assert "mosaicvi minus" in table
+    assert lines[-1].split()[:3] == ["knn", "3", "-0.030"]
+    assert "*" in lines[-1]
+
+
+def test_options_go_to_the_call_they_name() -> None:
+    placed = sort_options({"n_latent": 5, "train.max_epochs": 3, "setup.layer": None, "a.b": 1})
+    assert placed["model"] == {"n_latent": 5, "a.b": 1}
+    assert placed["train"] == {"max_epochs": 3}
+    assert placed["setup"] == {"layer": None}

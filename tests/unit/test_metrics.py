@@ -1,0 +1,197 @@
+"""Scores against closed forms, brute force and scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import precision_score, roc_auc_score
+
+from mosaicvi import metrics
+from mosaicvi._errors import RequestError
+
+
+def normal_crps(mean: np.ndarray, sd: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Gneiting & Raftery 2007, equation 5: CRPS of N(mean, sd^2)."""
+    z = (value - mean) / sd
+    return sd * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+
+
+def test_crps_of_many_normal_draws_is_the_closed_form() -> None:
+    rng = np.random.default_rng(0)
+    mean, sd = rng.normal(size=(5, 4)), rng.uniform(0.5, 2.0, size=(5, 4))
+    value = rng.normal(size=(5, 4))
+    draws = mean + sd * rng.normal(size=(40_000, 5, 4))
+    exact = normal_crps(mean, sd, value)
+    np.testing.assert_allclose(metrics.crps_from_samples(draws, value), exact, atol=0.03)
+
+
+def test_fair_crps_is_unbiased_for_few_draws_and_plain_is_not() -> None:
+    rng = np.random.default_rng(1)
+    n_repeats = 40_000
+    value = np.full((n_repeats, 1), 0.3)
+    draws = rng.normal(size=(3, n_repeats, 1))
+    exact = float(normal_crps(np.array(0.0), np.array(1.0), np.array(0.3)))
+    fair = metrics.crps_from_samples(draws, value)
+    plain = metrics.crps_from_samples(draws, value, estimator="plain")
+    assert abs(fair.mean() - exact) < 5 * fair.std() / np.sqrt(n_repeats)
+    # E|X - X'| / 2 = 1 / sqrt(pi); of the nine pairs three are a draw with itself
+    assert abs(plain.mean() - exact - 1 / np.sqrt(np.pi) / 3) < 5 * plain.std() / np.sqrt(n_repeats)
+
+
+@pytest.mark.parametrize("estimator", ["fair", "plain"])
+def test_crps_equals_the_double_sum(estimator: str) -> None:
+    rng = np.random.default_rng(2)
+    draws, value = rng.poisson(3.0, size=(7, 6, 3)).astype(float), rng.poisson(3.0, size=(6, 3))
+    pairs = np.abs(draws[:, None] - draws[None]).sum(axis=(0, 1))
+    pairs = pairs / (7 * 6 if estimator == "fair" else 49)
+    brute = np.abs(draws - value).mean(axis=0) - pairs / 2
+    np.testing.assert_allclose(
+        metrics.crps_from_samples(draws, value, estimator=estimator), brute, atol=1e-12
+    )
+
+
+def test_plain_crps_is_the_integral_of_squared_distance_of_cdfs() -> None:
+    draws, value = np.array([0.0, 1.0, 4.0])[:, None, None], np.array([[2.0]])
+    grid = np.linspace(-1, 6, 700_001)
+    cdf = (draws.ravel()[:, None] <= grid).mean(axis=0)
+    integral = np.trapezoid((cdf - (grid >= 2.0)) ** 2, grid)
+    score = metrics.crps_from_samples(draws, value, estimator="plain")
+    assert score.item() == pytest.approx(integral, abs=1e-4)
+
+
+def test_crps_wants_matching_shapes_and_two_draws() -> None:
+    with pytest.raises(RequestError, match="n_draws"):
+        metrics.crps_from_samples(np.zeros((3, 2, 2)), np.zeros((2, 3)))
+    with pytest.raises(RequestError, match="two"):
+        metrics.crps_from_samples(np.zeros((1, 2, 2)), np.zeros((2, 2)))
+    with pytest.raises(RequestError, match="fair"):
+        metrics.crps_from_samples(np.zeros((2, 1, 1)), np.zeros((1, 1)), estimator="best")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n_draws", [4, 100])
+def test_pit_of_counts_is_uniform_for_the_true_distribution(n_draws: int) -> None:
+    rng = np.random.default_rng(3)
+    rate = rng.gamma(1.0, 1.5, size=(20_000, 1))  # mostly small counts: many ties
+    pit = metrics.randomised_pit(rng.poisson(rate, size=(n_draws, 20_000, 1)), rng.poisson(rate))
+    assert stats.kstest(pit.ravel(), "uniform").pvalue > 0.01
+    covered = metrics.coverage(pit)[:, 0]
+    np.testing.assert_allclose(covered, [0.5, 0.8, 0.95], atol=0.015)
+    assert metrics.miscoverage(pit).item() < 0.01
+
+
+def test_pit_sees_intervals_that_are_too_narrow() -> None:
+    rng = np.random.default_rng(4)
+    pit = metrics.randomised_pit(
+        0.5 * rng.normal(size=(200, 5_000, 1)), rng.normal(size=(5_000, 1))
+    )
+    expected = [2 * stats.norm.cdf(0.5 * stats.norm.ppf(0.5 + x / 2)) - 1 for x in (0.5, 0.8, 0.95)]
+    np.testing.assert_allclose(metrics.coverage(pit)[:, 0], expected, atol=0.03)
+    gaps = np.abs(np.array(expected) - [0.5, 0.8, 0.95])
+    assert metrics.miscoverage(pit).item() == pytest.approx(gaps.mean(), abs=0.03)
+
+
+def test_unmeasured_entries_are_left_out() -> None:
+    rng = np.random.default_rng(5)
+    measured, predicted = rng.normal(size=(50, 2)), rng.normal(size=(50, 2))
+    masked = measured.copy()
+    masked[30:, 0] = np.nan
+    for score in (metrics.pearson, metrics.spearman, metrics.rmse):
+        expected = [score(predicted[:30, :1], measured[:30, :1]), score(predicted, measured)[1:]]
+        np.testing.assert_allclose(score(predicted, masked), np.concatenate(expected))
+    pit = metrics.randomised_pit(rng.normal(size=(9, 50, 2)), masked)
+    assert np.isnan(pit[30:, 0]).all()
+    assert np.isfinite(metrics.coverage(pit)).all()
+
+
+def test_width_is_the_normal_one() -> None:
+    draws = np.random.default_rng(6).normal(size=(20_000, 3, 2)) * np.array([1.0, 2.0])
+    expected = 2 * stats.norm.ppf([0.75, 0.9, 0.975])[:, None] * np.array([1.0, 2.0])
+    np.testing.assert_allclose(metrics.interval_width(draws), expected, rtol=0.03)
+
+
+def test_correlations_are_scipys() -> None:
+    rng = np.random.default_rng(7)
+    measured = rng.poisson(2.0, size=(200, 3)).astype(float)
+    predicted = measured + rng.normal(size=(200, 3)).round()
+    for feature in range(3):
+        pair = predicted[:, feature], measured[:, feature]
+        assert metrics.pearson(predicted, measured)[feature] == pytest.approx(
+            stats.pearsonr(*pair).statistic
+        )
+        assert metrics.spearman(predicted, measured)[feature] == pytest.approx(
+            stats.spearmanr(*pair).statistic
+        )
+
+
+def test_a_constant_prediction_scores_zero_and_a_constant_feature_is_not_scored() -> None:
+    measured = np.column_stack([np.arange(5.0), np.ones(5)])
+    assert metrics.pearson(np.full((5, 2), 0.1 + 0.2), measured).tolist()[0] == 0.0
+    assert np.isnan(metrics.pearson(measured, measured)[1])
+
+
+def test_within_type_removes_what_types_explain() -> None:
+    rng = np.random.default_rng(8)
+    types = np.repeat(["a", "b", "c"], [300, 100, 5])
+    offset = np.repeat([0.0, 10.0, 50.0], [300, 100, 5])[:, None]
+    measured = offset + rng.normal(size=(405, 1))
+    assert metrics.pearson(offset, measured).item() > 0.9
+    assert metrics.within_type(metrics.pearson, offset, measured, types).item() == 0.0
+    noisy = measured + rng.normal(size=(405, 1))
+    score = metrics.within_type(metrics.pearson, noisy, measured, types)
+    parts = [metrics.pearson(noisy[types == t], measured[types == t]).item() for t in "ab"]
+    assert score.item() == pytest.approx((3 * parts[0] + parts[1]) / 4)
+
+
+def test_gate_splits_two_groups_and_is_the_best_two_means() -> None:
+    rng = np.random.default_rng(9)
+    values = np.concatenate([rng.normal(1, 0.3, 400), rng.normal(4, 0.5, 100)])[:, None]
+    gate = metrics.gate_threshold(values).item()
+    assert 1.8 < gate < 3.0
+
+    def within(threshold: float) -> float:
+        groups = values[values <= threshold], values[values > threshold]
+        return sum(((g - g.mean()) ** 2).sum() for g in groups if g.size)
+
+    ordered = np.sort(values.ravel())
+    assert within(gate) == pytest.approx(min(within(t) for t in ordered[:-1]))
+    assert np.isnan(metrics.gate_threshold(np.ones((4, 1)))).all()
+
+
+def test_gate_scores_are_scikit_learns() -> None:
+    rng = np.random.default_rng(10)
+    measured = rng.normal(size=(300, 2))
+    predicted = measured + rng.normal(size=(300, 2))
+    scores = metrics.gate_scores(predicted, measured, [0.2, 9.0])
+    truth, called = measured[:, 0] > 0.2, predicted[:, 0] > 0.2
+    assert scores.precision_positive[0] == pytest.approx(precision_score(truth, called))
+    assert scores.precision_negative[0] == pytest.approx(precision_score(~truth, ~called))
+    assert scores.auc[0] == pytest.approx(roc_auc_score(truth, predicted[:, 0]))
+    assert np.isnan(scores.precision[1])
+    silent = metrics.gate_scores(np.zeros((300, 1)), measured[:, :1], [0.2])
+    assert silent.precision_positive.item() == 0.0
+
+
+def test_auc_counts_ties_one_half() -> None:
+    assert metrics.auc(np.zeros(4), np.array([True, False, True, False])) == 0.5
+    assert np.isnan(metrics.auc(np.zeros(3), np.ones(3, dtype=bool)))
+
+
+def test_paired_difference_covers_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(11)
+    hits = 0
+    for repeat in range(200):
+        shared = rng.normal(size=30)
+        found = metrics.paired_difference(
+            shared + 0.3 + 0.5 * rng.normal(size=30), shared, n_resamples=500, seed=repeat
+        )
+        hits += found.low <= 0.3 <= found.high
+    assert 0.87 < hits / 200 < 0.99
+
+
+def test_paired_difference_wants_pairs() -> None:
+    found = metrics.paired_difference([1.0, 2.0], [0.5, 1.5])
+    assert found.mean == pytest.approx(0.5)
+    assert found.excludes_zero
+    with pytest.raises(RequestError, match="seed"):
+        metrics.paired_difference([1.0, 2.0], [1.0])

@@ -1,0 +1,172 @@
+"""Summaries of draws against numpy, on every scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mosaicvi import likelihoods
+from mosaicvi._errors import RequestError
+from mosaicvi._noise import CellNoise
+from mosaicvi.model import _summaries
+from mosaicvi.model._posterior import PredictiveChunk
+from mosaicvi.model._summaries import (
+    Summaries,
+    check_quantiles,
+    check_scale,
+    on_scale,
+    quantile_name,
+)
+
+N_SAMPLES, N_CELLS, N_FEATURES = 41, 5, 6
+NAMES = [f"c{i}" for i in range(N_CELLS)]
+
+
+def chunk(likelihood: str = "nb_mixture", *, evidence: np.ndarray | None = None) -> PredictiveChunk:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator)
+
+    shape = (N_SAMPLES, N_CELLS, N_FEATURES)
+    parameters = {
+        "nb_mixture": {
+            "background_mean": 2 + draw(*shape),
+            "foreground_mean": 10 + 5 * draw(*shape),
+            "mixing_logit": 4 * draw(*shape) - 2,
+            "dispersion_background": 5 + draw(N_FEATURES),
+            "dispersion_foreground": 5 + draw(N_FEATURES),
+        },
+        "nb": {"mean": 3 * draw(*shape), "dispersion": 2 + draw(N_FEATURES)},
+        "normal": {"mean": draw(*shape), "sd": 0.5 + draw(N_FEATURES)},
+    }
+    return PredictiveChunk(
+        places=np.array([3, 0, 4, 1, 2]),
+        evidence=np.ones(N_CELLS, dtype=bool) if evidence is None else evidence,
+        likelihood=likelihoods.get(likelihood),
+        parameters=parameters[likelihood],
+        noise=CellNoise(0, NAMES, purpose="test"),
+    )
+
+
+def expected(values: np.ndarray, scale: str) -> np.ndarray:
+    logs = np.log1p(values)
+    if scale == "counts":
+        return values
+    return logs if scale == "log1p" else logs - logs.mean(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("scale", ["counts", "log1p", "clr"])
+@pytest.mark.parametrize("likelihood", ["nb", "nb_mixture"])
+def test_summaries_equal_numpy(scale: str, likelihood: str) -> None:
+    levels = (0.05, 0.5, 0.975)
+    made = chunk(likelihood)
+    counts = chunk(likelihood).counts().numpy()  # the same noise again
+    summaries = Summaries(N_CELLS, N_FEATURES, levels, scale, is_count=True)
+    summaries.add(made)
+    values = expected(counts, scale)
+    got = {"mean": summaries.mean, **summaries.layers}
+    wanted = {
+        "mean": values.mean(0),
+        "sd": values.std(0, ddof=1),
+        "log1p_mean": np.log1p(counts).mean(0),
+        "denoised": made.likelihood.mean(made.parameters).numpy().mean(0),
+        "q05": np.quantile(values, 0.05, axis=0),
+        "q50": np.quantile(values, 0.5, axis=0),
+        "q97.5": np.quantile(values, 0.975, axis=0),
+    }
+    assert set(got) == set(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(got[name][made.places], value, rtol=1e-4, atol=1e-4,
+                                   err_msg=name)  # fmt: skip
+        assert got[name].dtype == np.float32
+
+
+def test_foreground_scale() -> None:
+    made = chunk()
+    parameters = made.parameters
+    value = on_scale(made, made.counts(), "foreground").numpy()
+    keep = 1 / (1 + np.exp(parameters["mixing_logit"].numpy()))  # the logit is of background
+    np.testing.assert_allclose(value, parameters["foreground_mean"].numpy() * keep, rtol=1e-5)
+
+
+def test_clr_is_free_of_a_factor_for_large_counts() -> None:
+    counts = torch.randint(10**5, 10**6, (3, 4, 8)).float()
+    made = chunk()
+    torch.testing.assert_close(
+        on_scale(made, counts, "clr"), on_scale(made, 7 * counts, "clr"), atol=1e-3, rtol=1e-3
+    )
+    assert on_scale(made, counts, "clr").sum(-1).abs().max() < 1e-3
+
+
+def test_continuous_values_have_no_log() -> None:
+    summaries = Summaries(N_CELLS, N_FEATURES, (0.5,), "counts", is_count=False)
+    summaries.add(chunk("normal"))
+    assert set(summaries.layers) == {"sd", "denoised", "q50"}
+    assert np.isfinite(summaries.mean).all()
+
+
+def test_cells_without_evidence_stay_nan() -> None:
+    evidence = np.array([True, False, True, True, False])
+    summaries = Summaries(N_CELLS + 1, N_FEATURES, (0.5,), "counts", is_count=True)
+    made = chunk(evidence=evidence)
+    summaries.add(made)
+    lacking = {*made.places[~evidence].tolist(), N_CELLS}  # and one cell that never came
+    for values in (summaries.mean, *summaries.layers.values()):
+        assert set(np.flatnonzero(np.isnan(values).all(1))) == lacking
+        assert set(np.flatnonzero(np.isnan(values).any(1))) == lacking
+    assert set(np.flatnonzero(~summaries.evidence)) == lacking
+
+
+def test_one_draw_has_no_spread() -> None:
+    made = chunk("nb")
+    single = PredictiveChunk(
+        made.places,
+        made.evidence,
+        made.likelihood,
+        {"mean": made.parameters["mean"][:1], "dispersion": made.parameters["dispersion"]},
+        made.noise,
+    )
+    summaries = Summaries(N_CELLS, N_FEATURES, (0.1,), "counts", is_count=True)
+    summaries.add(single)
+    assert (summaries.layers["sd"] == 0).all()
+    np.testing.assert_array_equal(summaries.layers["q10"], summaries.mean)
+
+
+def test_quantiles_of_more_draws_than_torch_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, levels = torch.rand(9, 3, 10), torch.tensor([0.2, 0.7])
+    whole = torch.quantile(values, levels, dim=0)
+    for entries in (1, 60, 10**6):
+        monkeypatch.setattr(_summaries, "MAX_QUANTILE_ENTRIES", entries)
+        assert torch.equal(_summaries._quantiles(values, levels), whole)
+    monkeypatch.undo()
+    wide = torch.rand(3, 1, 6_000_000)  # torch.quantile alone refuses this
+    assert _summaries._quantiles(wide, levels).shape == (2, 1, 6_000_000)
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [(0.05, "q05"), (0.5, "q50"), (0.95, "q95"), (0.975, "q97.5"), (0.0, "q00"), (1.0, "q100"),
+     (0.001, "q0.1"), (0.1 + 0.2, "q30")],
+)  # fmt: skip
+def test_quantile_names(level: float, name: str) -> None:
+    assert quantile_name(level) == name
+
+
+def test_bad_requests_are_refused() -> None:
+    assert check_quantiles([0, 0.5, 1]) == (0.0, 0.5, 1.0)
+    for bad in ([-0.1], [1.01], [0.5, float("nan")]):
+        with pytest.raises(RequestError, match="quantiles"):
+            check_quantiles(bad)
+    mixture, composition, normal = map(likelihoods.get, ("nb_mixture", "nb", "normal"))
+    for scale in _summaries.SCALES:
+        check_scale(scale, mixture, "protein")
+    with pytest.raises(RequestError, match="'counts', 'log1p', 'clr', 'foreground'"):
+        check_scale("sqrt", mixture, "protein")
+    with pytest.raises(RequestError, match="nb_mixture"):
+        check_scale("foreground", composition, "rna")
+    for scale in ("log1p", "clr"):
+        with pytest.raises(RequestError, match="continuous"):
+            check_scale(scale, normal, "score")
+    check_scale("counts", normal, "score")
