@@ -2,8 +2,31 @@
 
 from mosaicvi import datasets, metrics, pl, tl
 from mosaicvi.__about__ import __version__
+from mosaicvi._errors import (
+    DataError,
+    DownloadError,
+    FileError,
+    MosaicviError,
+    MosaicviWarning,
+    RequestError,
+)
 from mosaicvi._settings import settings
 from mosaicvi.data import ModalitySpec
 from mosaicvi.model import MosaicVI
 
-__all__ = ["ModalitySpec", "MosaicVI", "__version__", "datasets", "metrics", "pl", "settings", "tl"]
+__all__ = [
+    "DataError",
+    "DownloadError",
+    "FileError",
+    "ModalitySpec",
+    "MosaicVI",
+    "MosaicviError",
+    "MosaicviWarning",
+    "RequestError",
+    "__version__",
+    "datasets",
+    "metrics",
+    "pl",
+    "settings",
+    "tl",
+]

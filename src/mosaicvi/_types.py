@@ -65,6 +65,16 @@ class SparseCounts:
         """Sum of each row, shape ``(n_cells,)``."""
         return self.values.new_zeros(self.n_cells).index_add_(0, self.rows, self.values)
 
+    def times(self, weights: Tensor) -> Tensor:
+        """Product with a dense matrix ``(n_features, n)``; cost grows with stored values."""
+        return torch.nn.functional.embedding_bag(
+            self.indices,
+            weights,
+            self.indptr[:-1],
+            mode="sum",
+            per_sample_weights=self.values.to(weights.dtype),
+        )
+
     def with_values(self, values: Tensor) -> SparseCounts:
         """Return the same sparsity pattern with other stored values, shape ``(n_stored,)``."""
         return SparseCounts(self.indptr, self.indices, values, self.n_features)

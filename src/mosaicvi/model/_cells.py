@@ -11,7 +11,7 @@ import numpy as np
 
 from mosaicvi._errors import RequestError
 from mosaicvi.data import MosaicData, MultiDataset
-from mosaicvi.model._construct import encoder_inputs
+from mosaicvi.model._inputs import encoder_inputs
 
 if TYPE_CHECKING:
     from mosaicvi.module._build import ModuleSpec
@@ -46,7 +46,9 @@ def name_keys(names: np.ndarray) -> np.ndarray:
 
 def prepare(data: MosaicData, spec: ModuleSpec, module: MosaicModule) -> PreparedData:
     """Project every modality once."""
-    return PreparedData(data, MultiDataset(data, encoder_inputs(data, spec, module)))
+    return PreparedData(
+        data, MultiDataset(data, encoder_inputs(data, spec, module, name_keys(data.obs_names)))
+    )
 
 
 def select(data: MosaicData, indices: Indices | None) -> np.ndarray:

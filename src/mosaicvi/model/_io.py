@@ -59,10 +59,9 @@ def write_model(
     folder.mkdir(parents=True, exist_ok=True)
     # An earlier model's history must not be taken for this one's.
     (folder / HISTORY_FILE).unlink(missing_ok=True)
-    safetensors.torch.save_file(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-        folder / WEIGHTS_FILE,
-    )
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    # Not save_file, whose file only its owner could read.
+    (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(plain))
     (folder / META_FILE).write_text(text, encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from mosaicvi.data import MosaicDataModule
 from mosaicvi.model import _answers, _imputation, _training
 from mosaicvi.model._base import MultimodalModel
-from mosaicvi.model._cells import Indices, PreparedData, select
+from mosaicvi.model._cells import Indices, PreparedData, name_keys, select
 from mosaicvi.model._construct import NetworkSpec, construct
 from mosaicvi.model._summaries import check_quantiles, check_scale
 from mosaicvi.module import Objective
@@ -49,7 +49,8 @@ class MosaicVI(MultimodalModel):
     dropout_rate
         Dropout rate of the encoders.
     n_projection
-        Singular vectors of each frozen projection (panels of up to 64 features skip it).
+        Singular vectors of each frozen projection (panels of up to 64 features skip it); None: one
+        for every 100 cells of the modality, between 10 and 64.
     fusion
         ``"product_of_experts"`` or ``"mixture_of_experts"``.
     batch_prior_scale
@@ -70,12 +71,12 @@ class MosaicVI(MultimodalModel):
     def __init__(
         self,
         adata: MuData | None = None,
-        n_latent: int = 20,
+        n_latent: int = 40,
         *,
         n_hidden: int = 128,
         n_layers: int = 2,
-        dropout_rate: float = 0.1,
-        n_projection: int = 64,
+        dropout_rate: float = 0.2,
+        n_projection: int | None = None,
         fusion: str = "product_of_experts",
         batch_prior_scale: float = 0.5,
         seed: int = 0,
@@ -102,7 +103,9 @@ class MosaicVI(MultimodalModel):
         self.init_params_ = self._get_init_params(locals())
         if registry is None:
             data = self.adata_manager.data
-            self.module_spec, self.module = construct(data, self.network, seed=seed)
+            self.module_spec, self.module = construct(
+                data, self.network, name_keys(data.obs_names), seed=seed
+            )
             self.library_pool = _training.library_pool(data)
             self._model_summary_string = self._describe()
 
@@ -110,7 +113,7 @@ class MosaicVI(MultimodalModel):
         self,
         max_epochs: int | None = None,
         *,
-        batch_size: int = 256,
+        batch_size: int = 128,
         train_size: float = 0.9,
         validation_size: float | None = None,
         early_stopping: bool = True,
@@ -125,7 +128,7 @@ class MosaicVI(MultimodalModel):
         Parameters
         ----------
         max_epochs
-            Epochs of the whole learning-rate schedule; None: 2400 over the square root of training
+            Epochs of the whole learning-rate schedule; None: 2000 over the square root of training
             cells, between 8 and 200.
         batch_size
             Cells a minibatch, stratified by which modalities they hold.
@@ -142,11 +145,18 @@ class MosaicVI(MultimodalModel):
             Fields of :class:`~mosaicvi.module.ObjectiveSpec` and
             :class:`~mosaicvi.train.OptimizerSpec`, such as ``kl_weight`` or ``learning_rate``.
         **trainer_kwargs
-            Passed to :class:`~scvi.train.Trainer`.
+            Passed to :class:`~scvi.train.Trainer`, such as ``enable_progress_bar=False``.
 
         Returns
         -------
-        How the fit went; the history is in ``model.history``.
+        How the fit went. ``model.history`` maps ``<term>_train``, ``<term>_validation``,
+        ``train_loss`` and ``validation_loss`` to a DataFrame with a row an epoch, in nats per cell.
+
+        Raises
+        ------
+        RequestError
+            If an argument in ``plan_kwargs`` is unknown, ``indices`` are out of range, or the
+            model was loaded without data.
         """
         prepared = self._cells(None)
         objective_kwargs, optimizer_kwargs = _training.split_plan_arguments(plan_kwargs)
@@ -164,7 +174,7 @@ class MosaicVI(MultimodalModel):
             ),
         )
         n_train = datamodule.n_train
-        epochs = max_epochs or _training.default_epochs(n_train)
+        epochs = _training.default_epochs(n_train) if max_epochs is None else max_epochs
         spec = _training.objective_spec(
             self.module, prepared.dataset, datamodule.train_idx, objective_kwargs
         )
@@ -270,8 +280,9 @@ class MosaicVI(MultimodalModel):
         library_size
             Counts a cell to answer for; None: drawn from cells that measured the modality.
         scale
-            ``"counts"``; ``"log1p"``; ``"clr"`` (log1p minus the cell's mean over features);
-            ``"foreground"`` (counts without background).
+            ``"counts"``; ``"log1p"``; ``"clr"`` (log1p minus the cell's mean over features;
+            Stoeckius et al. 2017); ``"foreground"`` (``nb_mixture`` only: mean counts of the
+            foreground component times its probability, without count noise).
         seed
             Seed of the draws; None: the model's.
 
@@ -321,7 +332,13 @@ class MosaicVI(MultimodalModel):
 
         Returns
         -------
-        Array ``(n_samples, n_cells, n_features)``, float32; NaN for cells without evidence.
+        Array ``(n_samples, n_cells, n_features)``, float32, counts (values of a continuous
+        modality); NaN for cells without evidence.
+
+        Raises
+        ------
+        RequestError
+            As in :meth:`impute`, or if ``library_size="observed"`` and a cell lacks the modality.
         """
         sampler = self._sampler(adata, seed)
         request = self._request(
@@ -349,11 +366,19 @@ class MosaicVI(MultimodalModel):
 
         Parameters are those of :meth:`posterior_predictive_sample`; ``library_size`` is the sum to
         which a composition is scaled (1 by default, as in scvi-tools; ignored by likelihoods
-        without a library).
+        without a library). The mean of ``zinb`` counts its dropout, so that rows sum to somewhat
+        less.
 
         Returns
         -------
-        DataFrame ``(n_cells, n_features)``.
+        DataFrame ``(n_cells, n_features)``, cells and features by name: shares of a library of
+        ``library_size``, or counts (values) where the likelihood has none; NaN for cells without
+        evidence.
+
+        Raises
+        ------
+        RequestError
+            As in :meth:`posterior_predictive_sample`.
         """
         sampler = self._sampler(adata, seed)
         _answers.check_modality(modality, self.module.modalities)
@@ -384,11 +409,19 @@ class MosaicVI(MultimodalModel):
         """Probability that each protein is foreground, not background.
 
         Parameters are those of :meth:`posterior_predictive_sample`. Where a cell's own counts are
-        part of the evidence, the probability is conditioned on them.
+        part of the evidence, the probability is conditioned on them. The model of background and
+        foreground follows totalVI (Gayoso et al. 2021).
 
         Returns
         -------
-        DataFrame ``(n_cells, n_features)``, probabilities.
+        DataFrame ``(n_cells, n_features)``, probabilities from 0 to 1; NaN for cells without
+        evidence.
+
+        Raises
+        ------
+        RequestError
+            If the modality is unknown or its likelihood is not ``nb_mixture``, or no selected cell
+            has any of the evidence.
         """
         sampler = self._sampler(adata, seed)
         request = self._request(
@@ -413,6 +446,15 @@ class MosaicVI(MultimodalModel):
     ) -> float:
         """Evidence lower bound at KL weight one and modality weights one.
 
+        Parameters
+        ----------
+        adata, indices
+            Cells; None: all cells of the model's MuData.
+        n_samples
+            Latent draws a cell.
+        seed
+            Seed of the draws; None: the model's.
+
         Returns
         -------
         Mean over cells, in nats per cell; higher is better.
@@ -433,9 +475,12 @@ class MosaicVI(MultimodalModel):
     ) -> dict[str, float]:
         """Negative expected log-likelihood of each modality given all that a cell has.
 
+        Parameters are those of :meth:`get_elbo`.
+
         Returns
         -------
-        Modality to mean over the cells that hold it, in nats per cell.
+        Modality to mean over the cells that hold it, in nats per cell; lower is better. Modalities
+        that no selected cell holds are left out.
         """
         sampler = self._sampler(adata, seed)
         nats, _ = _answers.reconstruction_nats(sampler, select(sampler.data, indices), n_samples)
@@ -450,10 +495,16 @@ class MosaicVI(MultimodalModel):
     ) -> pd.DataFrame:
         """How much each modality says about each cell.
 
+        Parameters
+        ----------
+        adata, indices
+            Cells; None: all cells of the model's MuData.
+
         Returns
         -------
         DataFrame ``(n_cells, n_modalities + 1)``: shares of the posterior precision, averaged over
-        latent dimensions, of each modality and of the prior; rows sum to one.
+        latent dimensions, of each modality and of the prior (the column ``prior``); rows sum to
+        one, and a modality that a cell lacks has share zero.
         """
         sampler = self._sampler(adata, None)
         return _answers.modality_contribution(sampler, select(sampler.data, indices))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mosaicvi.data import MosaicData, MultiDataset
     from mosaicvi.module._mosaic_module import MosaicModule
 
-EPOCH_SCALE = 2400.0
+EPOCH_SCALE = 2000.0
 """A default fit takes this number over the square root of training cells, in epochs."""
 
 EPOCH_RANGE = (8, 200)

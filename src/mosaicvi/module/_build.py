@@ -11,6 +11,7 @@ import torch
 from mosaicvi import fusion, likelihoods
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.module._mosaic_module import MosaicModule
+from mosaicvi.nn._cross_predictor import CrossPredictor
 from mosaicvi.nn._decoder import Decoder, DecoderSpec
 from mosaicvi.nn._encoder import Encoder
 from mosaicvi.nn._projection import Projection
@@ -40,6 +41,8 @@ class ModalitySize:
         Whether the decoder's trunk has its small MLP.
     target_sum
         Counts a cell to which the encode transform scales.
+    n_cross_scores, n_cross_members
+        Scores of the cross predictor, and cells that took part in its fit.
     """
 
     likelihood: str
@@ -50,6 +53,8 @@ class ModalitySize:
     has_representation: bool
     residual: bool
     target_sum: float
+    n_cross_scores: int = 0
+    n_cross_members: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,10 +123,17 @@ def blank_projection(size: ModalitySize) -> Projection:
     return Projection(np.zeros(n_inputs), components, np.ones(width), depth)
 
 
+def blank_predictor(size: ModalitySize) -> CrossPredictor:
+    """A cross predictor of the right shape, to be overwritten by data or by a file."""
+    n_features = size.n_components if size.has_representation else size.n_features
+    return CrossPredictor.blank(n_features, size.n_cross_scores, size.n_cross_members)
+
+
 def build_module(
     spec: ModuleSpec,
     *,
     projections: Mapping[str, Projection] | None = None,
+    predictors: Mapping[str, CrossPredictor] | None = None,
     starts: Mapping[str, FeatureStart] | None = None,
     measured: Mapping[str, torch.Tensor] | None = None,
 ) -> MosaicModule:
@@ -131,17 +143,19 @@ def build_module(
     ----------
     spec
         Shapes.
-    projections, starts, measured
+    projections, predictors, starts, measured
         What was computed from data, by modality; None where a state dictionary will fill it.
     """
     built: dict[str, Projection] = {}
+    crossed: dict[str, CrossPredictor] = {}
     encoders: dict[str, Encoder] = {}
     decoders: dict[str, Decoder] = {}
     for name, size in spec.modalities.items():
         likelihood = likelihoods.get(size.likelihood)
         built[name] = blank_projection(size) if projections is None else projections[name]
+        crossed[name] = blank_predictor(size) if predictors is None else predictors[name]
         encoders[name] = Encoder(
-            built[name].n_inputs,
+            built[name].n_inputs + crossed[name].n_scores,
             spec.n_latent,
             n_hidden=spec.n_hidden,
             n_layers=spec.n_layers,
@@ -166,6 +180,7 @@ def build_module(
         )
     return MosaicModule(
         built,
+        crossed,
         encoders,
         decoders,
         fusion=fusion.get(spec.fusion),

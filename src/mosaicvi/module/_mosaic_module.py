@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.fusion import Fusion, GaussianMixture
+    from mosaicvi.nn._cross_predictor import CrossPredictor
     from mosaicvi.nn._decoder import Decoder
     from mosaicvi.nn._encoder import Encoder
     from mosaicvi.nn._projection import Projection
@@ -53,6 +54,8 @@ class MosaicModule(nn.Module):
     ----------
     projections
         Modality to its frozen projection.
+    predictors
+        Modality to its frozen linear predictor of the other modalities.
     encoders
         Modality to its encoder, in the order of the modalities.
     decoders
@@ -68,6 +71,7 @@ class MosaicModule(nn.Module):
     def __init__(
         self,
         projections: Mapping[str, Projection],
+        predictors: Mapping[str, CrossPredictor],
         encoders: Mapping[str, Encoder],
         decoders: Mapping[str, Decoder],
         *,
@@ -78,6 +82,7 @@ class MosaicModule(nn.Module):
         super().__init__()
         self.modalities = tuple(encoders)
         self.projections: NamedModules[Projection] = NamedModules(projections)
+        self.predictors: NamedModules[CrossPredictor] = NamedModules(predictors)
         self.encoders: NamedModules[Encoder] = NamedModules(encoders)
         self.decoders: NamedModules[Decoder] = NamedModules(decoders)
         self.fusion = fusion

@@ -63,7 +63,7 @@ class ObjectiveSpec:
         Cells of the training split, which divide the ``prior`` term.
     """
 
-    kl_weight: float = 1.0
+    kl_weight: float = 0.5
     cross_weight: float = 1.0
     consistency_weight: float = 0.1
     contrastive_weight: float = 0.1
@@ -205,7 +205,8 @@ class Objective:
             total = total + weights["consistency"] * share * terms["consistency"]
         if self.spec.contrastive_weight > 0:
             terms["contrastive"] = self._contrastive(module, batch, experts)
-            total = total + weights["contrastive"] * terms["contrastive"]
+            share = several.float().mean()
+            total = total + weights["contrastive"] * share * terms["contrastive"]
         return total
 
     def _cross(

@@ -1,8 +1,18 @@
 """Networks: frozen projection, encoder, decoder, batch offsets."""
 
 from mosaicvi.nn._batch_offsets import BatchOffsets
+from mosaicvi.nn._cross_predictor import CrossPredictor, fit_cross_predictor
 from mosaicvi.nn._decoder import Decoder, DecoderSpec
 from mosaicvi.nn._encoder import Encoder
 from mosaicvi.nn._projection import Projection, fit_projection
 
-__all__ = ["BatchOffsets", "Decoder", "DecoderSpec", "Encoder", "Projection", "fit_projection"]
+__all__ = [
+    "BatchOffsets",
+    "CrossPredictor",
+    "Decoder",
+    "DecoderSpec",
+    "Encoder",
+    "Projection",
+    "fit_cross_predictor",
+    "fit_projection",
+]

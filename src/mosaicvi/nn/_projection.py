@@ -97,7 +97,7 @@ class Projection(nn.Module):
                 centred = centred * measured
             projected = centred if self.components.shape[1] == 0 else centred @ self.components
         else:
-            projected = _sparse_times(values, self.components)
+            projected = values.times(self.components)
             if measured is None:
                 projected = projected - self.center @ self.components
             else:
@@ -225,14 +225,3 @@ def project_in_chunks(
 
 def _densify(values: Values) -> Tensor:
     return values.to_dense() if isinstance(values, SparseCounts) else values
-
-
-def _sparse_times(values: SparseCounts, weights: Tensor) -> Tensor:
-    """Sparse rows times a dense matrix; cost grows with stored values."""
-    return nn.functional.embedding_bag(
-        values.indices,
-        weights,
-        values.indptr[:-1],
-        mode="sum",
-        per_sample_weights=values.values.to(weights.dtype),
-    )

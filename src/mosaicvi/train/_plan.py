@@ -35,7 +35,7 @@ class OptimizerSpec:
     """
 
     learning_rate: float = 3e-3
-    weight_decay: float = 1e-3
+    weight_decay: float = 0.05
     rise: float = 0.2
     gradient_norm: float = 100.0
 
@@ -63,12 +63,6 @@ class MosaicTrainingPlan(pl.LightningModule):
         self.optimizer_spec, self.n_steps = optimizer, max(n_steps, 1)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-
-    def transfer_batch_to_device(
-        self, batch: MultiBatch, device: torch.device, dataloader_idx: int
-    ) -> MultiBatch:
-        """Move a minibatch; nothing happens where it already is on the device."""
-        return batch if batch.indices.device == device else batch.to(device, non_blocking=True)
 
     def training_step(self, batch: MultiBatch, batch_idx: int) -> Tensor:
         """Loss of one minibatch."""
