@@ -73,7 +73,7 @@ class MosaicVI(MultimodalModel):
         adata: MuData | None = None,
         n_latent: int = 40,
         *,
-        n_hidden: int = 128,
+        n_hidden: int = 256,
         n_layers: int = 2,
         dropout_rate: float = 0.2,
         n_projection: int | None = None,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,8 @@ from mosaicvi._settings import logger
 from mosaicvi.train._callbacks import KeepBest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import lightning.pytorch as pl
     import pandas as pd
 
@@ -68,20 +73,25 @@ def run_fit(
     """
     keep = KeepBest(plan.module, patience)
     callbacks = [keep, *trainer_kwargs.pop("callbacks", [])]
-    trainer = Trainer(
-        max_epochs=max_epochs,
-        accelerator=accelerator,
-        devices=devices,
-        check_val_every_n_epoch=trainer_kwargs.pop("check_val_every_n_epoch", 1),
-        gradient_clip_val=trainer_kwargs.pop(
-            "gradient_clip_val", plan.optimizer_spec.gradient_norm
-        ),
-        callbacks=callbacks,
+    settings = {
+        "check_val_every_n_epoch": 1,
+        "gradient_clip_val": plan.optimizer_spec.gradient_norm,
+        # Only means of an epoch are logged; Lightning warns where this is above an epoch's steps.
+        "log_every_n_steps": 1,
         **trainer_kwargs,
-    )
+    }
+    with _quiet_lightning():
+        trainer = Trainer(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            callbacks=callbacks,
+            **settings,
+        )
     interrupted = False
     try:
-        trainer.fit(plan, datamodule=datamodule)
+        with _quiet_lightning():
+            trainer.fit(plan, datamodule=datamodule)
     except SystemExit:
         # Lightning turns Ctrl-C into sys.exit(1), which would end the user's notebook kernel.
         if not trainer.interrupted:
@@ -107,3 +117,20 @@ def run_fit(
 def _history(trainer: Trainer) -> dict[str, pd.DataFrame]:
     recorded = getattr(trainer.logger, "history", None)
     return {name: frame.astype(float) for name, frame in (recorded or {}).items()}
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's tips and device lists out of the notebook; its warnings stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "pytorch_lightning")]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Lightning calls a function of torch that torch has deprecated.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
