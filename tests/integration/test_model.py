@@ -161,6 +161,10 @@ def test_modality_contribution(mdata: MuData, has: dict[str, np.ndarray], fusion
     for name, rows in has.items():
         assert (shares.loc[~rows, name] == 0).all()
         assert (shares.loc[rows, name] > 0).all()
+    both = has["rna"] & has["protein"]
+    limit = 0.5 if fusion == "mixture_of_experts" else 1.0
+    # An expert of a mixture of two never counts for more than its weight.
+    assert (shares.loc[both, ["rna", "protein"]] <= limit + 1e-6).to_numpy().all()
 
 
 @pytest.mark.filterwarnings("ignore:Observation names are not unique")

@@ -11,6 +11,7 @@ from tests.fits import answer, build, fit, layers, small_mosaic, without_truth
 from tests.helpers import make_mudata
 
 from mosaicvi import ModalitySpec, MosaicVI
+from mosaicvi._errors import MosaicviWarning
 from mosaicvi.datasets import SimulatedModality, simulate
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def test_units_of_a_continuous_modality_do_not_matter(factor: float) -> None:
         left = one.posterior_predictive_sample("score", ["score"], n_samples=50).mean(0)
         right = other.posterior_predictive_sample("score", ["score"], n_samples=50).mean(0) / factor
         known = np.isfinite(left)
-        assert np.corrcoef(left[known], right[known])[0, 1] > 0.9
+        assert np.corrcoef(left[known], right[known])[0, 1] > 0.9999
+        assert np.abs(left[known] - right[known]).max() < 0.02 * left[known].std()
 
 
 @pytest.mark.parametrize("kind", ["poisson", "zinb", "nb"])
@@ -267,6 +269,27 @@ def test_query_of_an_unseen_batch(model: MosaicVI) -> None:
     ratio = np.log1p(got.layers["q95"][rows]) - np.log1p(got.layers["q05"][rows])
     ratio = ratio / (np.log1p(seen.layers["q95"][rows]) - np.log1p(seen.layers["q05"][rows]))
     assert np.median(ratio) > 1
+
+
+def test_each_unseen_batch_draws_its_own_offsets(model: MosaicVI) -> None:
+    """Cells of one new batch shift together from draw to draw, cells of two do not."""
+    query = small_mosaic(120, seed=11, patterns={"rna+protein": 1.0})
+    labels = np.where(np.arange(query.n_obs) % 2, "new1", "new2")
+    for part in (query, *query.mod.values()):
+        part.obs["batch"] = pd.Categorical(labels)
+    with pytest.warns(MosaicviWarning, match="new1"):
+        draws = model.posterior_predictive_sample("protein", ["rna"], adata=query, n_samples=300)
+    shift = np.log1p(draws) - np.log1p(draws).mean(0)
+    first, second = shift[:, labels == "new1"], shift[:, labels == "new2"]
+    half = first.shape[1] // 2
+    together, apart = [], []
+    for feature in range(draws.shape[-1]):
+        left, right = first[:, :half, feature].mean(1), first[:, half:, feature].mean(1)
+        together.append(np.corrcoef(left, right)[0, 1])
+        other = np.corrcoef(left, second[:, :, feature].mean(1))[0, 1]
+        apart.append(other)
+    assert np.mean(together) > 0.3
+    assert abs(np.mean(apart)) < 0.1
 
 
 def test_query_of_a_batch_that_gains_a_modality() -> None:

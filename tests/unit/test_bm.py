@@ -17,7 +17,7 @@ from mosaicvi.bm import Imputation, comparison_table, run
 from mosaicvi.bm.__main__ import main
 from mosaicvi.bm._input import BATCH, TYPE, ImputationInput, Prediction
 from mosaicvi.bm._load import quiet_mudata
-from mosaicvi.bm._runner import SCHEMA, Entry, read_record, write_record
+from mosaicvi.bm._runner import SCHEMA, Entry, read_records, write_record
 from mosaicvi.bm._score import Truth, score
 from mosaicvi.bm._shared_features import antigen, change_of_unit, gene, share
 from mosaicvi.bm.methods import TABLE, get
@@ -87,6 +87,45 @@ def test_hiding_a_share_is_seeded_and_hides(file: str) -> None:
     np.testing.assert_array_equal(task.truth.measured, measured(dense(file), query))
 
 
+@pytest.mark.parametrize("outer", [{"hide": 0.25}, {"hide_batch": "b1"}])
+def test_validation_scores_other_cells_and_shows_neither(
+    file: str, outer: dict[str, object]
+) -> None:
+    outer_query = set(Imputation(data=file, **outer).task(3).public.query)  # type: ignore[arg-type]
+    task = Imputation(data=file, validate=0.2, **outer).task(3)  # type: ignore[arg-type]
+    query, seen = set(task.public.query), task.public.mdata
+    n_left = 200 - len(outer_query)
+    assert len(query) == round(0.2 * n_left)
+    assert not query & outer_query
+    assert not (query | outer_query) & set(seen["protein"].obs_names)
+    assert query | outer_query <= set(seen["rna"].obs_names)
+    np.testing.assert_array_equal(task.truth.measured, measured(dense(file), task.public.query))
+
+
+def test_fewer_cells_are_drawn_before_the_split(file: str) -> None:
+    task, other = (Imputation(data=file, hide=0.25, n_cells=80).task(seed) for seed in (0, 1))
+    assert task.public.mdata.n_obs == 80
+    assert len(task.public.query) == 20
+    assert set(task.public.mdata.obs_names) != set(other.public.mdata.obs_names)
+    with pytest.raises(RequestError, match="n_cells"):
+        Imputation(data=file, hide=0.25, n_cells=0)
+    with pytest.raises(RequestError, match="n_cells"):
+        Imputation(train=file, test=file, n_cells=10)
+
+
+def test_noise_is_a_modality_of_every_cell_and_changes_nothing_else(file: str) -> None:
+    plain = Imputation(data=file, hide=0.25).task(3).public
+    noisy = Imputation(data=file, hide=0.25, noise=7).task(3).public
+    table = noisy.mdata["noise"]
+    assert table.shape == (200, 7)
+    assert table.X.mean() == pytest.approx(1.0, abs=0.1)
+    assert noisy.query == plain.query
+    assert noisy.paired == plain.paired
+    assert noisy.likelihoods["noise"] == "nb"
+    for name in ("rna", "protein"):
+        assert (noisy.mdata[name].X != plain.mdata[name].X).nnz == 0
+
+
 def test_hiding_a_batch_hides_that_batch(file: str) -> None:
     task = Imputation(data=file, hide_batch="b1").task(0)
     mdata = dense(file)
@@ -102,6 +141,7 @@ def test_hiding_a_batch_hides_that_batch(file: str) -> None:
         {},
         {"data": "x", "hide": 0.2, "hide_batch": "b"},
         {"data": "x", "hide": 1.2},
+        {"data": "x", "hide": 0.2, "validate": 1.0},
         {"train": "x"},
         {"data": "x", "train": "x", "test": "y"},
     ],
@@ -168,7 +208,7 @@ def test_runner_end_to_end(file: str, tmp_path: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "knn" in printed
     assert "type_means" in printed
-    record = read_record(tmp_path / "knn-seed1.json")
+    (record,) = read_records(tmp_path / "knn-seed1.json")
     assert record["schema"] == SCHEMA
     assert record["task"]["n_query"] == 50
     assert record["task"]["features"] == ["CD3", "CD4", "PD-1", "CD19"]
@@ -178,7 +218,15 @@ def test_runner_end_to_end(file: str, tmp_path: Path, capsys: pytest.CaptureFixt
     scores = record["scores"]
     assert scores["pearson"]["mean"] > 0.6
     assert scores["miscoverage"]["mean"] < 0.15
-    assert read_record(tmp_path / "type_means-seed1.json")["scores"]["pearson"]["within_type"] == 0
+    (type_means,) = read_records(tmp_path / "type_means-seed1.json")
+    assert type_means["scores"]["pearson"]["within_type"] == 0
+    summary = tmp_path / "summary" / "all.json"
+    assert main(["table", str(tmp_path), "--write", str(summary)]) == 0
+    assert capsys.readouterr().out == printed
+    assert main(["table", str(summary)]) == 0
+    assert capsys.readouterr().out == printed
+    assert "per_feature" not in summary.read_text()
+    assert main(["table", str(tmp_path / "nowhere.json")]) == 2
 
 
 def test_a_method_that_fails_is_reported_and_left_out(
@@ -306,10 +354,10 @@ def test_records_are_checked(tmp_path: Path) -> None:
     path = write_record(record, tmp_path)
     assert path.name == "a-b-seed0.json"
     with pytest.raises(FileError, match="other/1"):
-        read_record(path)
+        read_records(path)
     path.write_text("{")
     with pytest.raises(FileError, match="record"):
-        read_record(path)
+        read_records(path)
     assert comparison_table([]) == "no records\n"
 
 

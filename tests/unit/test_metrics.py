@@ -195,3 +195,34 @@ def test_paired_difference_wants_pairs() -> None:
     assert found.excludes_zero
     with pytest.raises(RequestError, match="seed"):
         metrics.paired_difference([1.0, 2.0], [1.0])
+
+
+def test_batches_that_mix_score_one_and_batches_apart_zero() -> None:
+    rng = np.random.default_rng(0)
+    latent, batch = rng.normal(size=(900, 5)), rng.integers(3, size=900)
+    assert metrics.batch_mixing(latent, batch) == pytest.approx(1.0, abs=0.03)
+    apart = latent + 100.0 * batch[:, None]
+    assert metrics.batch_mixing(apart, batch) == 0.0
+    # half of a batch shifted away: between the two
+    half = latent + 100.0 * ((batch == 0) & (rng.random(900) < 0.5))[:, None]
+    assert 0.5 < metrics.batch_mixing(half, batch) < 0.95
+
+
+def test_mixing_is_judged_within_types() -> None:
+    rng = np.random.default_rng(1)
+    types = rng.integers(2, size=1200)
+    # Batches of unlike composition: across types they lie apart, within types they mix.
+    batch = (rng.random(1200) < np.where(types == 0, 0.9, 0.1)).astype(int)
+    latent = rng.normal(size=(1200, 4)) + 50.0 * types[:, None]
+    assert metrics.batch_mixing(latent, batch, types) == pytest.approx(1.0, abs=0.05)
+    assert metrics.batch_mixing(latent, batch) < 0.5
+    names = np.array(["T cell", "B cell"])[types]
+    assert metrics.batch_mixing(latent, batch, names) == metrics.batch_mixing(latent, batch, types)
+
+
+def test_mixing_needs_two_batches_and_matching_lengths() -> None:
+    assert np.isnan(metrics.batch_mixing(np.zeros((5, 2)), np.zeros(5)))
+    with pytest.raises(RequestError, match="5 rows"):
+        metrics.batch_mixing(np.zeros((5, 2)), np.zeros(4))
+    with pytest.raises(RequestError, match="n_neighbours"):
+        metrics.batch_mixing(np.zeros((5, 2)), np.arange(5), n_neighbours=0)

@@ -1,4 +1,4 @@
-"""``python -m mosaicvi.bm imputation ...``."""
+"""``python -m mosaicvi.bm imputation ...``, and ``table`` for records made earlier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mosaicvi._errors import MosaicviError, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.bm import methods
 from mosaicvi.bm._imputation import Imputation
-from mosaicvi.bm._runner import Entry, read_record, run
+from mosaicvi.bm._runner import Entry, read_records, run, write_summary
 from mosaicvi.bm._table import comparison_table
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--hide-batch", help="batch whose cells all lose the target")
     add("--train", help="dataset or file to learn from (with --test)")
     add("--test", help="dataset or file whose target is imputed (with --train)")
+    add("--validate", type=float,
+        help="score this share of the other paired cells instead: to choose settings")  # fmt: skip
+    add("--n-cells", type=int, help="cells to draw from the data first (default: all)")
+    add("--noise", type=int, default=0, metavar="FEATURES",
+        help="add a third modality of random counts with this many features")  # fmt: skip
     add("--batch-key", default="batch", help="obs column with the batch")
     add("--labels", help="obs column with types (default: celltype, else Leiden clusters)")
     add("--seeds", default="0", help="comma-separated")
@@ -63,7 +68,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--include", type=Path, nargs="*", default=[], help="records of an earlier run to show too")
     add("--reference", help="method whose differences from the others are shown")
     add("--jobs", type=int, default=1, help="workers at a time")
+    table = commands.add_parser("table", help="print the table of records made earlier")
+    table.add_argument("records", type=Path, nargs="+", help="files, or folders of them")
+    table.add_argument("--reference", help="method whose differences from the others are shown")
+    table.add_argument("--write", type=Path, help="write the records, without single features' "
+                       "scores, into one file")  # fmt: skip
     return parser
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    """Print records made earlier, as the run that made them did."""
+    records = [record for path in arguments.records for record in read_records(path)]
+    if arguments.write is not None:
+        write_summary(records, arguments.write)
+    sys.stdout.write(comparison_table(records, reference=arguments.reference))
+    return 0
 
 
 def _entries(arguments: argparse.Namespace) -> list[Entry]:
@@ -88,29 +107,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.setLevel(logging.INFO)
         logger.propagate = False
     try:
-        comparison = Imputation(
-            source=arguments.source,
-            target=arguments.target,
-            data=arguments.data,
-            hide=arguments.hide,
-            hide_batch=arguments.hide_batch,
-            train=arguments.train,
-            test=arguments.test,
-            batch_key=arguments.batch_key,
-            labels=arguments.labels,
-            n_draws=arguments.draws,
-            likelihoods=_pairs(arguments.likelihood),
-        )
-        entries = _entries(arguments)
-        seeds = [int(text) for text in arguments.seeds.split(",")]
-        included = [read_record(path) for path in arguments.include]
-        command = f"python -m mosaicvi.bm {shlex.join(words)}"
-        records = run(
-            comparison, entries, seeds, out=arguments.out, jobs=arguments.jobs, command=command
-        )
+        if arguments.comparison == "table":
+            return _table(arguments)
+        return _imputation(arguments, words)
     except MosaicviError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+
+
+def _imputation(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run the comparison, print its table; 1 if a method failed."""
+    comparison = Imputation(
+        source=arguments.source,
+        target=arguments.target,
+        data=arguments.data,
+        hide=arguments.hide,
+        hide_batch=arguments.hide_batch,
+        train=arguments.train,
+        test=arguments.test,
+        validate=arguments.validate,
+        n_cells=arguments.n_cells,
+        noise=arguments.noise,
+        batch_key=arguments.batch_key,
+        labels=arguments.labels,
+        n_draws=arguments.draws,
+        likelihoods=_pairs(arguments.likelihood),
+    )
+    entries = _entries(arguments)
+    seeds = [int(text) for text in arguments.seeds.split(",")]
+    included = [record for path in arguments.include for record in read_records(path)]
+    command = f"python -m mosaicvi.bm {shlex.join(words)}"
+    records = run(
+        comparison, entries, seeds, out=arguments.out, jobs=arguments.jobs, command=command
+    )
     sys.stdout.write(comparison_table([*records, *included], reference=arguments.reference))
     done = {(record["method"], record["seed"]) for record in records}
     return 0 if all((entry.name, seed) in done for entry in entries for seed in seeds) else 1

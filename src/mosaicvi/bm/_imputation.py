@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 LABEL_KEYS = ("celltype", "cell_type")
 LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture"}
 DEFAULT_LIKELIHOOD = "nb"
+NOISE = "noise"
 QUERY_PREFIX = "query:"
 
 
@@ -97,6 +98,15 @@ class Imputation:
         Dataset names or files: all cells of the one, and the paired cells of the other without
         their target, on the features that both have (clones averaged, names without regard to
         case).
+    validate
+        Share of the paired cells left over that lose the target too, and are the ones imputed and
+        scored. The cells chosen above lose theirs and are not looked at: settings chosen by these
+        scores have not seen the cells of the comparison itself.
+    n_cells
+        Cells to draw from ``data`` before anything else; None: all.
+    noise
+        Features of a third modality, ``noise``, that every cell has and that says nothing: Poisson
+        counts with mean one. 0: no such modality.
     batch_key
         Column with the batch; cells of data without it are one batch.
     labels
@@ -116,6 +126,9 @@ class Imputation:
     hide_batch: str | None = None
     train: str | None = None
     test: str | None = None
+    validate: float | None = None
+    n_cells: int | None = None
+    noise: int = 0
     batch_key: str = "batch"
     labels: str | None = None
     n_draws: int = 100
@@ -132,8 +145,13 @@ class Imputation:
                 key="hide, hide_batch, train, test",
                 expected="--data with --hide or --hide-batch, or --train with --test",
             )
-        if self.hide is not None and not 0.0 < self.hide < 1.0:
-            raise RequestError(f"{self.hide}", key="hide", expected="a share between 0 and 1")
+        for key, part in (("hide", self.hide), ("validate", self.validate)):
+            if part is not None and not 0.0 < part < 1.0:
+                raise RequestError(f"{part}", key=key, expected="a share between 0 and 1")
+        if self.n_cells is not None and (across or self.n_cells < 1):
+            raise RequestError(
+                f"{self.n_cells}", key="n_cells", expected="a positive number, with --data"
+            )
 
     def describe(self) -> dict[str, Any]:
         """Every setting; goes into the record."""
@@ -148,17 +166,20 @@ class Imputation:
             If no cell, or every paired cell, would lose its target.
         """
         tables, obs, query = self._across if self.train is not None else self._within(seed)
+        if self.validate is not None:
+            tables = {**tables, self.target: _without(tables[self.target], query)}
+            query = self._drawn(tables, self.validate, (seed, 1))
         hidden = tables[self.target]
         truth_values = _dense(hidden[list(query)])
-        hiding = set(query)
-        kept = np.array([name not in hiding for name in hidden.obs_names])
-        seen = {**tables, self.target: hidden[kept].copy()}
+        seen = {**tables, self.target: _without(hidden, query)}
         n_paired = len(set(seen[self.target].obs_names) & set(seen[self.source].obs_names))
         if not query or n_paired == 0:
             raise RequestError(
                 f"{len(query)} cells to impute and {n_paired} paired cells to learn from",
                 expected="some of both",
             )
+        if self.noise:
+            seen[NOISE] = _noise(obs.index, self.noise, seed)
         mdata = combine(seen, obs[[BATCH]].astype(str))
         mdata.obs[TYPE] = self._types(mdata, obs, query)
         public = ImputationInput(
@@ -220,22 +241,39 @@ class Imputation:
 
     def _within(self, seed: int) -> tuple[dict[str, AnnData], pd.DataFrame, tuple[str, ...]]:
         tables, obs = self._single
-        target = set(tables[self.target].obs_names)
-        paired = np.array([name for name in tables[self.source].obs_names if name in target])
+        if self.n_cells is not None and self.n_cells < len(obs):
+            order = np.random.default_rng((seed, 2)).permutation(len(obs))
+            obs = obs.iloc[np.sort(order[: self.n_cells])]
+            tables = {
+                name: table[table.obs_names.isin(obs.index)].copy()
+                for name, table in tables.items()
+            }
         if self.hide is not None:
-            number = round(self.hide * paired.size)
-            order = np.random.default_rng(seed).permutation(paired.size)
-            chosen = np.sort(order[:number])
-        else:
-            batches = obs.loc[paired, BATCH].astype(str).to_numpy()
-            chosen = np.flatnonzero(batches == self.hide_batch)
-            if chosen.size == 0:
-                raise RequestError(
-                    f"no paired cell of batch {self.hide_batch!r}",
-                    key="hide_batch",
-                    expected=f"one of {sorted(set(batches))}",
-                )
-        return tables, obs, tuple(str(name) for name in paired[chosen])
+            return tables, obs, self._drawn(tables, self.hide, seed)
+        paired = self._paired(tables)
+        batches = obs.loc[paired, BATCH].astype(str).to_numpy()
+        chosen = paired[batches == self.hide_batch]
+        if chosen.size == 0:
+            raise RequestError(
+                f"no paired cell of batch {self.hide_batch!r}",
+                key="hide_batch",
+                expected=f"one of {sorted(set(batches))}",
+            )
+        return tables, obs, tuple(str(name) for name in chosen)
+
+    def _paired(self, tables: dict[str, AnnData]) -> np.ndarray:
+        """Names of the cells with source and target, in the source's order."""
+        target = set(tables[self.target].obs_names)
+        return np.array([name for name in tables[self.source].obs_names if name in target])
+
+    def _drawn(
+        self, tables: dict[str, AnnData], share: float, seed: int | tuple[int, int]
+    ) -> tuple[str, ...]:
+        """A share of the paired cells, drawn by a seed."""
+        paired = self._paired(tables)
+        order = np.random.default_rng(seed).permutation(paired.size)
+        chosen = np.sort(order[: round(share * paired.size)])
+        return tuple(str(name) for name in paired[chosen])
 
     @cached_property
     def _across(self) -> tuple[dict[str, AnnData], pd.DataFrame, tuple[str, ...]]:
@@ -258,6 +296,18 @@ class Imputation:
 
     def _likelihood(self, modality: str) -> str:
         return {**LIKELIHOODS, **self.likelihoods}.get(modality, DEFAULT_LIKELIHOOD)
+
+
+def _without(table: AnnData, cells: tuple[str, ...]) -> AnnData:
+    """A copy of the table without some cells."""
+    return table[~table.obs_names.isin(cells)].copy()
+
+
+def _noise(cells: pd.Index, n_features: int, seed: int) -> AnnData:
+    """A modality of Poisson counts with mean one, the same whatever cells lose their target."""
+    values = np.random.default_rng((seed, 3)).poisson(1.0, size=(len(cells), n_features))
+    names = pd.DataFrame(index=[f"noise{number}" for number in range(n_features)])
+    return AnnData(sp.csr_matrix(values, dtype=np.float32), pd.DataFrame(index=cells), names)
 
 
 def _dense(table: AnnData) -> np.ndarray:

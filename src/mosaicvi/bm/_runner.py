@@ -153,19 +153,39 @@ def write_record(record: Record, folder: Path) -> Path:
     return path
 
 
-def read_record(path: Path) -> Record:
-    """Read a record.
+def read_records(path: Path) -> list[Record]:
+    """Read the records of a file (one, or a summary of many), or of every file of a folder.
 
     Raises
     ------
     FileError
-        If the file is no record of this schema.
+        If a file holds no records of this schema.
     """
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        return [record for file in files for record in read_records(file)]
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
-        schema = record["schema"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        records: list[Record] = content if isinstance(content, list) else [content]
+        schemas = {record["schema"] for record in records}
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise FileError(f"{path} is no record of a comparison") from error
-    if schema != SCHEMA:
-        raise FileError(f"{path} has schema {schema!r}", expected=repr(SCHEMA))
-    return record
+    if schemas - {SCHEMA}:
+        raise FileError(f"{path} has schema {sorted(schemas - {SCHEMA})}", expected=repr(SCHEMA))
+    return records
+
+
+def write_summary(records: Sequence[Record], path: Path) -> None:
+    """Write records to one file, without the scores of single features and the features' names."""
+
+    def brief(record: Record) -> Record:
+        task = {**record["task"], "features": len(record["task"]["features"])}
+        scores = {
+            name: {key: value for key, value in parts.items() if not key.endswith("per_feature")}
+            for name, parts in record["scores"].items()
+        }
+        return {**record, "task": task, "scores": scores}
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(brief(record)) for record in records)
+    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")

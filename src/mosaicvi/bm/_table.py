@@ -24,6 +24,8 @@ COLUMNS = {
     "miscov": ("scores", "miscoverage", "mean"),
     "cov80": ("scores", "coverage_80%", "mean"),
     "width80": ("scores", "width_80%", "mean"),
+    "ELBO": ("details", "elbo"),
+    "mixing": ("details", "batch_mixing"),
     "fit s": ("seconds", "fit"),
     "pred s": ("seconds", "predict"),
     "MiB": ("peak_memory_mib",),
@@ -34,14 +36,14 @@ DIFFERENCES = ("CRPS", "RMSE", "Pearson", "in type")
 def _value(record: Record, path: Sequence[str]) -> float:
     found: Any = record
     for key in path:
-        found = found[key]
+        found = found.get(key) if isinstance(found, dict) else None
     return float("nan") if found is None else float(found)
 
 
 def _text(column: str, value: float) -> str:
     if not np.isfinite(value):
         return "-"
-    if column in ("fit s", "pred s", "CRPS cnt"):
+    if column in ("fit s", "pred s", "CRPS cnt", "ELBO"):
         return f"{value:.1f}"
     return f"{value:.0f}" if column == "MiB" else f"{value:.3f}"
 
@@ -79,8 +81,10 @@ def comparison_table(records: Sequence[Record], *, reference: str | None = None)
 
     Returns
     -------
-    Text with line ends. Differences carry a 95 % bootstrap interval over the shared seeds, an
-    asterisk where it excludes zero, and none where fewer than three seeds are shared.
+    Text with line ends. ELBO (nats a cell, of the validation cells, at weight one) and mixing of
+    batches (1: as expected by chance) are there for methods that have them. Differences carry a
+    95 % bootstrap interval over the shared seeds, an asterisk where it excludes zero, and none
+    where fewer than three seeds are shared.
     """
     grouped = _by_method(records)
     if not grouped:
@@ -90,9 +94,11 @@ def comparison_table(records: Sequence[Record], *, reference: str | None = None)
         return float(np.mean([_value(r, COLUMNS[column]) for r in grouped[method].values()]))
 
     order = sorted(grouped, key=lambda method: mean(method, "CRPS"))
-    rows = [["method", "seeds", *COLUMNS]]
+    means = {(method, column): mean(method, column) for method in order for column in COLUMNS}
+    shown = [c for c in COLUMNS if any(np.isfinite(means[method, c]) for method in order)]
+    rows = [["method", "seeds", *shown]]
     rows += [
-        [method, str(len(grouped[method])), *(_text(c, mean(method, c)) for c in COLUMNS)]
+        [method, str(len(grouped[method])), *(_text(c, means[method, c]) for c in shown)]
         for method in order
     ]
     if reference is None:

@@ -53,6 +53,9 @@ class ModalityData:
         Batch code of each row, int64 ``(n_modality_cells,)``, -1 where unseen.
     cell_batch
         Batch code of each cell of the MuData, int64 ``(n_cells,)``, -1 where unknown or unseen.
+    cell_batch_names
+        Name of the batch of each cell of the MuData, str ``(n_cells,)``, "" where unknown: batches
+        that training never saw share a code, but not a name.
     batch_categories
         Batch names by code.
     panel
@@ -71,6 +74,7 @@ class ModalityData:
     library_size: np.ndarray
     batch: np.ndarray
     cell_batch: np.ndarray
+    cell_batch_names: np.ndarray
     batch_categories: tuple[str, ...]
     panel: np.ndarray | None
     representation: np.ndarray | None
@@ -160,8 +164,7 @@ def resolve(mdata: MuData, state: MosaicState) -> MosaicData:
     modalities = {}
     for name, part in state.modalities.items():
         labels = batch_labels(mdata, state, name, present)
-        cell_batch = codes_of(labels, part.batch_categories)
-        modalities[name] = _resolve_modality(mdata, name, part, rows[name], cell_batch)
+        modalities[name] = _resolve_modality(mdata, name, part, rows[name], labels)
     categorical = [
         codes_of(_columns.labels(mdata, key, present, option="categorical"), names)
         for key, names in state.categorical.items()
@@ -182,8 +185,9 @@ def resolve(mdata: MuData, state: MosaicState) -> MosaicData:
 
 
 def _resolve_modality(
-    mdata: MuData, name: str, part: RegisteredModality, rows: np.ndarray, cell_batch: np.ndarray
+    mdata: MuData, name: str, part: RegisteredModality, rows: np.ndarray, labels: np.ndarray
 ) -> ModalityData:
+    cell_batch = codes_of(labels, part.batch_categories)
     spec, likelihood = part.spec, likelihood_of(part.spec)
     is_present = bool((rows >= 0).any())
     representation = None
@@ -221,6 +225,7 @@ def _resolve_modality(
         library_size=_locked(library.astype(np.float32)),
         batch=_locked(cell_batch[cells_of(rows, n_rows)]),
         cell_batch=_locked(cell_batch),
+        cell_batch_names=_locked(np.array(["" if n is None else n for n in labels], dtype=object)),
         batch_categories=part.batch_categories,
         panel=None if panel is None else _locked(panel),
         representation=None if representation is None else _locked(representation),

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from mosaicvi._noise import CellNoise
 
 LOG_SD_RANGE = (-7.0, 7.0)
-"""Range of the log standard deviation, so that a constant feature keeps a finite density."""
+"""Range of the log standard deviation, in the feature's scale, so that a constant feature keeps a
+finite density whatever its unit."""
+
+LOG_SCALE_RANGE = (-12.0, 12.0)
+"""Range of a feature's log scale: units from 6e-6 to 1.6e5, which float32 holds with room."""
 
 
 def _dense(values: Values) -> Tensor:
@@ -32,6 +36,9 @@ class Normal(Likelihood):
 
     .. math::
         \log p(x) = -\tfrac12 ((x - m) / \sigma)^2 - \log \sigma - \tfrac12 \log 2 \pi
+
+    The mean is the head times the feature's scale, which starts at its standard deviation: heads,
+    and the priors on what they are made of, have no unit.
     """
 
     name: ClassVar[str] = "normal"
@@ -39,7 +46,7 @@ class Normal(Likelihood):
     is_count: ClassVar[bool] = False
     uses_library_size: ClassVar[bool] = False
     heads: ClassVar[tuple[Head, ...]] = (Head("mean", batch_bias=True, bilinear=True),)
-    feature_parameters: ClassVar[tuple[str, ...]] = ("log_sd",)
+    feature_parameters: ClassVar[tuple[str, ...]] = ("log_sd", "log_scale")
 
     def encode(self, values: Values, library_size: Tensor, *, target_sum: float) -> Values:
         """Values as they are; ``library_size`` and ``target_sum`` are ignored."""
@@ -56,8 +63,11 @@ class Normal(Likelihood):
     ) -> dict[str, Tensor]:
         """``"mean"`` and ``"sd"`` (and ``"log_sd"``); ``library_size``, ``panel`` are ignored."""
         del library_size, panel
-        log_sd = one_way_clamp(full_precision(feature_parameters["log_sd"]), *LOG_SD_RANGE)
-        return {"mean": full_precision(heads["mean"]), "sd": log_sd.exp(), "log_sd": log_sd}
+        relative = one_way_clamp(full_precision(feature_parameters["log_sd"]), *LOG_SD_RANGE)
+        log_scale = one_way_clamp(full_precision(feature_parameters["log_scale"]), *LOG_SCALE_RANGE)
+        log_sd = relative + log_scale
+        mean = full_precision(heads["mean"]) * log_scale.exp()
+        return {"mean": mean, "sd": log_sd.exp(), "log_sd": log_sd}
 
     def log_prob(
         self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
@@ -109,7 +119,10 @@ class Normal(Likelihood):
         spread = np.where(shown, dense - mean, 0.0).astype(np.float64) ** 2
         sd = np.sqrt(spread.sum(axis=0) / known)
         # a feature with one value or a constant one starts from unit spread
-        log_sd = np.log(np.where(sd > 1e-3, sd, 1.0))
+        constant = sd <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
+        log_sd = np.log(np.where(constant, 1.0, sd))
+        bias = (mean * np.exp(-log_sd)).astype(np.float32)
+        log_scale = log_sd.astype(np.float32)
         return FeatureStart(
-            {"mean": mean.astype(np.float32)}, {"log_sd": log_sd.astype(np.float32)}
+            {"mean": bias}, {"log_sd": np.zeros_like(log_scale), "log_scale": log_scale}
         )

@@ -13,6 +13,7 @@ from mosaicvi.metrics._correlation import pearson, spearman
 from mosaicvi.metrics._coverage import coverage, interval_width, miscoverage
 from mosaicvi.metrics._crps import crps_from_samples
 from mosaicvi.metrics._gate import GateScores, gate_scores, gate_threshold
+from mosaicvi.metrics._mixing import batch_mixing
 from mosaicvi.metrics._pit import randomised_pit
 from mosaicvi.metrics._rmse import rmse
 from mosaicvi.metrics._within_type import within_type
@@ -21,6 +22,7 @@ __all__ = [
     "Difference",
     "GateScores",
     "auc",
+    "batch_mixing",
     "coverage",
     "crps_from_samples",
     "gate_scores",

@@ -198,6 +198,9 @@ def _divergence(chunk: LatentChunk, z: Tensor) -> Tensor:
 def modality_contribution(sampler: PosteriorSampler, indices: np.ndarray) -> pd.DataFrame:
     """Share of each modality, and of the prior, in each cell's posterior precision.
 
+    In a mixture of experts, each component is one expert and the prior: a modality has its
+    component's weight times its share there.
+
     Returns
     -------
     DataFrame ``(n_cells, n_modalities + 1)``; rows sum to one, a modality that the cell lacks has
@@ -209,8 +212,11 @@ def modality_contribution(sampler: PosteriorSampler, indices: np.ndarray) -> pd.
         for chunk in sampler.latent(indices, None):
             experts = module.experts(chunk.batch)
             precision = experts.present.unsqueeze(-1) / experts.variances
-            total = 1 + precision.sum(0)
-            parts = torch.cat([precision / total, (1 / total).unsqueeze(0)])
+            if chunk.posterior.n_components == 1:
+                own = precision / (1 + precision.sum(0))
+            else:
+                own = chunk.posterior.weights.unsqueeze(-1) * precision / (1 + precision)
+            parts = torch.cat([own, 1 - own.sum(0, keepdim=True)])
             shares[chunk.places] = parts.mean(-1).T.cpu().numpy()
     names = sampler.data.obs_names[indices]
     return pd.DataFrame(shares, index=pd.Index(names), columns=[*module.modalities, "prior"])

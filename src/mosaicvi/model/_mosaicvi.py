@@ -504,7 +504,8 @@ class MosaicVI(MultimodalModel):
         -------
         DataFrame ``(n_cells, n_modalities + 1)``: shares of the posterior precision, averaged over
         latent dimensions, of each modality and of the prior (the column ``prior``); rows sum to
-        one, and a modality that a cell lacks has share zero.
+        one, and a modality that a cell lacks has share zero. In a mixture of experts, a modality's
+        share of its own component, times the component's weight.
         """
         sampler = self._sampler(adata, None)
         return _answers.modality_contribution(sampler, select(sampler.data, indices))

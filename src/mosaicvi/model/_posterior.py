@@ -181,8 +181,9 @@ class PosteriorSampler:
             rows = chunk.batch.indices.cpu().numpy()
             names = self.data.obs_names[rows]
             z = self.draw_latent(chunk, request.n_samples)
-            codes = self.data.modalities[request.modality].cell_batch[rows]
-            offsets, batch = self._offsets(request, codes, names)
+            modality = self.data.modalities[request.modality]
+            codes, batches = modality.cell_batch[rows], modality.cell_batch_names[rows]
+            offsets, batch = self._offsets(request, codes, batches)
             design = self.module.design(chunk.batch)
             library = None
             if decoder.likelihood.uses_library_size:
@@ -210,9 +211,12 @@ class PosteriorSampler:
         return int(self.module.decoders[modality].measured.shape[1])
 
     def _offsets(
-        self, request: PredictiveRequest, codes: np.ndarray, names: Sequence[str]
+        self, request: PredictiveRequest, codes: np.ndarray, batches: np.ndarray
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Offsets of every draw; a batch draws one for all its cells where it did not measure."""
+        """Offsets of every draw; a batch draws one for all its cells where it did not measure.
+
+        ``batches`` are names: batches that training never saw have one code, -1, but each its draw.
+        """
         decoder = self.module.decoders[request.modality]
         device = self.module.device
         if request.transform_batch is not None:
@@ -222,21 +226,20 @@ class PosteriorSampler:
             return offsets, torch.full((len(codes),), -1, device=device)
         batch = torch.as_tensor(codes, device=device)
         offsets = decoder.batch_offsets(batch)
-        for code in np.unique(codes):
+        for name, code in sorted(set(zip(batches.tolist(), codes.tolist(), strict=True))):
+            own = (batches == name) & (codes == code)
             unmeasured = ~decoder.measured[code] if code >= 0 else torch.tensor(True, device=device)
             if not bool(unmeasured.any()):
                 continue
-            cells = torch.as_tensor(codes == code, device=device).view(1, -1, 1) & unmeasured
+            cells = torch.as_tensor(own, device=device).view(1, -1, 1) & unmeasured
             for head in decoder.offsets:
-                new = self._new_batch(request, int(code), head).to(device)
+                new = self._new_batch(request, name, head).to(device)
                 offsets[head] = torch.where(cells, new, offsets[head])
         return offsets, batch
 
-    def _new_batch(self, request: PredictiveRequest, code: int, head: str) -> Tensor:
+    def _new_batch(self, request: PredictiveRequest, name: str, head: str) -> Tensor:
         """Offsets of a batch that never measured the modality, ``(n_samples, 1, n_features)``."""
         offsets = self.module.decoders[request.modality].offsets[head]
-        categories = self.data.modalities[request.modality].batch_categories
-        name = categories[code] if code >= 0 else ""
         noise = CellNoise(self.seed, [name], purpose=f"batch/{request.modality}/{head}")
         shape = (request.n_samples, 1, int(offsets.raw.shape[1]))
         device = offsets.raw.device

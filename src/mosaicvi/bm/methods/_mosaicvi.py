@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mosaicvi.bm._input import BATCH, ImputationInput, Prediction
+from mosaicvi.bm._input import BATCH, TYPE, ImputationInput, Prediction
 from mosaicvi.bm._load import combine
 from mosaicvi.bm.methods._base import Method
+from mosaicvi.metrics import batch_mixing
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -77,17 +78,29 @@ class MosaicVIMethod(Method):
         mdata = self.task.mdata
         draws = self._model.posterior_predictive_sample(
             self.task.target,
-            [self.task.source],
+            [name for name in mdata.mod if name != self.task.target],
             adata=None if self._with_query else mdata,
             indices=mdata.obs_names.get_indexer(list(self.task.query)),
             **self._arguments("predict"),
         )
         return {"": Prediction(np.asarray(draws, dtype=np.float32))}
 
+    def _mixing(self) -> float | None:
+        """Mixing of batches in the latent space of the source, within types."""
+        mdata, source = self._model.adata, self.task.source
+        rows = mdata.obs_names.get_indexer(mdata.mod[source].obs_names)
+        latent = self._model.get_latent_representation(indices=rows, from_modalities=[source])
+        obs = mdata.obs.iloc[rows]
+        mixing = batch_mixing(latent, obs[BATCH].astype(str), obs[TYPE].astype(str))
+        return mixing if np.isfinite(mixing) else None
+
     def details(self) -> dict[str, Any]:
-        """Epochs trained, and on which cells."""
+        """Epochs trained, on which cells, ELBO of the validation cells, and mixing of batches."""
         result = self._fit_result
+        held_out = self._model.validation_indices
         return {
+            "elbo": self._model.get_elbo(indices=held_out) if len(held_out) else None,
+            "batch_mixing": self._mixing(),
             "epochs": result.n_epochs,
             "best_epoch": result.best_epoch,
             "status": result.status,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class Regression(Method):
     that differences in CRPS and coverage are differences of the regressions.
     """
 
-    packages = ("scikit-learn",)
+    packages: ClassVar[tuple[str, ...]] = ("scikit-learn",)
 
     def inputs(self, cells: tuple[str, ...]) -> Floats:
         """Regressors of some cells, ``(n_cells, n_inputs)``: 64 principal components."""
