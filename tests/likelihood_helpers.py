@@ -7,7 +7,7 @@ import torch
 
 from mosaicvi import likelihoods
 
-COUNTS = ("nb", "zinb", "nb_mixture", "poisson")
+COUNTS = ("nb", "zinb", "nb_mixture", "poisson", "bernoulli")
 
 
 def draw_parameters(

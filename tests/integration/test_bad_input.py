@@ -449,6 +449,18 @@ def test_peaks_bring_no_guidance_on_genes() -> None:
         build_manager(make_mudata({"atac": peaks}), {"atac": "poisson"})
 
 
+def test_counts_are_not_binarised_silently() -> None:
+    peaks = counts_modality(cell_names(3), [f"chr1:{i}-{i + 10}" for i in range(4)])
+    peaks.X = sp.csr_matrix(np.array([[0, 1, 3, 0]] * 3, dtype=np.float32))
+    with pytest.raises(DataError, match="above 1, the largest 3") as refused:
+        build_manager(make_mudata({"atac": peaks}), {"atac": "bernoulli"})
+    assert "'atac'" in str(refused.value)
+    assert "poisson" in str(refused.value)
+    peaks.layers["open"] = (peaks.X > 0).astype(np.float32)
+    spec = ModalitySpec("bernoulli", layer="open")
+    build_manager(make_mudata({"atac": peaks}), {"atac": spec})
+
+
 def test_a_batch_for_each_cell_warns() -> None:
     mdata = mosaic()
     mdata.obs["barcode"] = mdata.obs_names

@@ -120,6 +120,28 @@ def test_count_likelihoods(kind: str) -> None:
     check(model, "protein", "rna")
 
 
+def test_accessibility_as_zeros_and_ones() -> None:
+    """Peaks open with the latent state are told from genes, for cells that have genes only."""
+    specs = {
+        "rna": SimulatedModality.rna(40, likelihood="nb"),
+        "atac": SimulatedModality.atac(90, likelihood="bernoulli", linked_to=None),
+    }
+    patterns = {"rna+atac": 0.7, "rna": 0.3}
+    data = without_truth(simulate(500, specs, patterns=patterns, n_latent=3, n_types=3, seed=1))
+    model = fit(build(data, {"rna": "nb", "atac": "bernoulli"}), 40)
+    check(model, "atac", "rna")
+    draws = model.posterior_predictive_sample("atac", ["rna"], n_samples=20)
+    assert set(np.unique(draws)) <= {0.0, 1.0}
+    held = data.obs_names.get_indexer(data["atac"].obs_names)
+    measured = data["atac"].X.toarray()
+    probability = answer(model, "atac", ["rna"], n_samples=50)[held].X
+    # better than each peak's mean: the log loss of a constant
+    mean = np.clip(measured.mean(0), 1e-3, 1 - 1e-3)
+    chosen = np.clip(probability, 1e-3, 1 - 1e-3)
+    gain = np.where(measured > 0, np.log(chosen / mean), np.log((1 - chosen) / (1 - mean)))
+    assert gain.mean() > 0.005
+
+
 def test_zero_cells_zero_features_and_huge_counts() -> None:
     data = small_mosaic(120, patterns={"rna+protein": 0.5, "rna": 0.5})
     for name in ("rna", "protein"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mosaicvi import likelihoods
 from mosaicvi._types import SparseCounts
 
-COUNTS = ("nb", "zinb", "nb_mixture", "poisson")
+COUNTS = ("nb", "zinb", "nb_mixture", "poisson", "bernoulli")
 logs = st.floats(-4.0, 4.0)
 logits = st.floats(-8.0, 8.0)
 
@@ -26,6 +26,7 @@ def parameters_of(
         "nb": {"mean": low, "dispersion": theta},
         "zinb": {"mean": low, "dispersion": theta, "dropout_logit": logit},
         "poisson": {"mean": low},
+        "bernoulli": {"mean": low},
         "nb_mixture": {
             "background_mean": low,
             "foreground_mean": high,
@@ -45,7 +46,8 @@ def test_densities_sum_to_one_and_have_the_mean(
 ) -> None:
     likelihood = likelihoods.get(name)
     parameters = parameters_of(name, log_mean, excess, log_theta, logit)
-    support = torch.arange(6000, dtype=torch.float64)[:, None]
+    n_values = 6000 if likelihood.largest is None else int(likelihood.largest) + 1
+    support = torch.arange(n_values, dtype=torch.float64)[:, None]
     density = likelihood.log_prob_entries(support, parameters).exp()
     assert abs(float(density.sum()) - 1.0) < 1e-6
     mean = float((density * support).sum())

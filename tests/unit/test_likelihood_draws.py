@@ -30,7 +30,8 @@ def test_moments_of_draws(name: str) -> None:
     }
     draws = likelihood.sample(repeated, CellNoise(0, ["a", "b"], purpose="test")).double()
     assert draws.shape == (20_000, 2, 3)
-    error = draws.std(0) / 20_000**0.5
+    # a region that is nearly always open may show no closed draw at all
+    error = draws.std(0).clamp(min=1e-2) / 20_000**0.5
     assert ((draws.mean(0) - mean[0]).abs() < 5 * error).all()
     zeros = torch.zeros(2, 3)
     if likelihood.is_count:
@@ -40,7 +41,8 @@ def test_moments_of_draws(name: str) -> None:
         assert ((share - expected).abs() < 5 * spread).all()
     # a second moment against the density itself
     if likelihood.is_count:
-        support = torch.arange(2000.0)[:, None, None].expand(2000, 2, 3)
+        n_values = 2000 if likelihood.largest is None else int(likelihood.largest) + 1
+        support = torch.arange(float(n_values))[:, None, None].expand(n_values, 2, 3)
         density = likelihood.log_prob_entries(support, parameters).double().exp()
         second = (density * support.double() ** 2).sum(0)
         drawn = draws.square()
@@ -62,7 +64,7 @@ def test_encode() -> None:
     x = torch.tensor([[0.0, 3.0, 1.0], [0.0, 0.0, 0.0]])
     library = x.sum(-1)
     sparse = SparseCounts.from_dense(x)
-    for name in ("nb", "zinb", "poisson"):
+    for name in ("nb", "zinb", "poisson", "bernoulli"):
         likelihood = likelihoods.get(name)
         expected = torch.log1p(torch.tensor([[0.0, 7.5, 2.5], [0.0, 0.0, 0.0]]))
         dense = likelihood.encode(x, library, target_sum=10.0)
@@ -84,6 +86,8 @@ def test_start_is_finite_and_sane(name: str, n_cells: int) -> None:
     likelihood = likelihoods.get(name)
     x = draw_counts(n_cells, 6).numpy()
     x[:, 2] = 0
+    if likelihood.largest is not None:
+        x = np.minimum(x, likelihood.largest)
     if name == "normal":
         x[:, 3] = np.nan
     values = sp.csr_matrix(x) if likelihood.is_count else x

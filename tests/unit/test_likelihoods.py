@@ -143,6 +143,23 @@ def test_poisson_entries(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_bernoulli_entries(dtype: torch.dtype) -> None:
+    """Against scipy: seen where at least one of Poisson(mean) fragments is."""
+    log_mean = torch.tensor(np.log(np.tile(MEAN, (2, 1))), dtype=dtype).requires_grad_()
+    x = torch.tensor([[0.0], [1.0]], dtype=dtype).expand(2, len(MEAN)).contiguous()
+    parameters = {"mean": log_mean.exp(), "log_mean": log_mean}
+    actual = likelihoods.get("bernoulli").log_prob_entries(x, parameters)
+    mean = log_mean.exp().detach().double().numpy()[0]
+    close(actual, np.stack([stats.poisson.logpmf(0, mean), stats.poisson.logsf(0, mean)]))
+    probability = likelihoods.get("bernoulli").mean(parameters)[0]
+    close(probability, stats.poisson.sf(0, mean))
+    actual.sum().backward()
+    assert log_mean.grad is not None
+    with np.errstate(over="ignore"):
+        close(log_mean.grad, np.stack([-mean, mean / np.expm1(mean)]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_normal_entries(dtype: torch.dtype) -> None:
     rng = np.random.default_rng(0)
     x, mean = torch.tensor(rng.normal(0, 30, (2, 20, 8)), dtype=dtype)
@@ -226,7 +243,9 @@ def test_nb_mixture_entry_gradients(logit: float) -> None:
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(RequestError, match="'nb', 'zinb', 'nb_mixture', 'poisson', 'normal'"):
+    with pytest.raises(
+        RequestError, match="'nb', 'zinb', 'nb_mixture', 'poisson', 'bernoulli', 'normal'"
+    ):
         likelihoods.get("gauss")
 
 

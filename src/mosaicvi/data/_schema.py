@@ -23,7 +23,8 @@ class ModalitySpec:
     Parameters
     ----------
     likelihood
-        Name of a likelihood: ``nb``, ``zinb``, ``nb_mixture``, ``poisson`` or ``normal``.
+        Name of a likelihood: ``nb``, ``zinb``, ``nb_mixture``, ``poisson``, ``bernoulli`` or
+        ``normal``.
     layer
         Where the values are. ``"auto"`` (default): ``X`` if it holds counts, else
         ``layers["counts"]``, else an error that lists what could be meant; ``X`` for a likelihood

@@ -208,6 +208,8 @@ def check_values(
         raise _bad_value(adata, matrix, layer, modality, "NaN", summary.nan, spec)
     if summary.negative:
         raise _bad_value(adata, matrix, layer, modality, "negative", summary.negative, spec)
+    if likelihood.largest is not None:
+        _check_largest(matrix, layer, likelihood.largest, spec, modality)
     if summary.fractional:
         _check_fractions(matrix, layer, summary, spec, modality)
     empty = int((row_totals(matrix) == 0).sum())
@@ -218,6 +220,23 @@ def check_values(
             "and call mdata.update().",
             MosaicviWarning,
             stacklevel=2,
+        )
+
+
+def _check_largest(
+    matrix: Matrix, layer: str | None, largest: float, spec: ModalitySpec, modality: str
+) -> None:
+    values = stored(matrix)
+    above = int((values > largest).sum())
+    if above:
+        raise DataError(
+            f"{place(layer)} holds {above} values above {largest:g}, the largest "
+            f"{float(values.max()):g}",
+            modality=modality,
+            key="likelihood",
+            expected=f"values up to {largest:g} for the likelihood {spec.likelihood!r}",
+            remedy="binarise a copy of the counts in a layer and name it, "
+            "ModalitySpec(..., layer=...), or model the counts with 'poisson' or 'nb'",
         )
 
 

@@ -1,14 +1,15 @@
 """Likelihoods: how the values of a modality arise from what the decoder says.
 
-===========  ==========================================  ==============================
+===========  ==========================================  ===============================
 name         values                                      mean
-===========  ==========================================  ==============================
+===========  ==========================================  ===============================
 nb           counts, negative binomial                   composition x library size
 zinb         counts, negative binomial with dropout      composition x library size
 nb_mixture   counts with background (antibodies)         background and foreground
 poisson      counts, Poisson                             composition x library size
+bernoulli    zeros and ones (accessibility)              1 - exp(-composition x library)
 normal       continuous values, may be missing           identity
-===========  ==========================================  ==============================
+===========  ==========================================  ===============================
 
 A new likelihood is one file in this folder and one line in :data:`TABLE`.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from mosaicvi._errors import RequestError
 from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
+from mosaicvi.likelihoods._bernoulli import Bernoulli
 from mosaicvi.likelihoods._nb import NegativeBinomial
 from mosaicvi.likelihoods._nb_mixture import NegativeBinomialMixture
 from mosaicvi.likelihoods._normal import Normal
@@ -30,6 +32,7 @@ TABLE: dict[str, Likelihood] = {
         ZeroInflatedNegativeBinomial(),
         NegativeBinomialMixture(),
         Poisson(),
+        Bernoulli(),
         Normal(),
     )
 }
@@ -62,6 +65,7 @@ def get(name: str) -> Likelihood:
 
 __all__ = [
     "TABLE",
+    "Bernoulli",
     "FeatureStart",
     "Head",
     "Likelihood",

@@ -70,6 +70,8 @@ class Likelihood(ABC):
     """Whether the values are counts; they then travel as :class:`~mosaicvi._types.SparseCounts`."""
     uses_library_size: ClassVar[bool]
     """Whether the mean is a composition (softmax over measured features) times library size."""
+    largest: ClassVar[float | None] = None
+    """Largest value that can arise; None: no bound."""
     heads: ClassVar[tuple[Head, ...]]
     """Decoder heads; the first is the bilinear mean head."""
     feature_parameters: ClassVar[tuple[str, ...]]
@@ -92,6 +94,21 @@ class Likelihood(ABC):
         -------
         Same shape. Sparse in, sparse out where the transform keeps zeros at zero.
         """
+
+    def feature_weights(self, values: sp.csr_matrix | np.ndarray) -> np.ndarray | None:
+        """Weights of encoded features in the frozen projection, positive; None: all alike.
+
+        Parameters
+        ----------
+        values
+            Values of the training cells (not encoded), shape ``(n_cells, n_features)``.
+
+        Returns
+        -------
+        Shape ``(n_features,)``, float32.
+        """
+        del values
+        return None
 
     @abstractmethod
     def parameters(

@@ -92,6 +92,7 @@ def fit_modality_projection(
         n_components=n_components or default_width(modality.n_cells),
         seed=seed,
         small_panel=SMALL_PANEL,
+        weights=likelihoods.get(modality.spec.likelihood).feature_weights(modality.values),
         panel=modality.panel,
         batch=modality.batch,
     )

@@ -116,6 +116,7 @@ def fit_projection(
     n_components: int,
     seed: int,
     small_panel: int = SMALL_PANEL,
+    weights: np.ndarray | None = None,
     panel: np.ndarray | None = None,
     batch: np.ndarray | None = None,
 ) -> Projection:
@@ -133,6 +134,8 @@ def fit_projection(
         Seed of the subsample and of the iteration's start.
     small_panel
         Panels of at most this many features skip the projection.
+    weights
+        Positive weights of encoded features in the decomposition, ``(n_features,)``; None: alike.
     panel
         Measured features of each batch, bool ``(n_batches, n_features)``; None when all are.
         Features that a batch did not measure sit at the mean of the cells that measured them.
@@ -159,12 +162,17 @@ def fit_projection(
         center = np.asarray(rows.sum(0), dtype=np.float64).ravel()
         return Projection(center, np.zeros((rows.shape[1], 1)), np.ones(1), depth_moments)
     n_components = max(1, min(n_components, min(rows.shape) - 1))
+    if weights is not None:
+        rows = rows * weights if isinstance(rows, np.ndarray) else rows @ sp.diags(weights)
     if panel is not None and codes is not None and sp.issparse(rows):
         center, components, spread = _panel_svd(rows, panel, codes, n_components, seed)
     else:
         pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(rows)
         center, components = pca.mean_, pca.components_
         spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
+    if weights is not None:
+        # The projection reads encoded values as they are: the weights move into the components.
+        center, components = center / weights, components * weights
     # One common scale keeps the spectrum: components of noise stay small for the encoder.
     scale = np.full(n_components, max(float(spread[: min(8, len(spread))].mean()), 1e-6))
     return Projection(center, np.ascontiguousarray(components.T), scale, depth_moments)

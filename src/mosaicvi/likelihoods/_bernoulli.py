@@ -1,0 +1,213 @@
+"""Open or closed: accessibility of a region in a cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mosaicvi.likelihoods._base import FeatureStart, Parameters
+from mosaicvi.likelihoods._composition import (
+    CompositionLikelihood,
+    as_counts,
+    log_mean_of,
+    measured_library,
+)
+from mosaicvi.likelihoods._math import (
+    SMALLEST_MEAN,
+    at_stored,
+    broadcast_shape,
+    full_precision,
+    one_way_clamp,
+    put_stored,
+    row_sums,
+    without_graph,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mosaicvi._noise import CellNoise
+    from mosaicvi._types import SparseCounts, Values
+
+
+LOG_FACTOR_RANGE = (-10.0, 10.0)
+"""Range of the log of a region's own factor."""
+
+
+def log_open(mean: Tensor) -> Tensor:
+    """``log(1 - exp(-mean))``, to relative precision where the mean is small or large."""
+    small = mean < 0.6931
+    exponent = torch.exp(-mean)
+    return torch.where(
+        small, torch.log(-torch.expm1(-mean)), torch.log1p(-exponent.masked_fill(small, 0.0))
+    )
+
+
+def open_slope(mean: Tensor) -> Tensor:
+    """Derivative of :func:`log_open` by the log of the mean: ``mean / (exp(mean) - 1)``."""
+    return mean / torch.expm1(mean.clamp(max=80.0))
+
+
+def fragments_seen(n_open: Tensor, n_regions: Tensor | float) -> Tensor:
+    """Fragments that leave ``n_open`` of ``n_regions`` equal regions open, of ``n_open``'s shape.
+
+    A cell with all regions open is taken to have all but half a region.
+    """
+    total = torch.as_tensor(n_regions, dtype=n_open.dtype, device=n_open.device).clamp(min=1.0)
+    return -total * torch.log1p(-torch.minimum(n_open, total - 0.5) / total)
+
+
+class _Entries(torch.autograd.Function):
+    """Log-probability of each entry of dense values."""
+
+    @staticmethod
+    def forward(ctx: Any, log_mean: Tensor, x: Tensor) -> Tensor:
+        mean = log_mean.exp().clamp(min=SMALLEST_MEAN)
+        is_open = x > 0
+        ctx.save_for_backward(torch.where(is_open, open_slope(mean), -mean))
+        ctx.mean_shape = log_mean.shape
+        return torch.where(is_open, log_open(mean), -mean)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (by_mean,) = ctx.saved_tensors
+        return (gradient * by_mean).sum_to_size(ctx.mean_shape), None
+
+
+class _SparseRows(torch.autograd.Function):
+    """Log-probability of each cell, with exponentials at open regions only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, log_mean: Tensor, mean: Tensor, values: SparseCounts, observed: Tensor | None
+    ) -> Tensor:
+        stored_mean = at_stored(mean, values).clamp(min=SMALLEST_MEAN)
+        # A stored zero is a closed region like any other zero.
+        is_open = values.values > 0
+        stored = torch.where(is_open, log_open(stored_mean), -stored_mean)
+        by_mean = -mean
+        put_stored(by_mean, values, 0.0)
+        if observed is not None:
+            hidden = ~at_stored(observed, values)
+            by_mean.masked_fill_(~observed, 0.0)
+            stored = stored.masked_fill(hidden, 0.0)
+        value = row_sums(stored, values) + by_mean.sum(-1)
+        if ctx.needs_input_grad[0]:
+            slope = torch.where(is_open, open_slope(stored_mean), -stored_mean)
+            if observed is not None:
+                slope = slope.masked_fill(hidden, 0.0)
+            put_stored(by_mean, values, slope)
+            ctx.save_for_backward(by_mean)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (by_mean,) = ctx.saved_tensors
+        return by_mean * gradient.unsqueeze(-1), None, None, None
+
+
+class Bernoulli(CompositionLikelihood):
+    r"""``x`` is 1 with probability :math:`1 - e^{-\mu}`, else 0.
+
+    A region is seen open where at least one of Poisson(:math:`\mu`) fragments falls into it. The
+    rates :math:`\mu` of a cell are a composition times a number of fragments: with :math:`n` of
+    :math:`F` measured regions seen open, :math:`-F \log(1 - n / F)`, which would be that number if
+    all regions were alike, times a factor of each region that is learnt because they are not.
+    """
+
+    name: ClassVar[str] = "bernoulli"
+    label: ClassVar[str] = "Bernoulli"
+    feature_parameters: ClassVar[tuple[str, ...]] = ("log_factor",)
+    largest: ClassVar[float | None] = 1.0
+
+    def feature_weights(self, values: sp.csr_matrix | np.ndarray) -> np.ndarray:
+        """Inverse document frequency, ``log1p(n_cells / n_open)``, shape ``(n_features,)``.
+
+        With the encoded ``log1p`` of a region's share this is TF-IDF: a region that is open
+        everywhere tells cells apart least.
+        """
+        matrix = sp.csr_matrix(values)
+        n_open = np.maximum(np.bincount(matrix.indices, minlength=matrix.shape[1]), 1)
+        weights: np.ndarray = np.log1p(max(matrix.shape[0], 1) / n_open).astype(np.float32)
+        return weights
+
+    def parameters(
+        self,
+        heads: Mapping[str, Tensor],
+        feature_parameters: Mapping[str, Tensor],
+        *,
+        library_size: Tensor | None,
+        panel: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Rates ``"mean"`` and ``"log_mean"``; ``library_size`` is the number of open regions."""
+        fragments = library_size
+        if library_size is not None:
+            n_features = heads["mean"].shape[-1]
+            n_measured = n_features if panel is None else panel.sum(-1)
+            fragments = fragments_seen(library_size, n_measured)
+        rates = super().parameters(heads, {}, library_size=fragments, panel=panel)
+        low, high = LOG_FACTOR_RANGE
+        factor = one_way_clamp(full_precision(feature_parameters["log_factor"]), low, high)
+        log_mean = rates["log_mean"] + factor
+        return {"mean": log_mean.exp(), "log_mean": log_mean}
+
+    def log_prob(
+        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
+    ) -> Tensor:
+        """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
+        counts = as_counts(values)
+        (log_mean,) = without_graph(log_mean_of(parameters))
+        shape = broadcast_shape(log_mean, values=counts)
+        mean = parameters["mean"].detach().expand(shape)
+        value: Tensor = _SparseRows.apply(log_mean.expand(shape), mean, counts, observed)
+        return value
+
+    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+        """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
+        (log_mean,) = without_graph(log_mean_of(parameters))
+        value: Tensor = _Entries.apply(log_mean, values)
+        return value
+
+    def mean(self, parameters: Parameters) -> Tensor:
+        """Probability of each region to be seen open, shape ``(..., n_cells, n_features)``."""
+        return -torch.expm1(-parameters["mean"])
+
+    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+        """Draw zeros and ones, shape ``(..., n_cells, n_features)``."""
+        probability = self.mean(parameters)
+        uniform = noise.uniform(*probability.shape).to(probability)
+        return (uniform < probability).to(probability.dtype)
+
+    def start(
+        self,
+        values: sp.csr_matrix | np.ndarray,
+        library_size: np.ndarray,
+        *,
+        background: np.ndarray | None = None,
+        panel: np.ndarray | None = None,
+        batch: np.ndarray | None = None,
+    ) -> FeatureStart:
+        """Rates at which the average cell shows each region open as often as was seen."""
+        del background
+        matrix = sp.csr_matrix(values)
+        n_features = matrix.shape[1]
+        n_cells, _ = measured_library(values, np.ones(matrix.shape[0]), panel, batch)
+        n_open = np.minimum(np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel(), n_cells)
+        rate = -np.log1p(-(n_open + 0.5) / (n_cells + 1.0))
+        n_measured: float | Tensor = n_features
+        if panel is not None and batch is not None:
+            n_measured = torch.as_tensor(panel[batch].sum(1))
+        library = torch.as_tensor(np.asarray(library_size, dtype=np.float64))
+        fragments = fragments_seen(library, n_measured).mean() if len(library) else library.sum()
+        factor = np.log(rate.sum() / max(float(fragments), 1.0))
+        return FeatureStart(
+            {"mean": np.log(rate / rate.sum()).astype(np.float32)},
+            {"log_factor": np.full(n_features, factor, dtype=np.float32)},
+        )
