@@ -144,6 +144,8 @@ def test_strongest_of_repeated_edges_is_kept():
 def test_features_must_be_unique_and_metadata_complete():
     with pytest.raises(DataError, match=r"duplicated feature names: 'A'"):
         FeatureGraph({"rna": ["A", "A"]})
+    with pytest.raises(DataError, match="the string 'ABC'"):
+        FeatureGraph({"rna": "ABC"})
     with pytest.raises(DataError, match="6, one a feature"):
         small(metadata=pd.DataFrame({"clone": ["a"]}))
     with pytest.raises(DataError, match="another meaning"):

@@ -110,6 +110,8 @@ def test_other_files_are_refused(tmp_path, text, words):
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"there is no file.*fetch_annotation"):
         read_annotation(tmp_path / "nothing.gtf")
+    with pytest.raises(DataError, match="cannot be read as GTF"):
+        read_annotation(tmp_path)
 
 
 def test_addresses_are_pinned():

@@ -141,6 +141,8 @@ def test_coordinates_in_var():
     mdata = named({"rna": var, "atac": peaks})
     expected = {("A", "peak1"), ("B", "peak2")}
     assert set(links(from_coordinates(mdata))) == expected
+    numbered = named({"rna": var.assign(strand=[-1, 1]), "atac": peaks})
+    assert set(links(from_coordinates(numbered))) == expected
     interval = pd.DataFrame({"interval": ["chr1:7000-7100", "chr1:150-160"]}, index=peaks.index)
     assert set(links(from_coordinates(named({"rna": var, "atac": interval})))) == expected
     var.loc["A", "chrom"] = np.nan
@@ -217,6 +219,9 @@ GOOD = {"rna": ["ACTB"], "atac": ["chr1:150-160"]}
         ({**GOOD, "atac": ["chr1:160-150"]}, {}, DataError, ["chr1:160-150", "start 160"]),
         ({**GOOD, "atac": ["chr1:5000-5001"]}, {}, DataError, ["no feature is linked", "'far'"]),
         ({**GOOD, "rna": ["MYC"]}, {}, DataError, ["no gene is in the annotation", "gene_symbols"]),
+        (GOOD, {"rule": "body"}, RequestError, ["'body'", "GeneBody"]),
+        (GOOD, {"peaks": "rna"}, RequestError, ["the same modality"]),
+        (GOOD, {"annotation": GENES[:0]}, DataError, ["no gene is in the annotation", "no genes"]),
         (GOOD, {"assembly": "hg99"}, RequestError, ["'hg99'", "hg38"]),
         (GOOD, {"on_mismatch": "fix"}, RequestError, ["'fix'", "'warn'"]),
     ],

@@ -152,7 +152,7 @@ def read_annotation(path: str | Path) -> pd.DataFrame:
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _truncated(file, f"the compressed stream breaks off ({error})") from error
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (OSError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise _not_gtf(file, " ".join(str(error).split())) from error
     table = _attributes(chunks, file)
     table.attrs["assembly"] = _assembly(header)

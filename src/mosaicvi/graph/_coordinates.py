@@ -16,7 +16,7 @@ from mosaicvi.graph._feature_graph import FeatureGraph
 from mosaicvi.graph._intervals import peak_intervals
 from mosaicvi.graph._loci import Annotation, Loci, harmonised, loci_of
 from mosaicvi.graph._match import not_linked
-from mosaicvi.graph._modality import modality_var, name_index, shown
+from mosaicvi.graph._modality import check_two, modality_var, name_index, shown
 from mosaicvi.graph._rules import GeneBody, Rule
 
 if TYPE_CHECKING:
@@ -99,8 +99,11 @@ def from_coordinates(
     starts is compared with the same peaks moved by 31 and 58 kilobases.
     """
     chosen = GeneBody() if rule is None else rule
+    if not isinstance(chosen, Rule):
+        raise RequestError(f"found {rule!r}", key="rule", expected="GeneBody(...) or Window(...)")
     gene_var = modality_var(mdata, genes, key="genes")
     peak_var = modality_var(mdata, peaks, key="peaks")
+    check_two(genes, peaks, key="peaks")
     loci = loci_of(
         gene_var,
         genes,
@@ -134,6 +137,7 @@ def from_coordinates(
             "coordinates",
             metadata.iloc[len(gene_var) :][["reason", "detail"]],
             features[peaks],
+            remedy="widen the rule, or compare the coordinates of genes and peaks",
         )
     edges = Edges.of(gene, peak + len(gene_var), 1, weight, kind)
     return FeatureGraph(features, edges, metadata=metadata, duplicates="strongest")

@@ -143,7 +143,8 @@ def _looked_up(names: pd.Index, table: pd.DataFrame, modality: str, assembly: st
     if not found.any():
         why = diagnose(wanted[:1000], known)
         raise DataError(
-            f"no gene is in the annotation: {shown(wanted[:3])} here, {shown(known[:3])} there; "
+            f"no gene is in the annotation: {shown(wanted[:3])} here, "
+            f"{shown(known[:3]) or 'no genes'} there; "
             f"commonest reason: {why['reason'].value_counts().index[0]!r}",
             modality=modality,
             key="annotation",

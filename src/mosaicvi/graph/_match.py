@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mosaicvi._errors import DataError
-from mosaicvi.graph._modality import name_index, shown
+from mosaicvi.graph._modality import name_index
 
 CASE, NAMING, ASSEMBLY, ABSENT = "case", "naming", "assembly", "absent"
 """Reasons for which a name is not found."""
@@ -123,7 +123,14 @@ def check_species(names: pd.Index, known: pd.Index, *, modality: str, source: st
     )
 
 
-def not_linked(modality: str, source: str, reasons: pd.DataFrame, names: pd.Index) -> DataError:
+def not_linked(
+    modality: str,
+    source: str,
+    reasons: pd.DataFrame,
+    names: pd.Index,
+    *,
+    remedy: str = "compare the names of both sides, and rename one",
+) -> DataError:
     """Return the error for a builder that links nothing, with the commonest reasons.
 
     Parameters
@@ -136,6 +143,8 @@ def not_linked(modality: str, source: str, reasons: pd.DataFrame, names: pd.Inde
         Columns ``reason`` and ``detail``, shape ``(n_features, 2)``.
     names
         The features.
+    remedy
+        What to do about it.
     """
     counted = reasons["reason"].value_counts()
     lines = []
@@ -149,6 +158,6 @@ def not_linked(modality: str, source: str, reasons: pd.DataFrame, names: pd.Inde
     return DataError(
         f"no feature is linked by {source}: " + "; ".join(lines),
         modality=modality,
-        expected=f"names that {source} knows",
-        remedy=f"compare {shown(names[:3])} with the names in {source}, and rename one side",
+        expected="one linked feature or more",
+        remedy=remedy,
     )

@@ -62,6 +62,20 @@ def modality_var(mdata: Any, modality: str, *, key: str) -> pd.DataFrame:
     return var
 
 
+def check_two(first: str, second: str, *, key: str) -> None:
+    """Refuse one modality in the place of two.
+
+    Raises
+    ------
+    RequestError
+        They are the same.
+    """
+    if first == second:
+        raise RequestError(
+            "the same modality is given twice", modality=second, key=key, expected="another one"
+        )
+
+
 def check_unique(names: pd.Index, modality: str) -> None:
     """Refuse names that occur twice.
 
@@ -82,7 +96,17 @@ def check_unique(names: pd.Index, modality: str) -> None:
 
 
 def name_index(names: Iterable[object]) -> pd.Index:
-    """Names as an index of str."""
+    """Names as an index of str.
+
+    Raises
+    ------
+    DataError
+        One string stands where several names should.
+    """
+    if isinstance(names, str):
+        raise DataError(
+            f"found the string {names!r}", expected="a list of names", remedy=f"[{names!r}]"
+        )
     return pd.Index([str(name) for name in names], dtype=object)
 
 

@@ -13,8 +13,8 @@ from mosaicvi._settings import logger
 from mosaicvi.graph._antigens import Antigen, Reading, Species, key_of, read_antibody
 from mosaicvi.graph._edges import Edges
 from mosaicvi.graph._feature_graph import FeatureGraph
-from mosaicvi.graph._match import not_linked
-from mosaicvi.graph._modality import gene_names, modality_var, name_index, shown
+from mosaicvi.graph._match import is_ensembl, not_linked
+from mosaicvi.graph._modality import check_two, gene_names, modality_var, name_index, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,6 +83,7 @@ def from_names(
     """
     gene_var = modality_var(mdata, genes, key="genes")
     protein_var = modality_var(mdata, proteins, key="proteins")
+    check_two(genes, proteins, key="proteins")
     symbols = gene_names(gene_var, gene_symbols, genes)
     chosen = _species(symbols, species, genes)
     extra = _extra(antigens)
@@ -100,7 +101,14 @@ def from_names(
     if _CLONE in protein_var.columns:
         metadata[_CLONE] = protein_var[_CLONE].astype(str).to_numpy()
     if not rows:
-        raise not_linked(proteins, "names of antigens", metadata, names)
+        raise not_linked(
+            proteins,
+            "the names of antibodies",
+            metadata,
+            names,
+            remedy="name the column with antigens by antigen_key=, say what they bind by "
+            "antigens={'CD16': ['FCGR3A']}, or measure their genes",
+        )
     unlinked = metadata["reason"].isin(["unknown antigen", "ambiguous antigen"]).to_numpy()
     if unlinked.any():
         logger.info("%d antibodies are not known: %s", unlinked.sum(), shown(names[unlinked]))
@@ -129,6 +137,14 @@ def _antibody_names(var: pd.DataFrame, antigen_key: str | None, modality: str) -
 
 def _species(symbols: pd.Index, stated: str | None, modality: str) -> Species:
     """Species as stated, or by the case of gene names where that is clear."""
+    if is_ensembl(symbols):
+        raise DataError(
+            f"the genes are named by identifiers: {shown(symbols[:3])}",
+            modality=modality,
+            key="gene_symbols",
+            expected="gene symbols, such as 'CD4'",
+            remedy="name the column of var with symbols by gene_symbols=",
+        )
     n_human = sum(bool(_HUMAN.match(name)) for name in symbols)
     n_mouse = sum(bool(_MOUSE.match(name)) for name in symbols)
     share = max(n_human, n_mouse) / max(n_human + n_mouse, 1)
@@ -154,8 +170,8 @@ def _species(symbols: pd.Index, stated: str | None, modality: str) -> Species:
             modality=modality,
             key="species",
             expected="gene symbols of one species",
-            remedy="pass species='human' or 'mouse'; name the column with symbols by "
-            "gene_symbols= where the feature names are identifiers",
+            remedy="pass species='human' or 'mouse', or name the column with symbols by "
+            "gene_symbols=",
         )
     return looks
 
