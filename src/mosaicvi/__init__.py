@@ -1,6 +1,6 @@
 """Single-cell multi-omics models that read a MuData as it is."""
 
-from mosaicvi import datasets, metrics, pl, tl
+from mosaicvi import datasets, graph, metrics, pl, tl
 from mosaicvi.__about__ import __version__
 from mosaicvi._errors import (
     DataError,
@@ -25,6 +25,7 @@ __all__ = [
     "RequestError",
     "__version__",
     "datasets",
+    "graph",
     "metrics",
     "pl",
     "settings",

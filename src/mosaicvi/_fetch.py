@@ -1,7 +1,7 @@
-"""Download, check and cache the files that the datasets are built from.
+"""Download, check and cache the files that datasets and annotations are read from.
 
-Every file is named by its repository, commit and path, and checked by its sha256, so that what is
-read today is what is read in a year. The package carries none of them.
+Every file has a fixed address (of a dataset: repository, commit and path) and is checked by its
+sha256, so that what is read today is what is read in a year. The package carries none of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pooch
 
@@ -21,9 +21,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+class RemoteFile(Protocol):
+    """A file that can be downloaded and checked."""
+
+    @property
+    def name(self) -> str:
+        """Name of the file in the cache, which is flat."""
+
+    @property
+    def address(self) -> str:
+        """Address from which the file is downloaded, fixed for all time."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of its content."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where a file comes from.
+    """Where a file on GitHub comes from.
 
     Attributes
     ----------
@@ -178,7 +194,29 @@ def fetch(name: str, *, dataset: str) -> Path:
         raise RequestError(
             f"unknown file {name!r}", key="name", expected=f"one of {', '.join(sorted(SOURCES))}"
         )
-    source, folder = SOURCES[name], cache_folder()
+    return fetch_file(SOURCES[name], needed_by=f"dataset {dataset!r}")
+
+
+def fetch_file(source: RemoteFile, *, needed_by: str) -> Path:
+    """Return the path of a file in the cache, downloading it first; see :func:`fetch`.
+
+    Parameters
+    ----------
+    source
+        The file: name in the cache, address, sha256.
+    needed_by
+        What needs it, for messages.
+
+    Returns
+    -------
+    Path of the checked file.
+
+    Raises
+    ------
+    DownloadError
+        The file is not in the cache and cannot be downloaded or written there.
+    """
+    name, folder = source.name, cache_folder()
     present = (folder / name).is_file()
     files = pooch.create(
         path=folder,
@@ -187,22 +225,22 @@ def fetch(name: str, *, dataset: str) -> Path:
         urls={name: source.address},
     )
     if not present:
-        logger.info("Downloading %s for dataset %s to %s", source.address, dataset, folder)
+        logger.info("Downloading %s for %s to %s", source.address, needed_by, folder)
     try:
         with _quiet_pooch():
             return Path(files.fetch(name))
     # requests' errors are OSErrors; pooch raises ValueError when a download has another hash.
     except (OSError, ValueError) as error:
-        raise _download_error(source, dataset, folder, present=present, cause=error) from error
+        raise _download_error(source, needed_by, folder, present=present, cause=error) from error
 
 
 def _download_error(
-    source: Source, dataset: str, folder: Path, *, present: bool, cause: Exception
+    source: RemoteFile, needed_by: str, folder: Path, *, present: bool, cause: Exception
 ) -> DownloadError:
     state = "is there but has another sha256" if present else "is not there"
     reason = " ".join(str(cause).split()) or type(cause).__name__
     return DownloadError(
-        f"dataset {dataset!r} needs the file {source.name!r}, which {state} (looked in {folder}), "
+        f"{needed_by} needs the file {source.name!r}, which {state} (looked in {folder}), "
         f"and downloading it from {source.address} failed: {_shorten(reason)}",
         expected=f"a file with sha256 {source.sha256}",
         remedy=f"set {DATA_DIR_VARIABLE} (or mosaicvi.settings.data_dir) to a folder that holds "
