@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,21 +128,24 @@ def run(
     -------
     Records, in the order of seeds and methods. A method that fails is logged and left out.
     """
-    records: list[Record] = []
+    waiting: list[Future[list[Record]]] = []
+
+    def work(task: Task, seed: int, entry: Entry) -> list[Record]:
+        found = _records(comparison, task, seed, entry, command)
+        logger.info("seed %d, %s: %s", seed, entry.name, "done" if found else "failed")
+        if out is not None:
+            for record in found:
+                write_record(record, out)
+        return found
+
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         for seed in seeds:
+            # The next seed's data are read once a worker would else stand idle.
+            while len(busy := [one for one in waiting if not one.done()]) >= max(1, jobs):
+                wait(busy, return_when=FIRST_COMPLETED)
             task = comparison.task(seed)
-            waiting = [
-                pool.submit(_records, comparison, task, seed, entry, command) for entry in entries
-            ]
-            for entry, future in zip(entries, waiting, strict=True):
-                found = future.result()
-                logger.info("seed %d, %s: %s", seed, entry.name, "done" if found else "failed")
-                records.extend(found)
-                if out is not None:
-                    for record in found:
-                        write_record(record, out)
-    return records
+            waiting += [pool.submit(work, task, seed, entry) for entry in entries]
+    return [record for finished in waiting for record in finished.result()]
 
 
 def write_record(record: Record, folder: Path) -> Path:
