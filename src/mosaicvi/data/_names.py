@@ -6,23 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from mosaicvi._errors import DataError
+from mosaicvi._species import by_species
 from mosaicvi.data._structure import shown
+from mosaicvi.graph._antigens import is_isotype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_ENSEMBL = {"human": re.compile(r"^ENSG\d{6,}"), "mouse": re.compile(r"^ENSMUSG\d{6,}")}
-_GENOME_PREFIX = re.compile(r"^(?:GRCh\d+|GRCm\d+|hg\d+|mm\d+)_+", re.IGNORECASE)
-# ACTB, HLA-DRA, C1orf112: no lower case but for "orf".
-_HUMAN = re.compile(r"^(?=.*[A-Z]{2})[A-Z][A-Z0-9.-]*(?:orf[A-Z0-9.-]+)?$")
-# Actb, mt-Nd1, H2-Ab1, 1700012B09Rik: a capital, then no capital.
-_MOUSE = re.compile(r"^(?:mt-|H2-)?[A-Z][a-z][a-z0-9.-]*$|^[A-Z0-9]+Rik$")
 _INTERVAL = re.compile(r"^(?:chr)?\w+[:_-]\d+[-_]\d+$")
-_ISOTYPE = re.compile(
-    r"isotype|igg[ ._-]?[123][abc]?|hamster[ ._-]*igg|(?:^|[ ._-])(?:ctrl|control)(?:$|[ ._-])",
-    re.IGNORECASE,
-)
-
 _FEW = 10
 """Fewer recognised names than this say nothing about the species."""
 
@@ -39,23 +30,7 @@ def is_interval(name: str) -> bool:
 
 def find_isotypes(names: Sequence[str]) -> tuple[str, ...]:
     """Features that are isotype controls by name."""
-    return tuple(name for name in names if _ISOTYPE.search(name))
-
-
-def _classify(names: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {"human": [], "mouse": []}
-    for name in names:
-        for species, pattern in _ENSEMBL.items():
-            if pattern.match(name):
-                found[species].append(name)
-                break
-        else:
-            bare = _GENOME_PREFIX.sub("", name)
-            if _HUMAN.match(bare):
-                found["human"].append(name)
-            elif _MOUSE.match(bare):
-                found["mouse"].append(name)
-    return found
+    return tuple(name for name in names if is_isotype(name))
 
 
 def species_of(names: Sequence[str], modality: str) -> str | None:
@@ -72,7 +47,7 @@ def species_of(names: Sequence[str], modality: str) -> str | None:
     DataError
         If both kinds are there.
     """
-    found = _classify(names)
+    found = by_species(names)
     n_human, n_mouse = len(found["human"]), len(found["mouse"])
     if n_human + n_mouse < _FEW:
         return None
@@ -92,7 +67,7 @@ def species_of(names: Sequence[str], modality: str) -> str | None:
 
 def looks_mouse(names: Sequence[str]) -> bool:
     """Whether a small panel is named as mouse genes; upper case says nothing there (CD4)."""
-    found = _classify(names)
+    found = by_species(names)
     n_mouse = len(found["mouse"])
     return n_mouse >= 5 and n_mouse >= 0.8 * len(names)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi._settings import logger
+from mosaicvi._species import by_species
 from mosaicvi.graph._antigens import Antigen, Reading, Species, key_of, read_antibody
 from mosaicvi.graph._edges import Edges
 from mosaicvi.graph._feature_graph import FeatureGraph
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-_HUMAN = re.compile(r"^(?=.*[A-Z]{2})[A-Z][A-Z0-9.-]*(?:orf[A-Z0-9.-]+)?$")
-_MOUSE = re.compile(r"^(?:mt-|H2-)?[A-Z][a-z][a-z0-9.-]*$|^[A-Z0-9]+Rik$")
 _FEW = 10
 _CLEAR = 0.85
 _CLONE = "clone"
@@ -145,8 +143,8 @@ def _species(symbols: pd.Index, stated: str | None, modality: str) -> Species:
             expected="gene symbols, such as 'CD4'",
             remedy="name the column of var with symbols by gene_symbols=",
         )
-    n_human = sum(bool(_HUMAN.match(name)) for name in symbols)
-    n_mouse = sum(bool(_MOUSE.match(name)) for name in symbols)
+    found = by_species(symbols)
+    n_human, n_mouse = len(found["human"]), len(found["mouse"])
     share = max(n_human, n_mouse) / max(n_human + n_mouse, 1)
     clear = n_human + n_mouse >= _FEW and share >= _CLEAR
     looks: Species = "human" if n_human >= n_mouse else "mouse"
