@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jaxtyping
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -19,7 +20,37 @@ DATA_DIR = "MOSAICVI_DATA_DIR"
 REQUIRE_DATA = "MOSAICVI_REQUIRE_DATA"
 SEED = 0
 
+SHAPE_CHECKED = tuple(
+    f"mosaicvi.{package}" for package in ("alignment", "fusion", "likelihoods", "nn")
+)
+"""Packages whose annotated array shapes are checked at every call."""
+
+SHAPE_CHECKING = ("unit", "property", "integration/test_model.py")
+"""Tests that do so; in those that fit for thousands of steps it would cost most of their time."""
+
+# An int will do where a float is asked for. Modules are changed as they are imported: nothing may
+# import mosaicvi before this line.
+jaxtyping.install_import_hook(
+    SHAPE_CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
+CHECKS_DISABLED = jaxtyping.config.jaxtyping_disable
+
 mpl.use("Agg")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let our own advice to users be a plain warning; pytest.warns expects it where it belongs.
+
+    Not in pyproject.toml: pytest imports a filter's class before it reads this file.
+    """
+    config.addinivalue_line("filterwarnings", "default::mosaicvi._errors.MosaicviWarning")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check shapes, or not, before the first fixture of a test runs."""
+    here = Path(__file__).parent
+    checked = any(item.path.is_relative_to(here / part) for part in SHAPE_CHECKING)
+    jaxtyping.config.update("jaxtyping_disable", CHECKS_DISABLED or not checked)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
+    from jaxtyping import Bool, Float, Float32, Int, Real, Shaped
+else:
+    try:
+        from jaxtyping import Bool, Float, Float32, Int, Real, Shaped
+    except ImportError:
+        # Only tests read the shapes. To everyone else they are notes, as they are to mypy.
+        from typing import Annotated
+
+        Bool = Float = Float32 = Int = Real = Shaped = Annotated
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,11 @@ class SparseCounts:
     def shape(self) -> tuple[int, int]:
         """``(n_cells, n_features)``."""
         return self.n_cells, self.n_features
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the stored values."""
+        return self.values.dtype
 
     @property
     def device(self) -> torch.device:
@@ -138,3 +152,18 @@ class SparseCounts:
 
 Values = SparseCounts | Tensor
 """Values of one modality for some cells: sparse counts, or a dense ``(n_cells, n_features)``."""
+
+Matrix: TypeAlias = sp.csr_matrix | np.ndarray
+"""Values outside of torch, ``(n_cells, n_features)``: sparse counts, or a dense array."""
+
+__all__ = [
+    "Bool",
+    "Float",
+    "Float32",
+    "Int",
+    "Matrix",
+    "Real",
+    "Shaped",
+    "SparseCounts",
+    "Values",
+]

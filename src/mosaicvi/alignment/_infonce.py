@@ -6,10 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mosaicvi._types import Float, Int
+
 
 def infonce(
-    left: Tensor, right: Tensor, *, temperature: Tensor, groups: Tensor | None = None
-) -> Tensor:
+    left: Float[Tensor, "pairs dimensions"],
+    right: Float[Tensor, "pairs dimensions"],
+    *,
+    temperature: Float[Tensor, ""],
+    groups: Int[Tensor, " pairs"] | None = None,
+) -> Float[Tensor, " pairs"]:
     r"""Symmetric InfoNCE of each pair, in nats.
 
     With cosine similarities :math:`s_{ij} = \cos(l_i, r_j) / \tau`,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from mosaicvi.fusion._gaussian_mixture import GaussianMixture
+from mosaicvi._types import Bool, Float
+from mosaicvi.fusion._gaussian_mixture import GaussianMixture
 
 
 class Fusion(ABC):
@@ -18,7 +18,12 @@ class Fusion(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def __call__(self, means: Tensor, variances: Tensor, present: Tensor) -> GaussianMixture:
+    def __call__(
+        self,
+        means: Float[Tensor, "modalities cells latent"],
+        variances: Float[Tensor, "modalities cells latent"],
+        present: Bool[Tensor, "modalities cells"],
+    ) -> GaussianMixture:
         """Fuse Gaussian experts with the prior N(0, I).
 
         An expert is a likelihood factor: with one modality present, every rule returns the expert
@@ -35,7 +40,11 @@ class Fusion(ABC):
         """
 
 
-def precision_and_pull(means: Tensor, variances: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+def precision_and_pull(
+    means: Float[Tensor, "modalities cells latent"],
+    variances: Float[Tensor, "modalities cells latent"],
+    present: Bool[Tensor, "modalities cells"],
+) -> tuple[Float[Tensor, "modalities cells latent"], Float[Tensor, "modalities cells latent"]]:
     """Precision, and precision times mean, of each expert; zero where absent.
 
     Absent entries may hold NaN: they are replaced before they enter any gradient.

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mosaicvi._types import Bool, Float, Int
+
 _LOG_2PI = math.log(2.0 * math.pi)
 
 
 def gaussian_kl(
-    mean: Tensor, variance: Tensor, other_mean: Tensor | float, other_variance: Tensor | float
-) -> Tensor:
+    mean: Float[Tensor, "*#points latent"],
+    variance: Float[Tensor, "*#points latent"],
+    other_mean: Float[Tensor, "*#points latent"] | float,
+    other_variance: Float[Tensor, "*#points latent"] | float,
+) -> Float[Tensor, "*points"]:
     r"""Kullback-Leibler divergence between diagonal Gaussians, summed over the last axis, in nats.
 
     .. math:: \tfrac12 \sum (v/w - 1 - \log(v/w) + (m - n)^2 / w)
@@ -23,7 +28,7 @@ def gaussian_kl(
     return 0.5 * (ratio - 1.0 - ratio.log() + distance).sum(-1)
 
 
-def _log_weights(weights: Tensor) -> Tensor:
+def _log_weights(weights: Float[Tensor, "components cells"]) -> Float[Tensor, "components cells"]:
     """Log weights, minus infinity at zero, with zero gradient there."""
     used = weights > 0
     return torch.where(used, weights, 1.0).log().masked_fill(~used, -torch.inf)
@@ -44,9 +49,9 @@ class GaussianMixture:
         Shape ``(n_components, n_cells, n_latent)``, positive.
     """
 
-    weights: Tensor
-    means: Tensor
-    variances: Tensor
+    weights: Float[Tensor, "components cells"]
+    means: Float[Tensor, "components cells latent"]
+    variances: Float[Tensor, "components cells latent"]
 
     @property
     def n_components(self) -> int:
@@ -59,21 +64,21 @@ class GaussianMixture:
         return int(self.weights.shape[1])
 
     @property
-    def mean(self) -> Tensor:
+    def mean(self) -> Float[Tensor, "cells latent"]:
         """Mean, shape ``(n_cells, n_latent)``."""
         if self.n_components == 1:
             return self.means[0]
         return (self.weights.unsqueeze(-1) * self.means).sum(0)
 
     @property
-    def variance(self) -> Tensor:
+    def variance(self) -> Float[Tensor, "cells latent"]:
         """Marginal variance of each coordinate, shape ``(n_cells, n_latent)``."""
         if self.n_components == 1:
             return self.variances[0]
         spread = self.variances + (self.means - self.mean).square()
         return (self.weights.unsqueeze(-1) * spread).sum(0)
 
-    def take(self, cells: Tensor) -> GaussianMixture:
+    def take(self, cells: Int[Tensor, " taken"] | Bool[Tensor, " cells"]) -> GaussianMixture:
         """Mixtures of some cells, by position (int64 or bool)."""
         return GaussianMixture(
             self.weights[:, cells], self.means[:, cells], self.variances[:, cells]
@@ -83,7 +88,11 @@ class GaussianMixture:
         """The same mixtures without gradient."""
         return GaussianMixture(self.weights.detach(), self.means.detach(), self.variances.detach())
 
-    def rsample(self, noise: Tensor, uniforms: Tensor | None = None) -> Tensor:
+    def rsample(
+        self,
+        noise: Float[Tensor, "*draws cells latent"],
+        uniforms: Float[Tensor, "*draws cells"] | None = None,
+    ) -> Float[Tensor, "*draws cells latent"]:
         """Draw by reparametrisation; the choice of component carries no gradient.
 
         Parameters
@@ -120,7 +129,9 @@ class GaussianMixture:
         drawn: Tensor = self.means[component, cells] + scale * noise
         return drawn
 
-    def log_prob(self, latent: Tensor) -> Tensor:
+    def log_prob(
+        self, latent: Float[Tensor, "*draws cells latent"]
+    ) -> Float[Tensor, "*draws cells"]:
         """Log density in nats of points ``(..., n_cells, n_latent)``, shape ``(..., n_cells)``."""
         per_component: list[Tensor] = [
             -0.5 * ((latent - mean).square() / variance + variance.log() + _LOG_2PI).sum(-1)
@@ -131,7 +142,7 @@ class GaussianMixture:
         stacked = torch.stack(per_component, -1) + _log_weights(self.weights).T
         return torch.logsumexp(stacked, -1)
 
-    def kl_to_prior(self) -> Tensor:
+    def kl_to_prior(self) -> Float[Tensor, " cells"]:
         r"""Kullback-Leibler divergence to N(0, I) of each cell, shape ``(n_cells,)``, in nats.
 
         Exact for one component. For a mixture, an upper bound without sampling, so that an
@@ -152,7 +163,7 @@ class GaussianMixture:
         terms = per_component + overlap.masked_fill(~used, 0.0)
         return (self.weights * terms).sum(0)
 
-    def _bhattacharyya(self) -> Tensor:
+    def _bhattacharyya(self) -> Float[Tensor, "components components cells"]:
         """Distances between components, shape ``(n_components, n_components, n_cells)``."""
         left, right = self.variances.unsqueeze(1), self.variances.unsqueeze(0)
         middle = 0.5 * (left + right)
@@ -161,7 +172,9 @@ class GaussianMixture:
         return (0.125 * gap + 0.5 * shape).sum(-1)
 
 
-def _cross_kl(q: GaussianMixture, p: GaussianMixture) -> Tensor:
+def _cross_kl(
+    q: GaussianMixture, p: GaussianMixture
+) -> Float[Tensor, "{q.n_components} {p.n_components} cells"]:
     """Divergence of every pair of components, ``(q.n_components, p.n_components, n_cells)``."""
     return gaussian_kl(
         q.means.unsqueeze(1),
@@ -171,7 +184,7 @@ def _cross_kl(q: GaussianMixture, p: GaussianMixture) -> Tensor:
     )
 
 
-def kl(q: GaussianMixture, p: GaussianMixture) -> Tensor:
+def kl(q: GaussianMixture, p: GaussianMixture) -> Float[Tensor, " {q.n_cells}"]:
     r"""Kullback-Leibler divergence ``KL(q || p)`` of each cell, shape ``(n_cells,)``, in nats.
 
     Exact where both are single Gaussians. For mixtures, the variational approximation

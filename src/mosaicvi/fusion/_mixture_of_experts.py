@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from torch import Tensor
+
+from mosaicvi._types import Bool, Float
 from mosaicvi.fusion._base import Fusion, precision_and_pull
 from mosaicvi.fusion._gaussian_mixture import GaussianMixture
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class MixtureOfExperts(Fusion):
@@ -22,7 +22,12 @@ class MixtureOfExperts(Fusion):
 
     name: ClassVar[str] = "mixture_of_experts"
 
-    def __call__(self, means: Tensor, variances: Tensor, present: Tensor) -> GaussianMixture:
+    def __call__(
+        self,
+        means: Float[Tensor, "modalities cells latent"],
+        variances: Float[Tensor, "modalities cells latent"],
+        present: Bool[Tensor, "modalities cells"],
+    ) -> GaussianMixture:
         """Fuse; see :meth:`Fusion.__call__`."""
         precision, pull = precision_and_pull(means, variances, present)
         variance = (1.0 + precision).reciprocal()

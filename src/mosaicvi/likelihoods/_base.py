@@ -10,18 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+import numpy as np
 from torch import Tensor
 
-if TYPE_CHECKING:
-    import numpy as np
-    import scipy.sparse as sp
+from mosaicvi._noise import CellNoise
+from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, Values
 
-    from mosaicvi._noise import CellNoise
-    from mosaicvi._types import Values
-
-Parameters = Mapping[str, Tensor]
+Parameters = Mapping[str, Float[Tensor, "*#entries"]]
 """Distribution parameters by name, each broadcastable to ``(..., n_cells, n_features)``."""
 
 
@@ -56,8 +53,8 @@ class FeatureStart:
         Feature-parameter name to initial value (unconstrained scale), shape ``(n_features,)``.
     """
 
-    heads: Mapping[str, np.ndarray]
-    parameters: Mapping[str, np.ndarray]
+    heads: Mapping[str, Float[np.ndarray, " features"]]
+    parameters: Mapping[str, Float[np.ndarray, " features"]]
 
 
 class Likelihood(ABC):
@@ -78,7 +75,13 @@ class Likelihood(ABC):
     """Per-feature parameters on an unconstrained scale, such as ``log_dispersion``."""
 
     @abstractmethod
-    def encode(self, values: Values, library_size: Tensor, *, target_sum: float) -> Values:
+    def encode(
+        self,
+        values: Float[Values, "cells features"],
+        library_size: Float[Tensor, " cells"],
+        *,
+        target_sum: float,
+    ) -> Float[Values, "cells features"]:
         """Transform values to what the encoder's projection reads.
 
         Parameters
@@ -95,7 +98,9 @@ class Likelihood(ABC):
         Same shape. Sparse in, sparse out where the transform keeps zeros at zero.
         """
 
-    def feature_weights(self, values: sp.csr_matrix | np.ndarray) -> np.ndarray | None:
+    def feature_weights(
+        self, values: Real[Matrix, "cells features"]
+    ) -> Float32[np.ndarray, " features"] | None:
         """Weights of encoded features in the frozen projection, positive; None: all alike.
 
         Parameters
@@ -113,12 +118,12 @@ class Likelihood(ABC):
     @abstractmethod
     def parameters(
         self,
-        heads: Mapping[str, Tensor],
-        feature_parameters: Mapping[str, Tensor],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
         *,
-        library_size: Tensor | None,
-        panel: Tensor | None,
-    ) -> dict[str, Tensor]:
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+    ) -> dict[str, Float[Tensor, "*#entries"]]:
         """Turn decoder heads into distribution parameters.
 
         Parameters
@@ -136,8 +141,12 @@ class Likelihood(ABC):
 
     @abstractmethod
     def log_prob(
-        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
-    ) -> Tensor:
+        self,
+        values: Float[Values, "cells features"],
+        parameters: Parameters,
+        *,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, summed over observed features, in nats.
 
         Cost of ``lgamma`` and logarithms of counts grows with stored values only.
@@ -157,26 +166,30 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+    def log_prob_entries(
+        self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
         """Log-probability of each entry of dense values in nats, ``(..., n_cells, n_features)``."""
 
     @abstractmethod
-    def mean(self, parameters: Parameters) -> Tensor:
+    def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Mean of each entry, shape ``(..., n_cells, n_features)``."""
 
     @abstractmethod
-    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+    def sample(
+        self, parameters: Parameters, noise: CellNoise
+    ) -> Float[Tensor, "*draws cells features"]:
         """Draw each entry; noise belongs to the cells on axis -2 of the parameters."""
 
     @abstractmethod
     def start(
         self,
-        values: sp.csr_matrix | np.ndarray,
-        library_size: np.ndarray,
+        values: Real[Matrix, "cells features"],
+        library_size: Real[np.ndarray, " cells"],
         *,
-        background: np.ndarray | None = None,
-        panel: np.ndarray | None = None,
-        batch: np.ndarray | None = None,
+        background: Float[np.ndarray, " features"] | None = None,
+        panel: Bool[np.ndarray, "batches features"] | None = None,
+        batch: Int[np.ndarray, " cells"] | None = None,
     ) -> FeatureStart:
         """Initial biases and feature parameters from training cells.
 

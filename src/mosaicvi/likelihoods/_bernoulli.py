@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mosaicvi._noise import CellNoise
+from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._composition import (
     CompositionLikelihood,
@@ -28,18 +31,11 @@ from mosaicvi.likelihoods._math import (
     without_graph,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mosaicvi._noise import CellNoise
-    from mosaicvi._types import SparseCounts, Values
-
-
 LOG_FACTOR_RANGE = (-10.0, 10.0)
 """Range of the log of a region's own factor."""
 
 
-def log_open(mean: Tensor) -> Tensor:
+def log_open(mean: Float[Tensor, "*entries"]) -> Float[Tensor, "*entries"]:
     """``log(1 - exp(-mean))``, to relative precision where the mean is small or large."""
     small = mean < 0.6931
     exponent = torch.exp(-mean)
@@ -48,12 +44,14 @@ def log_open(mean: Tensor) -> Tensor:
     )
 
 
-def open_slope(mean: Tensor) -> Tensor:
+def open_slope(mean: Float[Tensor, "*entries"]) -> Float[Tensor, "*entries"]:
     """Derivative of :func:`log_open` by the log of the mean: ``mean / (exp(mean) - 1)``."""
     return mean / torch.expm1(mean.clamp(max=80.0))
 
 
-def fragments_seen(n_open: Tensor, n_regions: Tensor | float) -> Tensor:
+def fragments_seen(
+    n_open: Float[Tensor, "*draws cells"], n_regions: Real[Tensor, "*#draws #cells"] | float
+) -> Float[Tensor, "*draws cells"]:
     """Fragments that leave ``n_open`` of ``n_regions`` equal regions open, of ``n_open``'s shape.
 
     A cell with all regions open is taken to have all but half a region.
@@ -66,7 +64,9 @@ class _Entries(torch.autograd.Function):
     """Log-probability of each entry of dense values."""
 
     @staticmethod
-    def forward(ctx: Any, log_mean: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, log_mean: Float[Tensor, "*#entries"], x: Float[Tensor, "*#entries"]
+    ) -> Float[Tensor, "*entries"]:
         mean = log_mean.exp().clamp(min=SMALLEST_MEAN)
         is_open = x > 0
         ctx.save_for_backward(torch.where(is_open, open_slope(mean), -mean))
@@ -75,7 +75,9 @@ class _Entries(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*entries"]
+    ) -> tuple[Float[Tensor, "*#entries"], None]:
         (by_mean,) = ctx.saved_tensors
         return (gradient * by_mean).sum_to_size(ctx.mean_shape), None
 
@@ -85,8 +87,12 @@ class _SparseRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, log_mean: Tensor, mean: Tensor, values: SparseCounts, observed: Tensor | None
-    ) -> Tensor:
+        ctx: Any,
+        log_mean: Float[Tensor, "*draws cells features"],
+        mean: Float[Tensor, "*draws cells features"],
+        values: Float[SparseCounts, "cells features"],
+        observed: Bool[Tensor, "cells features"] | None,
+    ) -> Float[Tensor, "*draws cells"]:
         stored_mean = at_stored(mean, values).clamp(min=SMALLEST_MEAN)
         # A stored zero is a closed region like any other zero.
         is_open = values.values > 0
@@ -108,7 +114,9 @@ class _SparseRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*draws cells"]
+    ) -> tuple[Float[Tensor, "*draws cells features"], None, None, None]:
         (by_mean,) = ctx.saved_tensors
         return by_mean * gradient.unsqueeze(-1), None, None, None
 
@@ -127,7 +135,9 @@ class Bernoulli(CompositionLikelihood):
     feature_parameters: ClassVar[tuple[str, ...]] = ("log_factor",)
     largest: ClassVar[float | None] = 1.0
 
-    def feature_weights(self, values: sp.csr_matrix | np.ndarray) -> np.ndarray:
+    def feature_weights(
+        self, values: Real[Matrix, "cells features"]
+    ) -> Float32[np.ndarray, " features"]:
         """Inverse document frequency, ``log1p(n_cells / n_open)``, shape ``(n_features,)``.
 
         With the encoded ``log1p`` of a region's share this is TF-IDF: a region that is open
@@ -140,12 +150,12 @@ class Bernoulli(CompositionLikelihood):
 
     def parameters(
         self,
-        heads: Mapping[str, Tensor],
-        feature_parameters: Mapping[str, Tensor],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
         *,
-        library_size: Tensor | None,
-        panel: Tensor | None,
-    ) -> dict[str, Tensor]:
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+    ) -> dict[str, Float[Tensor, "*#entries"]]:
         """Rates ``"mean"`` and ``"log_mean"``; ``library_size`` is the number of open regions."""
         fragments = library_size
         if library_size is not None:
@@ -159,8 +169,12 @@ class Bernoulli(CompositionLikelihood):
         return {"mean": log_mean.exp(), "log_mean": log_mean}
 
     def log_prob(
-        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
-    ) -> Tensor:
+        self,
+        values: Float[Values, "cells features"],
+        parameters: Parameters,
+        *,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
         counts = as_counts(values)
         (log_mean,) = without_graph(log_mean_of(parameters))
@@ -169,17 +183,21 @@ class Bernoulli(CompositionLikelihood):
         value: Tensor = _SparseRows.apply(log_mean.expand(shape), mean, counts, observed)
         return value
 
-    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+    def log_prob_entries(
+        self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
         """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
         (log_mean,) = without_graph(log_mean_of(parameters))
         value: Tensor = _Entries.apply(log_mean, values)
         return value
 
-    def mean(self, parameters: Parameters) -> Tensor:
+    def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Probability of each region to be seen open, shape ``(..., n_cells, n_features)``."""
         return -torch.expm1(-parameters["mean"])
 
-    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+    def sample(
+        self, parameters: Parameters, noise: CellNoise
+    ) -> Float[Tensor, "*draws cells features"]:
         """Draw zeros and ones, shape ``(..., n_cells, n_features)``."""
         probability = self.mean(parameters)
         uniform = noise.uniform(*probability.shape).to(probability)
@@ -187,12 +205,12 @@ class Bernoulli(CompositionLikelihood):
 
     def start(
         self,
-        values: sp.csr_matrix | np.ndarray,
-        library_size: np.ndarray,
+        values: Real[Matrix, "cells features"],
+        library_size: Real[np.ndarray, " cells"],
         *,
-        background: np.ndarray | None = None,
-        panel: np.ndarray | None = None,
-        batch: np.ndarray | None = None,
+        background: Float[np.ndarray, " features"] | None = None,
+        panel: Bool[np.ndarray, "batches features"] | None = None,
+        batch: Int[np.ndarray, " cells"] | None = None,
     ) -> FeatureStart:
         """Rates at which the average cell shows each region open as often as was seen."""
         del background

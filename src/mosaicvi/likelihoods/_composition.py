@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from mosaicvi._types import SparseCounts, Values
+from mosaicvi._noise import CellNoise
+from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import Head, Likelihood, Parameters
 from mosaicvi.likelihoods._math import full_precision, one_way_clamp
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mosaicvi._noise import CellNoise
 
 LOG_DISPERSION_RANGE = (math.log(1e-3), math.log(1e5))
 """Range of the log dispersion; at 1e5 a negative binomial is a Poisson for all counts seen."""
@@ -27,12 +24,14 @@ UNMEASURED_LOGIT = -1e30
 """Logit of a feature outside the panel: finite, so that a cell measured nowhere gives no NaN."""
 
 
-def dispersion_from_log(log_dispersion: Tensor) -> Tensor:
+def dispersion_from_log(log_dispersion: Float[Tensor, "*entries"]) -> Float[Tensor, "*entries"]:
     """Dispersion ``theta = exp(clamped log_dispersion)``, in [1e-3, 1e5]."""
     return torch.exp(one_way_clamp(full_precision(log_dispersion), *LOG_DISPERSION_RANGE))
 
 
-def gamma_poisson(mean: Tensor, dispersion: Tensor, noise: CellNoise) -> Tensor:
+def gamma_poisson(
+    mean: Float[Tensor, "*#entries"], dispersion: Float[Tensor, "*#entries"], noise: CellNoise
+) -> Float[Tensor, "*entries"]:
     """Draw negative binomial counts: ``Poisson(mean / theta * Gamma(theta))``."""
     shape = torch.broadcast_shapes(mean.shape, dispersion.shape)
     rate = noise.gamma(dispersion.expand(shape)) * (mean / dispersion)
@@ -47,7 +46,13 @@ class CompositionLikelihood(Likelihood):
     heads: ClassVar[tuple[Head, ...]] = (Head("mean", batch_bias=True, bilinear=True),)
     feature_parameters: ClassVar[tuple[str, ...]] = ()
 
-    def encode(self, values: Values, library_size: Tensor, *, target_sum: float) -> Values:
+    def encode(
+        self,
+        values: Float[Values, "cells features"],
+        library_size: Float[Tensor, " cells"],
+        *,
+        target_sum: float,
+    ) -> Float[Values, "cells features"]:
         """``log1p(values / library_size * target_sum)``; cells without counts give zeros."""
         factor = torch.where(library_size > 0, target_sum / library_size, 0.0)
         if isinstance(values, SparseCounts):
@@ -56,12 +61,12 @@ class CompositionLikelihood(Likelihood):
 
     def parameters(
         self,
-        heads: Mapping[str, Tensor],
-        feature_parameters: Mapping[str, Tensor],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
         *,
-        library_size: Tensor | None,
-        panel: Tensor | None,
-    ) -> dict[str, Tensor]:
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+    ) -> dict[str, Float[Tensor, "*#entries"]]:
         """Mean counts ``"mean"``, and ``"log_mean"``, through which gradients flow stably.
 
         Whoever changes ``"mean"`` must drop or change ``"log_mean"`` too: densities read the
@@ -75,29 +80,29 @@ class CompositionLikelihood(Likelihood):
             log_mean = log_mean + library_size.clamp(min=SMALLEST_LIBRARY).log().unsqueeze(-1)
         return {"mean": log_mean.exp(), "log_mean": log_mean}
 
-    def mean(self, parameters: Parameters) -> Tensor:
+    def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Mean counts, shape ``(..., n_cells, n_features)``."""
         return parameters["mean"]
 
 
-def log_mean_of(parameters: Parameters) -> Tensor:
+def log_mean_of(parameters: Parameters) -> Float[Tensor, "*#entries"]:
     """Log mean: ``parameters["log_mean"]`` where it is given, else the log of the mean."""
     if "log_mean" in parameters:
         return parameters["log_mean"]
     return torch.log(parameters["mean"].clamp(min=torch.finfo(parameters["mean"].dtype).tiny))
 
 
-def as_counts(values: Values) -> SparseCounts:
+def as_counts(values: Float[Values, "cells features"]) -> Float[SparseCounts, "cells features"]:
     """Values as sparse counts."""
     return values if isinstance(values, SparseCounts) else SparseCounts.from_dense(values)
 
 
 def measured_library(
-    values: sp.csr_matrix | np.ndarray,
-    library_size: np.ndarray,
-    panel: np.ndarray | None,
-    batch: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
+    values: Real[Matrix, "cells features"],
+    library_size: Real[np.ndarray, " cells"],
+    panel: Bool[np.ndarray, "batches features"] | None,
+    batch: Int[np.ndarray, " cells"] | None,
+) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
     """Sums over the cells that measured each feature, of library size and of its square.
 
     Returns
@@ -114,12 +119,12 @@ def measured_library(
 
 
 def start_composition(
-    values: sp.csr_matrix | np.ndarray,
-    library_size: np.ndarray,
+    values: Real[Matrix, "cells features"],
+    library_size: Real[np.ndarray, " cells"],
     *,
-    panel: np.ndarray | None,
-    batch: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
+    panel: Bool[np.ndarray, "batches features"] | None,
+    batch: Int[np.ndarray, " cells"] | None,
+) -> tuple[Float32[np.ndarray, " features"], Float32[np.ndarray, " features"]]:
     """Starting bias of the mean head and starting log dispersion, by moments.
 
     Proportions are pooled over the cells that measured a feature, with half a count added; the

@@ -9,16 +9,14 @@ Loader (2000), "Fast and accurate computation of binomial probabilities".
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mosaicvi._types import SparseCounts, Values
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from mosaicvi._types import Bool, Float, Int, Shaped, SparseCounts, Values
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 SMALLEST_MEAN = 1e-30
@@ -34,12 +32,14 @@ _ATANH = tuple(-2.0 / (2 * k + 3) for k in range(6))
 """Coefficients of ``2 v - log(1 + u)`` over ``v^3``; see :func:`log_excess`."""
 
 
-def full_precision(value: Tensor) -> Tensor:
+def full_precision(value: Float[Tensor, "*entries"]) -> Float[Tensor, "*entries"]:
     """Widen half-precision tensors (autocast) to float32; others unchanged."""
     return value.float() if value.dtype in {torch.float16, torch.bfloat16} else value
 
 
-def _horner(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+def _horner(
+    x: Float[Tensor, "*entries"], coefficients: Sequence[float]
+) -> Float[Tensor, "*entries"]:
     """Polynomial with ascending coefficients, at least two."""
     result = (x * coefficients[-1]).add_(coefficients[-2])
     for coefficient in reversed(coefficients[:-2]):
@@ -47,12 +47,18 @@ def _horner(x: Tensor, coefficients: Sequence[float]) -> Tensor:
     return result
 
 
-def _terms(x: Tensor, coefficients: Sequence[float], in_float32: int) -> Sequence[float]:
+def _terms(
+    x: Float[Tensor, "..."], coefficients: Sequence[float], in_float32: int
+) -> Sequence[float]:
     """As many series coefficients as the dtype can tell apart."""
     return coefficients if x.dtype == torch.float64 else coefficients[:in_float32]
 
 
-def choose(condition: Tensor, when_true: Tensor, when_false: Tensor) -> Tensor:
+def choose(
+    condition: Bool[Tensor, "*#entries"],
+    when_true: Float[Tensor, "*entries"],
+    when_false: Float[Tensor, "*#entries"],
+) -> Float[Tensor, "*entries"]:
     """``torch.where`` for finite fresh tensors, which it overwrites.
 
     Without branches, which makes it several times faster on a CPU where conditions are mixed.
@@ -61,7 +67,9 @@ def choose(condition: Tensor, when_true: Tensor, when_false: Tensor) -> Tensor:
     return when_true.mul_(mask).add_(when_false.mul_(1.0 - mask))
 
 
-def stirling_error(z: Tensor, *, slope: bool) -> tuple[Tensor, Tensor]:
+def stirling_error(
+    z: Float[Tensor, "*entries"], *, slope: bool
+) -> tuple[Float[Tensor, "*entries"], Float[Tensor, "*entries"] | Float[Tensor, "0"]]:
     """Error of Stirling's formula, and of its derivative.
 
     Parameters
@@ -97,7 +105,9 @@ def stirling_error(z: Tensor, *, slope: bool) -> tuple[Tensor, Tensor]:
     return error, derivative
 
 
-def log_excess(u: Tensor, ratio: Tensor) -> Tensor:
+def log_excess(
+    u: Float[Tensor, "*entries"], ratio: Float[Tensor, "*entries"]
+) -> Float[Tensor, "*entries"]:
     """``u - log(1 + u)``, to relative precision where ``u`` is small.
 
     Parameters
@@ -118,21 +128,27 @@ class _OneWayClamp(torch.autograd.Function):
     """Clamp whose gradient outside the range passes only where descent leads back inside."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+    def forward(
+        ctx: Any, x: Float[Tensor, "*entries"], low: float, high: float
+    ) -> Float[Tensor, "*entries"]:
         ctx.save_for_backward(x)
         ctx.range = low, high
         return x.clamp(low, high)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*entries"]
+    ) -> tuple[Float[Tensor, "*entries"], None, None]:
         (x,) = ctx.saved_tensors
         low, high = ctx.range
         leaves = ((x < low) & (gradient > 0)) | ((x > high) & (gradient < 0))
         return gradient.masked_fill(leaves, 0.0), None, None
 
 
-def one_way_clamp(x: Tensor, low: float, high: float) -> Tensor:
+def one_way_clamp(
+    x: Float[Tensor, "*entries"], low: float, high: float
+) -> Float[Tensor, "*entries"]:
     """Clamp to ``[low, high]`` for values that are minimised by gradient descent.
 
     An ordinary clamp has no gradient outside its range, so an optimiser step that overshoots
@@ -142,7 +158,9 @@ def one_way_clamp(x: Tensor, low: float, high: float) -> Tensor:
     return clamped
 
 
-def at_stored(parameter: Tensor, values: SparseCounts) -> Tensor:
+def at_stored(
+    parameter: Shaped[Tensor, "..."], values: Float[SparseCounts, "cells features"]
+) -> Shaped[Tensor, "... stored"]:
     """Gather a parameter at the stored entries, without materialising its broadcast shape.
 
     Parameters
@@ -164,12 +182,16 @@ def at_stored(parameter: Tensor, values: SparseCounts) -> Tensor:
     return flat.index_select(-1, flat_positions(values))
 
 
-def flat_positions(values: SparseCounts) -> Tensor:
+def flat_positions(values: Float[SparseCounts, "cells features"]) -> Int[Tensor, " stored"]:
     """Position of each stored entry in the flattened dense matrix, shape ``(n_stored,)``."""
     return values.rows * values.n_features + values.indices
 
 
-def put_stored(dense: Tensor, values: SparseCounts, stored: Tensor | float) -> None:
+def put_stored(
+    dense: Float[Tensor, "*draws cells features"],
+    values: Float[SparseCounts, "cells features"],
+    stored: Float[Tensor, "*#draws stored"] | float,
+) -> None:
     """Write ``stored`` (``(..., n_stored)`` or a number) into a contiguous dense tensor."""
     leading = dense.shape[:-2]
     flat = dense.view(math.prod(leading), values.n_cells * values.n_features)
@@ -183,7 +205,9 @@ def put_stored(dense: Tensor, values: SparseCounts, stored: Tensor | float) -> N
         row[positions] = part
 
 
-def row_sums(stored: Tensor, values: SparseCounts) -> Tensor:
+def row_sums(
+    stored: Float[Tensor, "*draws stored"], values: Float[SparseCounts, "cells features"]
+) -> Float[Tensor, "*draws cells"]:
     """Sum stored numbers over each cell, ``(..., n_stored)`` to ``(..., n_cells)``.
 
     A segment sum, because it adds in one order on every device, unlike an atomic scatter.
@@ -198,7 +222,9 @@ def row_sums(stored: Tensor, values: SparseCounts) -> Tensor:
     return sums.view(*leading, values.n_cells)
 
 
-def log_sigmoids(logit: Tensor) -> tuple[Tensor, Tensor]:
+def log_sigmoids(
+    logit: Float[Tensor, "*entries"],
+) -> tuple[Float[Tensor, "*entries"], Float[Tensor, "*entries"]]:
     """``log sigmoid(l)`` and ``log sigmoid(-l)``, both without cancellation."""
     tail = logit.abs().neg_().exp_().log1p_()
     return logit.clamp(max=0.0).sub_(tail), logit.clamp(min=0.0).neg_().sub_(tail)
@@ -216,12 +242,14 @@ def row_blocks(shape: torch.Size, device: torch.device) -> Iterator[slice]:
         yield slice(start, min(start + size, n_cells))
 
 
-def take_rows(tensor: Tensor, rows: slice) -> Tensor:
+def take_rows(tensor: Shaped[Tensor, "..."], rows: slice) -> Shaped[Tensor, "..."]:
     """Rows of a tensor that broadcasts to ``(..., n_cells, n_features)``."""
     return tensor if tensor.dim() < 2 or tensor.shape[-2] == 1 else tensor[..., rows, :]
 
 
-def take_cells(values: SparseCounts, rows: slice) -> SparseCounts:
+def take_cells(
+    values: Float[SparseCounts, "cells features"], rows: slice
+) -> Float[SparseCounts, "taken features"]:
     """A run of cells, as views."""
     if rows.start == 0 and rows.stop == values.n_cells:
         return values
@@ -234,12 +262,18 @@ def take_cells(values: SparseCounts, rows: slice) -> SparseCounts:
     )
 
 
-def broadcast_shape(*tensors: Tensor, values: Values) -> torch.Size:
+def broadcast_shape(
+    *tensors: Float[Tensor, "*#entries"], values: Float[Values, "*#entries"]
+) -> torch.Size:
     """Common shape ``(..., n_cells, n_features)`` of parameters and values."""
     return torch.Size(torch.broadcast_shapes(*(t.shape for t in tensors), torch.Size(values.shape)))
 
 
-def reduce_to(gradient: Tensor, entries: Tensor, shape: torch.Size) -> Tensor:
+def reduce_to(
+    gradient: Float[Tensor, "*draws cells"],
+    entries: Float[Tensor, "*draws cells features"],
+    shape: torch.Size,
+) -> Float[Tensor, "..."]:
     """Weight entry-wise derivatives by the cells' incoming gradients and sum to a shape.
 
     Parameters
@@ -256,6 +290,6 @@ def reduce_to(gradient: Tensor, entries: Tensor, shape: torch.Size) -> Tensor:
     return (entries * gradient.unsqueeze(-1)).sum_to_size(shape)
 
 
-def without_graph(*tensors: Tensor) -> tuple[Tensor, ...]:
+def without_graph(*tensors: Float[Tensor, "*#entries"]) -> tuple[Float[Tensor, "*#entries"], ...]:
     """Detach where gradients are off, so that no derivative is computed for nothing."""
     return tensors if torch.is_grad_enabled() else tuple(t.detach() for t in tensors)

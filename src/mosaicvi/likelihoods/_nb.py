@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mosaicvi._noise import CellNoise
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._composition import (
     CompositionLikelihood,
@@ -34,21 +38,20 @@ from mosaicvi.likelihoods._math import (
     without_graph,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-    import scipy.sparse as sp
-
-    from mosaicvi._noise import CellNoise
-    from mosaicvi._types import SparseCounts, Values
-
 _LOG_2PI = math.log(2.0 * math.pi)
 
 
 def negative_binomial(
-    x: Tensor, mean: Tensor, theta: Tensor, *, gradients: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Float[Tensor, "*#entries"],
+    mean: Float[Tensor, "*#entries"],
+    theta: Float[Tensor, "*#entries"],
+    *,
+    gradients: bool,
+) -> tuple[
+    Float[Tensor, "*entries"],
+    Float[Tensor, "*entries"] | Float[Tensor, "0"],
+    Float[Tensor, "*entries"] | Float[Tensor, "0"],
+]:
     r"""Log density of counts ``x >= 0``, and its derivatives, entry by entry, without autograd.
 
     With :math:`n = x + \theta`, :math:`\delta = (x - \mu) / (\mu + \theta)`,
@@ -103,7 +106,12 @@ class _Entries(torch.autograd.Function):
     """Log density of each entry of dense counts."""
 
     @staticmethod
-    def forward(ctx: Any, log_mean: Tensor, theta: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        log_mean: Float[Tensor, "*#entries"],
+        theta: Float[Tensor, "*#entries"],
+        x: Float[Tensor, "*#entries"],
+    ) -> Float[Tensor, "*entries"]:
         gradients = any(ctx.needs_input_grad[:2])
         value, by_mean, by_theta = negative_binomial(x, log_mean.exp(), theta, gradients=gradients)
         if gradients:
@@ -113,7 +121,9 @@ class _Entries(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*entries"]
+    ) -> tuple[Float[Tensor, "*#entries"], Float[Tensor, "*#entries"], None]:
         by_mean, by_theta = ctx.saved_tensors
         mean_shape, theta_shape = ctx.shapes
         return (
@@ -124,8 +134,12 @@ class _Entries(torch.autograd.Function):
 
 
 def _block(
-    values: SparseCounts, mean: Tensor, theta: Tensor, observed: Tensor | None, gradients: bool
-) -> tuple[Tensor, ...]:
+    values: Float[SparseCounts, "cells features"],
+    mean: Float[Tensor, "*draws cells features"],
+    theta: Float[Tensor, "*#entries"],
+    observed: Bool[Tensor, "cells features"] | None,
+    gradients: bool,
+) -> tuple[Float[Tensor, "..."], ...]:
     """Log density of some cells, and derivatives of their entries if asked for."""
     stored, by_mean, by_theta = negative_binomial(
         values.values, at_stored(mean, values), at_stored(theta, values), gradients=gradients
@@ -157,12 +171,12 @@ class _SparseRows(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        log_mean: Tensor,
-        theta: Tensor,
-        mean: Tensor,
-        values: SparseCounts,
-        observed: Tensor | None,
-    ) -> Tensor:
+        log_mean: Float[Tensor, "*draws cells features"],
+        theta: Float[Tensor, "*#entries"],
+        mean: Float[Tensor, "*draws cells features"],
+        values: Float[SparseCounts, "cells features"],
+        observed: Bool[Tensor, "cells features"] | None,
+    ) -> Float[Tensor, "*draws cells"]:
         gradients = any(ctx.needs_input_grad[:2])
         value = mean.new_empty(mean.shape[:-1])
         derivatives = [torch.empty_like(mean) for _ in range(2)] if gradients else []
@@ -183,7 +197,9 @@ class _SparseRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*draws cells"]
+    ) -> tuple[Float[Tensor, "*draws cells features"], Float[Tensor, "..."], None, None, None]:
         by_mean, by_theta = ctx.saved_tensors
         return (
             by_mean * gradient.unsqueeze(-1),
@@ -194,7 +210,11 @@ class _SparseRows(torch.autograd.Function):
         )
 
 
-def negative_binomial_entries(x: Tensor, log_mean: Tensor, theta: Tensor) -> Tensor:
+def negative_binomial_entries(
+    x: Float[Tensor, "*#entries"],
+    log_mean: Float[Tensor, "*#entries"],
+    theta: Float[Tensor, "*#entries"],
+) -> Float[Tensor, "*entries"]:
     """Log density of each entry, differentiable once by log mean and dispersion."""
     log_mean, theta = without_graph(log_mean, theta)
     value: Tensor = _Entries.apply(log_mean, theta, x)
@@ -215,12 +235,12 @@ class NegativeBinomial(CompositionLikelihood):
 
     def parameters(
         self,
-        heads: Mapping[str, Tensor],
-        feature_parameters: Mapping[str, Tensor],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
         *,
-        library_size: Tensor | None,
-        panel: Tensor | None,
-    ) -> dict[str, Tensor]:
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+    ) -> dict[str, Float[Tensor, "*#entries"]]:
         """``"mean"``, ``"log_mean"`` and ``"dispersion"`` (inverse: large is Poisson)."""
         parameters = super().parameters(
             heads, feature_parameters, library_size=library_size, panel=panel
@@ -229,8 +249,12 @@ class NegativeBinomial(CompositionLikelihood):
         return parameters
 
     def log_prob(
-        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
-    ) -> Tensor:
+        self,
+        values: Float[Values, "cells features"],
+        parameters: Parameters,
+        *,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
         counts = as_counts(values)
         log_mean, theta = log_mean_of(parameters), parameters["dispersion"]
@@ -240,22 +264,26 @@ class NegativeBinomial(CompositionLikelihood):
         value: Tensor = _SparseRows.apply(log_mean, theta, mean, counts, observed)
         return value
 
-    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+    def log_prob_entries(
+        self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
         """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
         return negative_binomial_entries(values, log_mean_of(parameters), parameters["dispersion"])
 
-    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+    def sample(
+        self, parameters: Parameters, noise: CellNoise
+    ) -> Float[Tensor, "*draws cells features"]:
         """Draw counts, shape ``(..., n_cells, n_features)``."""
         return gamma_poisson(parameters["mean"], parameters["dispersion"], noise)
 
     def start(
         self,
-        values: sp.csr_matrix | np.ndarray,
-        library_size: np.ndarray,
+        values: Real[Matrix, "cells features"],
+        library_size: Real[np.ndarray, " cells"],
         *,
-        background: np.ndarray | None = None,
-        panel: np.ndarray | None = None,
-        batch: np.ndarray | None = None,
+        background: Float[np.ndarray, " features"] | None = None,
+        panel: Bool[np.ndarray, "batches features"] | None = None,
+        batch: Int[np.ndarray, " cells"] | None = None,
     ) -> FeatureStart:
         """Log mean proportion and moment dispersion."""
         proportion, dispersion = start_composition(values, library_size, panel=panel, batch=batch)

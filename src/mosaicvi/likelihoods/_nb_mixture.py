@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
-from mosaicvi._types import SparseCounts, Values
+from mosaicvi._noise import CellNoise
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
 from mosaicvi.likelihoods._composition import dispersion_from_log, gamma_poisson
 from mosaicvi.likelihoods._math import (
@@ -26,18 +28,15 @@ from mosaicvi.likelihoods._math import (
 from mosaicvi.likelihoods._nb import negative_binomial
 from mosaicvi.likelihoods._split import split_log_counts
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import scipy.sparse as sp
-
-    from mosaicvi._noise import CellNoise
-
 LARGEST_LOG_MEAN = 15.0
 """Guard against float overflow: means stay within exp(-15) and exp(15)."""
 
 
-def _block(x: Tensor, parameters: Sequence[Tensor], gradients: bool) -> tuple[Tensor, ...]:
+def _block(
+    x: Float[Tensor, "*#draws cells features"],
+    parameters: Sequence[Float[Tensor, "*#entries"]],
+    gradients: bool,
+) -> tuple[Float[Tensor, "*#entries"], ...]:
     """Log density of the entries of some cells, and their five derivatives if asked for.
 
     Parameters are log means of background and foreground, logit of background, and dispersions
@@ -76,8 +75,12 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, observed: Tensor | None, entries: bool, *parameters: Tensor
-    ) -> Tensor:
+        ctx: Any,
+        x: Float[Tensor, "*#draws cells features"],
+        observed: Bool[Tensor, "cells features"] | None,
+        entries: bool,
+        *parameters: Float[Tensor, "*#entries"],
+    ) -> Float[Tensor, "*draws cells features"] | Float[Tensor, "*draws cells"]:
         gradients = any(ctx.needs_input_grad[3:])
         shape = broadcast_shape(*parameters, values=x)
         value = x.new_empty(shape)
@@ -97,14 +100,16 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*draws cells features"] | Float[Tensor, "*draws cells"]
+    ) -> tuple[Float[Tensor, "..."] | None, ...]:
         parts = zip(ctx.saved_tensors, ctx.shapes, strict=True)
         if ctx.entries:
             return None, None, None, *((gradient * p).sum_to_size(shape) for p, shape in parts)
         return None, None, None, *(reduce_to(gradient, p, shape) for p, shape in parts)
 
 
-def _dense(values: Values) -> Tensor:
+def _dense(values: Float[Values, "cells features"]) -> Float[Tensor, "cells features"]:
     """Dense counts: antibody panels are small and half to fully nonzero."""
     return values.to_dense() if isinstance(values, SparseCounts) else values
 
@@ -132,7 +137,13 @@ class NegativeBinomialMixture(Likelihood):
         "log_dispersion_foreground",
     )
 
-    def encode(self, values: Values, library_size: Tensor, *, target_sum: float) -> Values:
+    def encode(
+        self,
+        values: Float[Values, "cells features"],
+        library_size: Float[Tensor, " cells"],
+        *,
+        target_sum: float,
+    ) -> Float[Values, "cells features"]:
         """``log1p(values)``; ``library_size`` and ``target_sum`` are ignored."""
         del library_size, target_sum
         if isinstance(values, SparseCounts):
@@ -141,12 +152,12 @@ class NegativeBinomialMixture(Likelihood):
 
     def parameters(
         self,
-        heads: Mapping[str, Tensor],
-        feature_parameters: Mapping[str, Tensor],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
         *,
-        library_size: Tensor | None = None,
-        panel: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+        library_size: Float[Tensor, "*#draws #cells"] | None = None,
+        panel: Bool[Tensor, "cells features"] | None = None,
+    ) -> dict[str, Float[Tensor, "*#entries"]]:
         """Component means (``"background_mean"``, ``"foreground_mean"``, and their logs).
 
         Also ``"mixing_logit"`` (of background), ``"dispersion_background"`` and
@@ -172,7 +183,7 @@ class NegativeBinomialMixture(Likelihood):
         }
 
     @staticmethod
-    def _arguments(parameters: Parameters) -> tuple[Tensor, ...]:
+    def _arguments(parameters: Parameters) -> tuple[Float[Tensor, "*#entries"], ...]:
         logs = (
             parameters[f"log_{name}"] if f"log_{name}" in parameters else parameters[name].log()
             for name in ("background_mean", "foreground_mean")
@@ -181,20 +192,28 @@ class NegativeBinomialMixture(Likelihood):
         return without_graph(*logs, *(parameters[name] for name in names))
 
     def log_prob(
-        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
-    ) -> Tensor:
+        self,
+        values: Float[Values, "cells features"],
+        parameters: Parameters,
+        *,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
         arguments = self._arguments(parameters)
         value: Tensor = _Rows.apply(_dense(values), observed, False, *arguments)
         return value
 
-    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+    def log_prob_entries(
+        self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
         """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
         arguments = self._arguments(parameters)
         value: Tensor = _Rows.apply(values, None, True, *arguments)
         return value
 
-    def foreground_probability(self, values: Values, parameters: Parameters) -> Tensor:
+    def foreground_probability(
+        self, values: Float[Values, "cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
         """Posterior probability that each entry is foreground, ``(..., n_cells, n_features)``."""
         low, high, logit, theta_low, theta_high = (t.detach() for t in self._arguments(parameters))
         x = _dense(values)
@@ -202,12 +221,14 @@ class NegativeBinomialMixture(Likelihood):
         foreground, _, _ = negative_binomial(x, high.exp(), theta_high, gradients=False)
         return torch.sigmoid(foreground - background - logit)
 
-    def mean(self, parameters: Parameters) -> Tensor:
+    def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Mean counts of the mixture, shape ``(..., n_cells, n_features)``."""
         share = torch.sigmoid(parameters["mixing_logit"])
         return torch.lerp(parameters["foreground_mean"], parameters["background_mean"], share)
 
-    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+    def sample(
+        self, parameters: Parameters, noise: CellNoise
+    ) -> Float[Tensor, "*draws cells features"]:
         """Draw counts, shape ``(..., n_cells, n_features)``."""
         share = torch.sigmoid(parameters["mixing_logit"])
         low, high = parameters["background_mean"], parameters["foreground_mean"]
@@ -220,12 +241,12 @@ class NegativeBinomialMixture(Likelihood):
 
     def start(
         self,
-        values: sp.csr_matrix | np.ndarray,
-        library_size: np.ndarray,
+        values: Real[Matrix, "cells features"],
+        library_size: Real[np.ndarray, " cells"],
         *,
-        background: np.ndarray | None = None,
-        panel: np.ndarray | None = None,
-        batch: np.ndarray | None = None,
+        background: Float[np.ndarray, " features"] | None = None,
+        panel: Bool[np.ndarray, "batches features"] | None = None,
+        batch: Int[np.ndarray, " cells"] | None = None,
     ) -> FeatureStart:
         """Background, foreground and mixing from a split of each feature's log1p counts."""
         del library_size

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mosaicvi._types import SparseCounts, Values
+from mosaicvi._noise import CellNoise
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
 from mosaicvi.likelihoods._math import HALF_LOG_2PI, full_precision, one_way_clamp
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import scipy.sparse as sp
-
-    from mosaicvi._noise import CellNoise
 
 LOG_SD_RANGE = (-7.0, 7.0)
 """Range of the log standard deviation, in the feature's scale, so that a constant feature keeps a
@@ -27,7 +22,7 @@ LOG_SCALE_RANGE = (-12.0, 12.0)
 """Range of a feature's log scale: units from 6e-6 to 1.6e5, which float32 holds with room."""
 
 
-def _dense(values: Values) -> Tensor:
+def _dense(values: Float[Values, "cells features"]) -> Float[Tensor, "cells features"]:
     return values.to_dense() if isinstance(values, SparseCounts) else values
 
 
@@ -48,19 +43,25 @@ class Normal(Likelihood):
     heads: ClassVar[tuple[Head, ...]] = (Head("mean", batch_bias=True, bilinear=True),)
     feature_parameters: ClassVar[tuple[str, ...]] = ("log_sd", "log_scale")
 
-    def encode(self, values: Values, library_size: Tensor, *, target_sum: float) -> Values:
+    def encode(
+        self,
+        values: Float[Values, "cells features"],
+        library_size: Float[Tensor, " cells"],
+        *,
+        target_sum: float,
+    ) -> Float[Values, "cells features"]:
         """Values as they are; ``library_size`` and ``target_sum`` are ignored."""
         del library_size, target_sum
         return values
 
     def parameters(
         self,
-        heads: Mapping[str, Tensor],
-        feature_parameters: Mapping[str, Tensor],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
         *,
-        library_size: Tensor | None = None,
-        panel: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+        library_size: Float[Tensor, "*#draws #cells"] | None = None,
+        panel: Bool[Tensor, "cells features"] | None = None,
+    ) -> dict[str, Float[Tensor, "*#entries"]]:
         """``"mean"`` and ``"sd"`` (and ``"log_sd"``); ``library_size``, ``panel`` are ignored."""
         del library_size, panel
         relative = one_way_clamp(full_precision(feature_parameters["log_sd"]), *LOG_SD_RANGE)
@@ -70,8 +71,12 @@ class Normal(Likelihood):
         return {"mean": mean, "sd": log_sd.exp(), "log_sd": log_sd}
 
     def log_prob(
-        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
-    ) -> Tensor:
+        self,
+        values: Float[Values, "cells features"],
+        parameters: Parameters,
+        *,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats.
 
         Entries that are not observed may hold NaN.
@@ -83,17 +88,21 @@ class Normal(Likelihood):
         entries = self.log_prob_entries(dense.masked_fill(~observed, 0.0), parameters)
         return entries.masked_fill(~observed, 0.0).sum(-1)
 
-    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+    def log_prob_entries(
+        self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
         """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
         log_sd = parameters["log_sd"] if "log_sd" in parameters else parameters["sd"].log()
         score = (values - parameters["mean"]) * torch.exp(-log_sd)
         return -0.5 * score.square() - log_sd - HALF_LOG_2PI
 
-    def mean(self, parameters: Parameters) -> Tensor:
+    def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Mean, shape ``(..., n_cells, n_features)``."""
         return parameters["mean"]
 
-    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+    def sample(
+        self, parameters: Parameters, noise: CellNoise
+    ) -> Float[Tensor, "*draws cells features"]:
         """Draw values, shape ``(..., n_cells, n_features)``."""
         mean = parameters["mean"]
         shape = torch.broadcast_shapes(mean.shape, parameters["sd"].shape)
@@ -101,12 +110,12 @@ class Normal(Likelihood):
 
     def start(
         self,
-        values: sp.csr_matrix | np.ndarray,
-        library_size: np.ndarray,
+        values: Real[Matrix, "cells features"],
+        library_size: Real[np.ndarray, " cells"],
         *,
-        background: np.ndarray | None = None,
-        panel: np.ndarray | None = None,
-        batch: np.ndarray | None = None,
+        background: Float[np.ndarray, " features"] | None = None,
+        panel: Bool[np.ndarray, "batches features"] | None = None,
+        batch: Int[np.ndarray, " cells"] | None = None,
     ) -> FeatureStart:
         """Mean and standard deviation of the values that were measured."""
         del library_size, background

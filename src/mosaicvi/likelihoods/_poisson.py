@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mosaicvi._noise import CellNoise
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._composition import (
     CompositionLikelihood,
@@ -27,15 +30,10 @@ from mosaicvi.likelihoods._math import (
     without_graph,
 )
 
-if TYPE_CHECKING:
-    import numpy as np
-    import scipy.sparse as sp
 
-    from mosaicvi._noise import CellNoise
-    from mosaicvi._types import SparseCounts, Values
-
-
-def poisson(x: Tensor, mean: Tensor) -> Tensor:
+def poisson(
+    x: Float[Tensor, "*#entries"], mean: Float[Tensor, "*#entries"]
+) -> Float[Tensor, "*entries"]:
     r"""Log density of counts, entry by entry, without autograd.
 
     :math:`-s(x) - x f((\mu - x) / x) - \tfrac12 \log(2 \pi x)`, with :math:`s` the error of
@@ -55,7 +53,9 @@ class _Entries(torch.autograd.Function):
     """Log density of each entry of dense counts."""
 
     @staticmethod
-    def forward(ctx: Any, log_mean: Tensor, x: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, log_mean: Float[Tensor, "*#entries"], x: Float[Tensor, "*#entries"]
+    ) -> Float[Tensor, "*entries"]:
         mean = log_mean.exp()
         ctx.save_for_backward(x - mean)
         ctx.mean_shape = log_mean.shape
@@ -63,7 +63,9 @@ class _Entries(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*entries"]
+    ) -> tuple[Float[Tensor, "*#entries"], None]:
         (by_mean,) = ctx.saved_tensors
         return (gradient * by_mean).sum_to_size(ctx.mean_shape), None
 
@@ -73,8 +75,12 @@ class _SparseRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, log_mean: Tensor, mean: Tensor, values: SparseCounts, observed: Tensor | None
-    ) -> Tensor:
+        ctx: Any,
+        log_mean: Float[Tensor, "*draws cells features"],
+        mean: Float[Tensor, "*draws cells features"],
+        values: Float[SparseCounts, "cells features"],
+        observed: Bool[Tensor, "cells features"] | None,
+    ) -> Float[Tensor, "*draws cells"]:
         x, stored_mean = values.values, at_stored(mean, values)
         stored = poisson(x, stored_mean)
         by_mean = -mean
@@ -94,7 +100,9 @@ class _SparseRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*draws cells"]
+    ) -> tuple[Float[Tensor, "*draws cells features"], None, None, None]:
         (by_mean,) = ctx.saved_tensors
         return by_mean * gradient.unsqueeze(-1), None, None, None
 
@@ -106,8 +114,12 @@ class Poisson(CompositionLikelihood):
     label: ClassVar[str] = "Poisson"
 
     def log_prob(
-        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
-    ) -> Tensor:
+        self,
+        values: Float[Values, "cells features"],
+        parameters: Parameters,
+        *,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
         counts = as_counts(values)
         (log_mean,) = without_graph(log_mean_of(parameters))
@@ -116,24 +128,28 @@ class Poisson(CompositionLikelihood):
         value: Tensor = _SparseRows.apply(log_mean.expand(shape), mean, counts, observed)
         return value
 
-    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+    def log_prob_entries(
+        self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
         """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
         (log_mean,) = without_graph(log_mean_of(parameters))
         value: Tensor = _Entries.apply(log_mean, values)
         return value
 
-    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+    def sample(
+        self, parameters: Parameters, noise: CellNoise
+    ) -> Float[Tensor, "*draws cells features"]:
         """Draw counts, shape ``(..., n_cells, n_features)``."""
         return noise.poisson(parameters["mean"])
 
     def start(
         self,
-        values: sp.csr_matrix | np.ndarray,
-        library_size: np.ndarray,
+        values: Real[Matrix, "cells features"],
+        library_size: Real[np.ndarray, " cells"],
         *,
-        background: np.ndarray | None = None,
-        panel: np.ndarray | None = None,
-        batch: np.ndarray | None = None,
+        background: Float[np.ndarray, " features"] | None = None,
+        panel: Bool[np.ndarray, "batches features"] | None = None,
+        batch: Int[np.ndarray, " cells"] | None = None,
     ) -> FeatureStart:
         """Log mean proportion."""
         proportion, _ = start_composition(values, library_size, panel=panel, batch=batch)

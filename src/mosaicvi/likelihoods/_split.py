@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import scipy.sparse as sp
+from mosaicvi._types import Bool, Float, Matrix, Real
 
 MOST_CELLS = 10_000
 """Cells that are read at most (evenly spaced), which bounds memory."""
@@ -18,14 +16,14 @@ MOST_CELLS = 10_000
 class CountSplit:
     """Log mean, dispersion and share of the two groups, each of shape ``(n_features,)``."""
 
-    log_background: np.ndarray
-    log_foreground: np.ndarray
-    logit_background: np.ndarray
-    log_dispersion_background: np.ndarray
-    log_dispersion_foreground: np.ndarray
+    log_background: Float[np.ndarray, " features"]
+    log_foreground: Float[np.ndarray, " features"]
+    logit_background: Float[np.ndarray, " features"]
+    log_dispersion_background: Float[np.ndarray, " features"]
+    log_dispersion_foreground: Float[np.ndarray, " features"]
 
 
-def _best_threshold(level: np.ndarray) -> float:
+def _best_threshold(level: Float[np.ndarray, " cells"]) -> float:
     """Threshold of the two-means split of one feature, exact in one dimension.
 
     Between-group variance of every split of the sorted values follows from their running sum.
@@ -42,7 +40,7 @@ def _best_threshold(level: np.ndarray) -> float:
     return 0.5 * float(level[cut] + level[cut + 1])
 
 
-def _moments(counts: np.ndarray) -> tuple[float, float]:
+def _moments(counts: Float[np.ndarray, " cells"]) -> tuple[float, float]:
     """Mean, and log dispersion by moments, within [log 0.5, log 50]; robust to tiny groups."""
     if len(counts) == 0:
         return np.nan, np.log(5.0)
@@ -53,7 +51,9 @@ def _moments(counts: np.ndarray) -> tuple[float, float]:
     return mean, -float(np.log(np.clip(inverse, 0.02, 2.0)))
 
 
-def _split_one(counts: np.ndarray, known: float) -> tuple[float, float, float, float, float]:
+def _split_one(
+    counts: Float[np.ndarray, " cells"], known: float
+) -> tuple[float, float, float, float, float]:
     level = np.log1p(counts)
     threshold = _best_threshold(level)
     if np.isfinite(known):
@@ -70,10 +70,10 @@ def _split_one(counts: np.ndarray, known: float) -> tuple[float, float, float, f
 
 
 def split_log_counts(
-    values: sp.csr_matrix | np.ndarray,
+    values: Real[Matrix, "cells features"],
     *,
-    background: np.ndarray | None,
-    measured: np.ndarray | None,
+    background: Float[np.ndarray, " features"] | None,
+    measured: Bool[np.ndarray, "cells features"] | None,
 ) -> CountSplit:
     """Split every feature's log1p counts in two and describe both groups.
 

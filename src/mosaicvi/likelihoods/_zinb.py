@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
+from mosaicvi._noise import CellNoise
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Head, Parameters
 from mosaicvi.likelihoods._composition import as_counts, log_mean_of
 from mosaicvi.likelihoods._math import (
@@ -29,20 +33,13 @@ from mosaicvi.likelihoods._nb import (
     negative_binomial_entries,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-    import scipy.sparse as sp
-
-    from mosaicvi._noise import CellNoise
-    from mosaicvi._types import SparseCounts, Values
-
 START_LOGIT = -3.0
 """Dropout starts at 5 %: low, so that data have to argue for it."""
 
 
-def log_zero_inflated(log_zero: Tensor, logit: Tensor) -> Tensor:
+def log_zero_inflated(
+    log_zero: Float[Tensor, "*entries"], logit: Float[Tensor, "*#entries"]
+) -> Float[Tensor, "*entries"]:
     r"""Log-probability of a zero, :math:`\log(\pi + (1 - \pi) e^z)`, ``z = log_zero``.
 
     It equals ``softplus(z - l) - softplus(-l)``, whose two terms cancel; written here as
@@ -61,13 +58,13 @@ def log_zero_inflated(log_zero: Tensor, logit: Tensor) -> Tensor:
 
 
 def _block(
-    values: SparseCounts,
-    mean: Tensor,
-    theta: Tensor,
-    logit: Tensor,
-    observed: Tensor | None,
+    values: Float[SparseCounts, "cells features"],
+    mean: Float[Tensor, "*draws cells features"],
+    theta: Float[Tensor, "*#entries"],
+    logit: Float[Tensor, "*draws cells features"],
+    observed: Bool[Tensor, "cells features"] | None,
     gradients: bool,
-) -> tuple[Tensor, ...]:
+) -> tuple[Float[Tensor, "..."], ...]:
     """Log density of some cells, and derivatives of their entries if asked for."""
     stored_logit = at_stored(logit, values)
     stored, stored_mean, stored_theta = negative_binomial(
@@ -79,7 +76,9 @@ def _block(
     value = log_zero_inflated(log_zero, logit)
     empty = values.values <= 0  # a stored zero is a zero like any other
 
-    def finish(dense: Tensor, at_count: Tensor) -> Tensor:
+    def finish(
+        dense: Float[Tensor, "*draws cells features"], at_count: Float[Tensor, "*draws stored"]
+    ) -> Float[Tensor, "*draws cells features"]:
         at_count = torch.where(empty, at_stored(dense, values), at_count)
         put_stored(dense, values, at_count)
         return dense if observed is None else dense.masked_fill_(~observed, 0.0)
@@ -106,13 +105,13 @@ class _SparseRows(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        log_mean: Tensor,
-        theta: Tensor,
-        logit: Tensor,
-        mean: Tensor,
-        values: SparseCounts,
-        observed: Tensor | None,
-    ) -> Tensor:
+        log_mean: Float[Tensor, "*draws cells features"],
+        theta: Float[Tensor, "*#entries"],
+        logit: Float[Tensor, "*draws cells features"],
+        mean: Float[Tensor, "*draws cells features"],
+        values: Float[SparseCounts, "cells features"],
+        observed: Bool[Tensor, "cells features"] | None,
+    ) -> Float[Tensor, "*draws cells"]:
         gradients = any(ctx.needs_input_grad[:3])
         value = mean.new_empty(mean.shape[:-1])
         derivatives = [torch.empty_like(mean) for _ in range(3)] if gradients else []
@@ -134,7 +133,9 @@ class _SparseRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*draws cells"]
+    ) -> tuple[Float[Tensor, "..."] | None, ...]:
         by_mean, by_theta, by_logit = ctx.saved_tensors
         return (
             by_mean * gradient.unsqueeze(-1),
@@ -159,12 +160,12 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     def parameters(
         self,
-        heads: Mapping[str, Tensor],
-        feature_parameters: Mapping[str, Tensor],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
         *,
-        library_size: Tensor | None,
-        panel: Tensor | None,
-    ) -> dict[str, Tensor]:
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+    ) -> dict[str, Float[Tensor, "*#entries"]]:
         """``"mean"`` (before dropout), ``"log_mean"``, ``"dispersion"``, ``"dropout_logit"``."""
         parameters = super().parameters(
             heads, feature_parameters, library_size=library_size, panel=panel
@@ -173,8 +174,12 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return parameters
 
     def log_prob(
-        self, values: Values, parameters: Parameters, *, observed: Tensor | None = None
-    ) -> Tensor:
+        self,
+        values: Float[Values, "cells features"],
+        parameters: Parameters,
+        *,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
         counts = as_counts(values)
         log_mean, theta = log_mean_of(parameters), parameters["dispersion"]
@@ -185,18 +190,22 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         value: Tensor = _SparseRows.apply(log_mean, theta, logit, mean, counts, observed)
         return value
 
-    def log_prob_entries(self, values: Tensor, parameters: Parameters) -> Tensor:
+    def log_prob_entries(
+        self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
         """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
         logit = parameters["dropout_logit"]
         count = negative_binomial_entries(values, log_mean_of(parameters), parameters["dispersion"])
         at_zero = torch.logaddexp(logsigmoid(logit), logsigmoid(-logit) + count)
         return torch.where(values > 0, logsigmoid(-logit) + count, at_zero)
 
-    def mean(self, parameters: Parameters) -> Tensor:
+    def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Mean counts, dropout included, shape ``(..., n_cells, n_features)``."""
         return parameters["mean"] * torch.sigmoid(-parameters["dropout_logit"])
 
-    def sample(self, parameters: Parameters, noise: CellNoise) -> Tensor:
+    def sample(
+        self, parameters: Parameters, noise: CellNoise
+    ) -> Float[Tensor, "*draws cells features"]:
         """Draw counts, shape ``(..., n_cells, n_features)``."""
         counts = super().sample(parameters, noise)
         dropped = noise.uniform(*counts.shape).to(counts) < torch.sigmoid(
@@ -206,12 +215,12 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
     def start(
         self,
-        values: sp.csr_matrix | np.ndarray,
-        library_size: np.ndarray,
+        values: Real[Matrix, "cells features"],
+        library_size: Real[np.ndarray, " cells"],
         *,
-        background: np.ndarray | None = None,
-        panel: np.ndarray | None = None,
-        batch: np.ndarray | None = None,
+        background: Float[np.ndarray, " features"] | None = None,
+        panel: Bool[np.ndarray, "batches features"] | None = None,
+        batch: Int[np.ndarray, " cells"] | None = None,
     ) -> FeatureStart:
         """As the negative binomial's, with little dropout."""
         start = super().start(values, library_size, background=background, panel=panel, batch=batch)

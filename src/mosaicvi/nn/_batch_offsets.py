@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mosaicvi._types import Bool, Float
+
 POOLING_WEIGHT = 20.0
 """How many feature differences the prior spread counts for when features are pooled."""
 
@@ -45,7 +47,7 @@ class BatchOffsets(nn.Module):
         n_batches: int,
         n_features: int,
         *,
-        measured: Tensor,
+        measured: Bool[Tensor, "batches features"],
         prior_scale: float,
         prior_weight: float,
     ) -> None:
@@ -54,7 +56,7 @@ class BatchOffsets(nn.Module):
         self.raw = nn.Parameter(torch.zeros(n_batches, n_features))
         self.register_buffer("measured", measured.bool())
 
-    def table(self) -> Tensor:
+    def table(self) -> Float[Tensor, "batches features"]:
         """Offsets with mean zero over the measured batches, shape ``(n_batches, n_features)``.
 
         A batch that did not measure a feature has offset zero there.
@@ -63,14 +65,14 @@ class BatchOffsets(nn.Module):
         counts = measured.sum(0).clamp_min(1.0)
         return (self.raw - (self.raw * measured).sum(0) / counts) * measured
 
-    def negative_log_prior(self) -> Tensor:
+    def negative_log_prior(self) -> Float[Tensor, ""]:
         """Student negative log-density of all offsets up to a constant, in nats, a scalar."""
         degrees = (self.measured.sum(0) - 1).clamp_min(0).to(self.raw.dtype)
         squares = self.table().square().sum(0)
         inside = torch.log1p(squares / (self.prior_weight * self.prior_scale**2))
         return (0.5 * (self.prior_weight + degrees) * inside).sum()
 
-    def pooled_variance(self) -> Tensor:
+    def pooled_variance(self) -> Float[Tensor, ""]:
         r"""Spread between batches that all features together show, a scalar.
 
         .. math::
@@ -83,7 +85,7 @@ class BatchOffsets(nn.Module):
         squares = self.table().square().sum()
         return (POOLING_WEIGHT * self.prior_scale**2 + squares) / (POOLING_WEIGHT + freedom)
 
-    def predictive(self) -> tuple[Tensor, Tensor]:
+    def predictive(self) -> tuple[Float[Tensor, " features"], Float[Tensor, " features"]]:
         """Scale and degrees of freedom of a new batch's offset, each ``(n_features,)``."""
         n_measured = self.measured.sum(0).to(self.raw.dtype)
         degrees = self.prior_weight + (n_measured - 1).clamp_min(0)
@@ -92,7 +94,11 @@ class BatchOffsets(nn.Module):
         # The mean over S batches is itself uncertain by a factor 1 / S.
         return (variance * (1 + 1 / n_measured.clamp_min(1))).sqrt(), degrees
 
-    def draw_new(self, normal: Tensor, chi_square_uniform: Tensor) -> Tensor:
+    def draw_new(
+        self,
+        normal: Float[Tensor, "*draws features"],
+        chi_square_uniform: Float[Tensor, "*draws features"],
+    ) -> Float[Tensor, "*draws features"]:
         """Offsets of a new batch from standard normal and uniform noise of the same shape.
 
         Uses the Wilson-Hilferty cube for the chi-square variable, so noise of fixed size suffices.

@@ -11,17 +11,13 @@ cell the mean over folds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.linalg import cho_factor, cho_solve
 from torch import Tensor, nn
 
-from mosaicvi._types import SparseCounts, Values
-
-if TYPE_CHECKING:
-    import scipy.sparse as sp
+from mosaicvi._types import Bool, Float, Float32, Int, Matrix, SparseCounts, Values
 
 N_FOLDS = 5
 MAX_FEATURES = 4000
@@ -61,7 +57,11 @@ class CrossPredictor(nn.Module):
     members: Tensor
 
     def __init__(
-        self, center: np.ndarray, weights: np.ndarray, shift: np.ndarray, members: np.ndarray
+        self,
+        center: Float[np.ndarray, " features"],
+        weights: Float[np.ndarray, "folds features scores"],
+        shift: Float[np.ndarray, " scores"],
+        members: Int[np.ndarray, " members"],
     ) -> None:
         super().__init__()
         self.register_buffer("center", torch.tensor(center, dtype=torch.float32))
@@ -84,14 +84,19 @@ class CrossPredictor(nn.Module):
         """Number of scores, which are encoder inputs."""
         return int(self.shift.shape[0])
 
-    def folds(self, keys: Tensor) -> Tensor:
+    def folds(self, keys: Int[Tensor, " cells"]) -> Int[Tensor, " cells"]:
         """Fold of each cell by its key, shape ``(n_cells,)``; -1 for cells outside the fit."""
         if self.members.shape[0] == 0:
             return torch.full_like(keys, -1)
         place = torch.searchsorted(self.members, keys).clamp_max(self.members.shape[0] - 1)
         return torch.where(self.members[place] == keys, keys % N_FOLDS, -1)
 
-    def forward(self, values: Values, keys: Tensor, measured: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        values: Float[Values, "cells features"],
+        keys: Int[Tensor, " cells"],
+        measured: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float32[Tensor, "cells scores"]:
         """Scores of some cells.
 
         Parameters
@@ -120,7 +125,12 @@ class CrossPredictor(nn.Module):
                 scores[rows] = self._score(part, weights, hidden)
         return scores - self.shift
 
-    def _score(self, values: Values, weights: Tensor, measured: Tensor | None) -> Tensor:
+    def _score(
+        self,
+        values: Float[Values, "cells features"],
+        weights: Float32[Tensor, "features scores"],
+        measured: Bool[Tensor, "cells features"] | None,
+    ) -> Float32[Tensor, "cells scores"]:
         if isinstance(values, SparseCounts):
             center = self.center if measured is None else measured * self.center
             return values.times(weights) - center @ weights
@@ -142,17 +152,17 @@ class Pairing:
         Keys of the cells' names, shape ``(n_pairs,)``, int64.
     """
 
-    rows: np.ndarray
-    targets: np.ndarray
-    keys: np.ndarray
+    rows: Int[np.ndarray, " pairs"]
+    targets: Float[np.ndarray, "pairs targets"]
+    keys: Int[np.ndarray, " pairs"]
 
 
 def fit_cross_predictor(
-    encoded: sp.csr_matrix | np.ndarray,
+    encoded: Float[Matrix, "cells features"],
     pairings: list[Pairing],
     *,
     seed: int,
-    measured: np.ndarray | None = None,
+    measured: Bool[np.ndarray, "cells features"] | None = None,
 ) -> CrossPredictor:
     """Fit ridge regressions to each other modality.
 
@@ -204,17 +214,17 @@ def _reduced(pairing: Pairing, seed: int) -> Pairing:
 class _Ridge:
     """Regressions to one other modality; weights act on centred, unscaled values."""
 
-    center: np.ndarray
-    weights: np.ndarray
-    shift: np.ndarray
-    keys: np.ndarray
+    center: Float32[np.ndarray, " features"]
+    weights: Float32[np.ndarray, "folds features targets"]
+    shift: Float32[np.ndarray, " targets"]
+    keys: Int[np.ndarray, " pairs"]
 
     @classmethod
     def fit(
         cls,
-        encoded: sp.csr_matrix | np.ndarray,
+        encoded: Float[Matrix, "cells features"],
         pairing: Pairing,
-        measured: np.ndarray | None,
+        measured: Bool[np.ndarray, "cells features"] | None,
     ) -> _Ridge:
         center, spread = _moments(encoded, pairing.rows, measured)
         used = np.sort(np.argsort(-spread, kind="stable")[:MAX_FEATURES])
@@ -225,7 +235,7 @@ class _Ridge:
         grams = np.zeros((N_FOLDS, len(used), len(used)), dtype=np.float32)
         products = np.zeros((N_FOLDS, len(used), targets.shape[1]), dtype=np.float32)
 
-        def standardised(rows: np.ndarray) -> np.ndarray:
+        def standardised(rows: Int[np.ndarray, " pairs"]) -> Float32[np.ndarray, "pairs used"]:
             block = _centred(encoded, rows, center, measured)
             return np.asarray(block[:, used] / scale, dtype=np.float32)
 
@@ -238,7 +248,7 @@ class _Ridge:
                 products[fold] += block[inside].T @ targets[part][inside]
         total_gram, total_product = grams.sum(0), products.sum(0)
 
-        def solve(fold: int, penalty: float) -> np.ndarray:
+        def solve(fold: int, penalty: float) -> Float32[np.ndarray, "used targets"]:
             gram = total_gram - grams[fold]
             gram[np.diag_indices_from(gram)] += penalty * len(targets)
             factor = cho_factor(gram, overwrite_a=True, check_finite=False)
@@ -263,7 +273,11 @@ class _Ridge:
         return cls(center, weights, location / size, pairing.keys)
 
 
-def _by_fold(block: np.ndarray, weights: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def _by_fold(
+    block: Float32[np.ndarray, "pairs used"],
+    weights: Float32[np.ndarray, "folds used targets"],
+    folds: Int[np.ndarray, " pairs"],
+) -> Float32[np.ndarray, "pairs targets"]:
     """Each row times the weights of its fold."""
     product = np.empty((block.shape[0], weights.shape[2]), dtype=np.float32)
     for fold in range(N_FOLDS):
@@ -272,11 +286,11 @@ def _by_fold(block: np.ndarray, weights: np.ndarray, folds: np.ndarray) -> np.nd
 
 
 def _centred(
-    encoded: sp.csr_matrix | np.ndarray,
-    rows: np.ndarray,
-    center: np.ndarray,
-    measured: np.ndarray | None,
-) -> np.ndarray:
+    encoded: Float[Matrix, "cells features"],
+    rows: Int[np.ndarray, " pairs"],
+    center: Float[np.ndarray, " features"],
+    measured: Bool[np.ndarray, "cells features"] | None,
+) -> Float32[np.ndarray, "pairs features"]:
     """Dense rows minus the centre; zero where missing or not measured."""
     block = encoded[rows]
     dense = block if isinstance(block, np.ndarray) else block.toarray()
@@ -285,8 +299,10 @@ def _centred(
 
 
 def _moments(
-    encoded: sp.csr_matrix | np.ndarray, rows: np.ndarray, measured: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+    encoded: Float[Matrix, "cells features"],
+    rows: Int[np.ndarray, " pairs"],
+    measured: Bool[np.ndarray, "cells features"] | None,
+) -> tuple[Float32[np.ndarray, " features"], Float32[np.ndarray, " features"]]:
     """Mean and standard deviation of each feature over the rows where it is known."""
     total = np.zeros(encoded.shape[1])
     squares, count = np.zeros_like(total), np.zeros_like(total)

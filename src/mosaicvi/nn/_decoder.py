@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from mosaicvi._types import Bool, Float, Int
+from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.nn._batch_offsets import BatchOffsets
 from mosaicvi.nn._named_modules import NamedModules
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,9 @@ class Trunk(nn.Module):
                 last,
             )
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(
+        self, z: Float[Tensor, "*draws cells latent"]
+    ) -> Float[Tensor, "*draws cells latent"]:
         """Shape in and out ``(..., n_cells, n_latent)``."""
         return z if self.residual is None else z + self.residual(z)
 
@@ -91,7 +90,11 @@ class Decoder(nn.Module):
     measured: Tensor
 
     def __init__(
-        self, likelihood: Likelihood, start: FeatureStart, measured: Tensor, spec: DecoderSpec
+        self,
+        likelihood: Likelihood,
+        start: FeatureStart,
+        measured: Bool[Tensor, "batches features"],
+        spec: DecoderSpec,
     ) -> None:
         super().__init__()
         n_batches, n_features = measured.shape
@@ -131,7 +134,9 @@ class Decoder(nn.Module):
         """Name of the bilinear mean head."""
         return self.likelihood.heads[0].name
 
-    def batch_offsets(self, batch: Tensor) -> dict[str, Tensor]:
+    def batch_offsets(
+        self, batch: Int[Tensor, " cells"]
+    ) -> dict[str, Float[Tensor, "cells features"]]:
         """Offsets of each batch-dependent head for some cells, ``(n_cells, n_features)``.
 
         Code -1 (a batch unknown to this modality) stands at the mean over batches: zero.
@@ -142,7 +147,7 @@ class Decoder(nn.Module):
             for name, offsets in self.offsets.items()
         }
 
-    def panel(self, batch: Tensor) -> Tensor | None:
+    def panel(self, batch: Int[Tensor, " cells"]) -> Bool[Tensor, "cells features"] | None:
         """Features that the cells' batches measure, bool; None when all are measured."""
         table = self.panels()
         if table is None:
@@ -150,7 +155,7 @@ class Decoder(nn.Module):
         known = (batch >= 0).unsqueeze(-1)
         return torch.where(known, table[batch.clamp_min(0)], True)
 
-    def panels(self) -> Tensor | None:
+    def panels(self) -> Bool[Tensor, "batches features"] | None:
         """Panel of each batch, bool ``(n_batches, n_features)``; None when all are complete.
 
         A batch that trained without the modality has no panel of its own: should new cells of it
@@ -160,8 +165,11 @@ class Decoder(nn.Module):
         return None if bool(table.all()) else table
 
     def forward(
-        self, z: Tensor, offsets: Mapping[str, Tensor], covariates: Tensor | None = None
-    ) -> dict[str, Tensor]:
+        self,
+        z: Float[Tensor, "*draws cells latent"],
+        offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]],
+        covariates: Float[Tensor, "cells covariates"] | None = None,
+    ) -> dict[str, Float[Tensor, "*draws cells features"]]:
         """Emit every head.
 
         Parameters
@@ -186,14 +194,14 @@ class Decoder(nn.Module):
 
     def distribution(
         self,
-        z: Tensor,
-        batch: Tensor,
-        library_size: Tensor | None,
+        z: Float[Tensor, "*draws cells latent"],
+        batch: Int[Tensor, " cells"],
+        library_size: Float[Tensor, "*#draws #cells"] | None,
         *,
-        offsets: Mapping[str, Tensor] | None = None,
-        covariates: Tensor | None = None,
-        panel: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+        offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]] | None = None,
+        covariates: Float[Tensor, "cells covariates"] | None = None,
+        panel: Bool[Tensor, "cells features"] | None = None,
+    ) -> dict[str, Float[Tensor, "*#entries"]]:
         """Distribution parameters of cells at ``z`` in ``batch``.
 
         Parameters
@@ -219,7 +227,7 @@ class Decoder(nn.Module):
             panel=panel,
         )
 
-    def negative_log_prior(self) -> Tensor:
+    def negative_log_prior(self) -> Float[Tensor, ""]:
         """Negative log prior of embeddings, batch offsets and covariates, in nats, a scalar."""
         squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
         total = 0.5 * squares / self.spec.embedding_prior_scale**2

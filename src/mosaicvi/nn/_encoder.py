@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mosaicvi._types import Float
+
 LOG_PRECISION_RANGE = (-6.0, 8.0)
 """Bounds on an expert's log precision: never a point mass, never without any say."""
 
@@ -45,7 +47,9 @@ class Encoder(nn.Module):
         self.location = nn.Linear(width, n_latent)
         self.log_precision = nn.Linear(width, n_latent)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, inputs: Float[Tensor, "cells inputs"]
+    ) -> tuple[Float[Tensor, "cells latent"], Float[Tensor, "cells latent"]]:
         """Return the expert's mean and variance, each ``(n_cells, n_latent)``."""
         hidden = self.body(inputs)
         log_precision = self.log_precision(hidden).clamp(*LOG_PRECISION_RANGE)

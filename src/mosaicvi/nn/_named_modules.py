@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from collections.abc import ItemsView, Iterator, ValuesView
+from typing import Generic, TypeVar, cast
 
 from torch import nn
-
-if TYPE_CHECKING:
-    from collections.abc import ItemsView, Iterator, ValuesView
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

@@ -7,7 +7,7 @@ centred values; Halko et al. 2011, SIAM Review 53), and never trained.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,10 +16,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from mosaicvi._types import SparseCounts, Values
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, SparseCounts, Values
 
 SMALL_PANEL = 64
 """Panels of at most this many features skip the projection: each feature is an input."""
@@ -54,9 +51,9 @@ class Projection(nn.Module):
 
     def __init__(
         self,
-        center: np.ndarray,
-        components: np.ndarray | None,
-        scale: np.ndarray,
+        center: Float[np.ndarray, " features"],
+        components: Float[np.ndarray, "features components"] | None,
+        scale: Float[np.ndarray, " components"],
         depth: tuple[float, float] | None,
     ) -> None:
         super().__init__()
@@ -74,7 +71,12 @@ class Projection(nn.Module):
         """Number of outputs, which are the encoder's inputs."""
         return int(self.scale.shape[0]) + int(self.depth.shape[0] > 0)
 
-    def forward(self, values: Values, depth: Tensor, measured: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        values: Float[Values, "cells features"],
+        depth: Float[Tensor, " cells"],
+        measured: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float32[Tensor, "cells inputs"]:
         """Project encoded values.
 
         Parameters
@@ -110,15 +112,15 @@ class Projection(nn.Module):
 
 
 def fit_projection(
-    encoded: sp.csr_matrix | np.ndarray,
-    depth: np.ndarray | None,
+    encoded: Float[Matrix, "cells features"],
+    depth: Real[np.ndarray, " cells"] | None,
     *,
     n_components: int,
     seed: int,
     small_panel: int = SMALL_PANEL,
-    weights: np.ndarray | None = None,
-    panel: np.ndarray | None = None,
-    batch: np.ndarray | None = None,
+    weights: Float[np.ndarray, " features"] | None = None,
+    panel: Bool[np.ndarray, "batches features"] | None = None,
+    batch: Int[np.ndarray, " cells"] | None = None,
 ) -> Projection:
     """Fit the projection of one modality to its training cells.
 
@@ -178,12 +180,18 @@ def fit_projection(
     return Projection(center, np.ascontiguousarray(components.T), scale, depth_moments)
 
 
-def _hide(dense: np.ndarray, panel: np.ndarray | None, codes: np.ndarray | None) -> np.ndarray:
+def _hide(
+    dense: Float[np.ndarray, "cells features"],
+    panel: Bool[np.ndarray, "batches features"] | None,
+    codes: Int[np.ndarray, " cells"] | None,
+) -> Float[np.ndarray, "cells features"]:
     """Put NaN where a cell's batch did not measure a feature."""
     return dense if panel is None or codes is None else np.where(panel[codes], dense, np.nan)
 
 
-def _moments(dense: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(
+    dense: Float[np.ndarray, "cells features"],
+) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, " features"]]:
     """Mean and standard deviation of each feature where it is known; zeros where it never is."""
     known = ~np.isnan(dense)
     count = np.maximum(known.sum(0), 1)
@@ -193,8 +201,16 @@ def _moments(dense: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _panel_svd(
-    rows: sp.csr_matrix, panel: np.ndarray, codes: np.ndarray, n_components: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows: Float[sp.csr_matrix, "cells features"],
+    panel: Bool[np.ndarray, "batches features"],
+    codes: Int[np.ndarray, " cells"],
+    n_components: int,
+    seed: int,
+) -> tuple[
+    Float[np.ndarray, " features"],
+    Float[np.ndarray, "components features"],
+    Float[np.ndarray, " components"],
+]:
     """Mean, components and spread of sparse values whose unmeasured entries sit at the mean.
 
     The centred matrix ``rows - panel[codes] * center`` is never built.
@@ -220,8 +236,11 @@ def _panel_svd(
 
 
 def project_in_chunks(
-    n_rows: int, project: Callable[[slice], Tensor], *, chunk_size: int = 8192
-) -> np.ndarray:
+    n_rows: int,
+    project: Callable[[slice], Float[Tensor, "taken inputs"]],
+    *,
+    chunk_size: int = 8192,
+) -> Float[np.ndarray, "{n_rows} inputs"]:
     """Run ``project`` over slices of rows and stack the results, shape ``(n_rows, n_inputs)``."""
     with torch.no_grad():
         parts = [
@@ -231,5 +250,5 @@ def project_in_chunks(
     return np.concatenate(parts, 0)
 
 
-def _densify(values: Values) -> Tensor:
+def _densify(values: Float[Values, "cells features"]) -> Float[Tensor, "cells features"]:
     return values.to_dense() if isinstance(values, SparseCounts) else values
