@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mosaicvi._noise import CellNoise
-from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, SparseCounts, Values
+from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
-from mosaicvi.likelihoods._composition import (
-    CompositionLikelihood,
-    as_counts,
-    log_mean_of,
-    measured_library,
-)
-from mosaicvi.likelihoods._math import (
-    SMALLEST_MEAN,
-    at_stored,
-    broadcast_shape,
-    full_precision,
-    one_way_clamp,
-    put_stored,
-    row_sums,
-    without_graph,
-)
+from mosaicvi.likelihoods._composition import measured_library
+from mosaicvi.likelihoods._math import SMALLEST_MEAN, full_precision, one_way_clamp
+from mosaicvi.likelihoods._rate import RateLikelihood
 
 LOG_FACTOR_RANGE = (-10.0, 10.0)
 """Range of the log of a region's own factor."""
@@ -60,68 +46,7 @@ def fragments_seen(
     return -total * torch.log1p(-torch.minimum(n_open, total - 0.5) / total)
 
 
-class _Entries(torch.autograd.Function):
-    """Log-probability of each entry of dense values."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, log_mean: Float[Tensor, "*#entries"], x: Float[Tensor, "*#entries"]
-    ) -> Float[Tensor, "*entries"]:
-        mean = log_mean.exp().clamp(min=SMALLEST_MEAN)
-        is_open = x > 0
-        ctx.save_for_backward(torch.where(is_open, open_slope(mean), -mean))
-        ctx.mean_shape = log_mean.shape
-        return torch.where(is_open, log_open(mean), -mean)
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, gradient: Float[Tensor, "*entries"]
-    ) -> tuple[Float[Tensor, "*#entries"], None]:
-        (by_mean,) = ctx.saved_tensors
-        return (gradient * by_mean).sum_to_size(ctx.mean_shape), None
-
-
-class _SparseRows(torch.autograd.Function):
-    """Log-probability of each cell, with exponentials at open regions only."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        log_mean: Float[Tensor, "*draws cells features"],
-        mean: Float[Tensor, "*draws cells features"],
-        values: Float[SparseCounts, "cells features"],
-        observed: Bool[Tensor, "cells features"] | None,
-    ) -> Float[Tensor, "*draws cells"]:
-        stored_mean = at_stored(mean, values).clamp(min=SMALLEST_MEAN)
-        # A stored zero is a closed region like any other zero.
-        is_open = values.values > 0
-        stored = torch.where(is_open, log_open(stored_mean), -stored_mean)
-        by_mean = -mean
-        put_stored(by_mean, values, 0.0)
-        if observed is not None:
-            hidden = ~at_stored(observed, values)
-            by_mean.masked_fill_(~observed, 0.0)
-            stored = stored.masked_fill(hidden, 0.0)
-        value = row_sums(stored, values) + by_mean.sum(-1)
-        if ctx.needs_input_grad[0]:
-            slope = torch.where(is_open, open_slope(stored_mean), -stored_mean)
-            if observed is not None:
-                slope = slope.masked_fill(hidden, 0.0)
-            put_stored(by_mean, values, slope)
-            ctx.save_for_backward(by_mean)
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, gradient: Float[Tensor, "*draws cells"]
-    ) -> tuple[Float[Tensor, "*draws cells features"], None, None, None]:
-        (by_mean,) = ctx.saved_tensors
-        return by_mean * gradient.unsqueeze(-1), None, None, None
-
-
-class Bernoulli(CompositionLikelihood):
+class Bernoulli(RateLikelihood):
     r"""``x`` is 1 with probability :math:`1 - e^{-\mu}`, else 0.
 
     A region is seen open where at least one of Poisson(:math:`\mu`) fragments falls into it. The
@@ -135,6 +60,16 @@ class Bernoulli(CompositionLikelihood):
     feature_parameters: ClassVar[tuple[str, ...]] = ("log_factor",)
     largest: ClassVar[float | None] = 1.0
 
+    @staticmethod
+    def entry(
+        x: Float[Tensor, "*#entries"], mean: Float[Tensor, "*#entries"]
+    ) -> tuple[Float[Tensor, "*entries"], Float[Tensor, "*entries"]]:
+        """Log-probability of open (above zero) and closed regions, and its derivative."""
+        mean = mean.clamp(min=SMALLEST_MEAN)
+        is_open = x > 0
+        value = torch.where(is_open, log_open(mean), -mean)
+        return value, torch.where(is_open, open_slope(mean), -mean)
+
     def feature_weights(
         self, values: Real[Matrix, "cells features"]
     ) -> Float32[np.ndarray, " features"]:
@@ -144,7 +79,9 @@ class Bernoulli(CompositionLikelihood):
         everywhere tells cells apart least.
         """
         matrix = sp.csr_matrix(values)
-        n_open = np.maximum(np.bincount(matrix.indices, minlength=matrix.shape[1]), 1)
+        n_open = np.maximum(
+            np.bincount(matrix.indices[matrix.data > 0], minlength=matrix.shape[1]), 1
+        )
         weights: np.ndarray = np.log1p(max(matrix.shape[0], 1) / n_open).astype(np.float32)
         return weights
 
@@ -167,29 +104,6 @@ class Bernoulli(CompositionLikelihood):
         factor = one_way_clamp(full_precision(feature_parameters["log_factor"]), low, high)
         log_mean = rates["log_mean"] + factor
         return {"mean": log_mean.exp(), "log_mean": log_mean}
-
-    def log_prob(
-        self,
-        values: Float[Values, "cells features"],
-        parameters: Parameters,
-        *,
-        observed: Bool[Tensor, "cells features"] | None = None,
-    ) -> Float[Tensor, "*draws cells"]:
-        """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
-        counts = as_counts(values)
-        (log_mean,) = without_graph(log_mean_of(parameters))
-        shape = broadcast_shape(log_mean, values=counts)
-        mean = parameters["mean"].detach().expand(shape)
-        value: Tensor = _SparseRows.apply(log_mean.expand(shape), mean, counts, observed)
-        return value
-
-    def log_prob_entries(
-        self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters
-    ) -> Float[Tensor, "*draws cells features"]:
-        """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
-        (log_mean,) = without_graph(log_mean_of(parameters))
-        value: Tensor = _Entries.apply(log_mean, values)
-        return value
 
     def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Probability of each region to be seen open, shape ``(..., n_cells, n_features)``."""

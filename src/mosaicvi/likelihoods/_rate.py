@@ -1,0 +1,119 @@
+"""What the likelihoods share that follow from one rate, and have probability exp(-rate) at zero."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mosaicvi._types import Bool, Float, SparseCounts, Values
+from mosaicvi.likelihoods._base import Parameters
+from mosaicvi.likelihoods._composition import CompositionLikelihood, as_counts, log_mean_of
+from mosaicvi.likelihoods._math import (
+    at_stored,
+    broadcast_shape,
+    put_stored,
+    row_sums,
+    without_graph,
+)
+
+Entry = Callable[
+    [Float[Tensor, "*#entries"], Float[Tensor, "*#entries"]],
+    tuple[Float[Tensor, "*entries"], Float[Tensor, "*entries"]],
+]
+"""Values and rates to log-probability and its derivative by the log rate, entry by entry."""
+
+
+class _Entries(torch.autograd.Function):
+    """Log-probability of each entry of dense values."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, log_mean: Float[Tensor, "*#entries"], x: Float[Tensor, "*#entries"], entry: Entry
+    ) -> Float[Tensor, "*entries"]:
+        value, slope = entry(x, log_mean.exp())
+        ctx.save_for_backward(slope)
+        ctx.mean_shape = log_mean.shape
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*entries"]
+    ) -> tuple[Float[Tensor, "*#entries"], None, None]:
+        (by_mean,) = ctx.saved_tensors
+        return (gradient * by_mean).sum_to_size(ctx.mean_shape), None, None
+
+
+class _SparseRows(torch.autograd.Function):
+    """Log-probability of each cell, with special functions at stored entries only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_mean: Float[Tensor, "*draws cells features"],
+        mean: Float[Tensor, "*draws cells features"],
+        values: Float[SparseCounts, "cells features"],
+        observed: Bool[Tensor, "cells features"] | None,
+        entry: Entry,
+    ) -> Float[Tensor, "*draws cells"]:
+        stored, slope = entry(values.values, at_stored(mean, values))
+        by_mean = -mean
+        put_stored(by_mean, values, 0.0)
+        if observed is not None:
+            hidden = ~at_stored(observed, values)
+            by_mean.masked_fill_(~observed, 0.0)
+            stored, slope = stored.masked_fill(hidden, 0.0), slope.masked_fill(hidden, 0.0)
+        value = row_sums(stored, values) + by_mean.sum(-1)
+        if ctx.needs_input_grad[0]:
+            put_stored(by_mean, values, slope)
+            ctx.save_for_backward(by_mean)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "*draws cells"]
+    ) -> tuple[Float[Tensor, "*draws cells features"], None, None, None, None]:
+        (by_mean,) = ctx.saved_tensors
+        return by_mean * gradient.unsqueeze(-1), None, None, None, None
+
+
+class RateLikelihood(CompositionLikelihood):
+    """Values that follow from one rate, the parameter ``"mean"``; ``log p(0) = -rate``."""
+
+    @staticmethod
+    @abstractmethod
+    def entry(
+        x: Float[Tensor, "*#entries"], mean: Float[Tensor, "*#entries"]
+    ) -> tuple[Float[Tensor, "*entries"], Float[Tensor, "*entries"]]:
+        """Log-probability of values and its derivative by the log rate, without autograd."""
+
+    def log_prob(
+        self,
+        values: Float[Values, "cells features"],
+        parameters: Parameters,
+        *,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
+        counts = as_counts(values)
+        (log_mean,) = without_graph(log_mean_of(parameters))
+        shape = broadcast_shape(log_mean, values=counts)
+        mean = parameters["mean"].detach().expand(shape)
+        value: Tensor = _SparseRows.apply(
+            log_mean.expand(shape), mean, counts, observed, self.entry
+        )
+        return value
+
+    def log_prob_entries(
+        self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
+        """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
+        (log_mean,) = without_graph(log_mean_of(parameters))
+        value: Tensor = _Entries.apply(log_mean, values, self.entry)
+        return value
