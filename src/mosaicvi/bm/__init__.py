@@ -7,9 +7,10 @@ common to all.
 
 from __future__ import annotations
 
+from mosaicvi.bm._alignment import Alignment
 from mosaicvi.bm._comparison import Comparison, Task
 from mosaicvi.bm._imputation import Imputation
 from mosaicvi.bm._runner import run
 from mosaicvi.bm._table import comparison_table
 
-__all__ = ["Comparison", "Imputation", "Task", "comparison_table", "run"]
+__all__ = ["Alignment", "Comparison", "Imputation", "Task", "comparison_table", "run"]

@@ -1,4 +1,4 @@
-"""``python -m mosaicvi.bm imputation ...``, and ``table`` for records made earlier."""
+"""``python -m mosaicvi.bm imputation ...`` or ``alignment ...``; ``table`` for earlier records."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from mosaicvi._errors import MosaicviError, RequestError
 from mosaicvi._settings import logger
-from mosaicvi.bm import methods
+from mosaicvi.bm import aligners, methods
+from mosaicvi.bm._alignment import Alignment
+from mosaicvi.bm._graphs import KINDS
 from mosaicvi.bm._imputation import Imputation
 from mosaicvi.bm._runner import Entry, read_records, run, write_summary
 from mosaicvi.bm._table import comparison_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from mosaicvi.bm._comparison import Comparison
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, Any]:
@@ -33,6 +37,25 @@ def _pairs(texts: Sequence[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             found[key] = {"True": True, "False": False, "None": None}.get(value, value)
     return found
+
+
+def _shared(parser: argparse.ArgumentParser, table: Mapping[str, str]) -> None:
+    """Options of every comparison."""
+    add = parser.add_argument
+    add("--n-cells", type=int, help="cells to draw from the data first (default: all)")
+    add("--batch-key", default="batch", help="obs column with the batch")
+    add("--labels", help="obs column with types (default: celltype or cell_type; imputation: "
+        "else Leiden clusters)")  # fmt: skip
+    add("--seeds", default="0", help="comma-separated")
+    add("--methods", default=",".join(table), help=f"of {', '.join(table)}")
+    add("--likelihood", action="append", default=[], metavar="MODALITY=NAME")
+    add("--option", action="append", default=[], metavar="KEY=VALUE",
+        help="mosaicvi's: to its constructor, or train.KEY, setup.KEY, predict.KEY")  # fmt: skip
+    add("--label", default="", help="name of this setting of mosaicvi in the table")
+    add("--out", type=Path, help="folder for one JSON record a method and seed")
+    add("--include", type=Path, nargs="*", default=[], help="records of an earlier run to show too")
+    add("--reference", help="method whose differences from the others are shown")
+    add("--jobs", type=int, default=1, help="workers at a time")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,23 +74,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--test", help="dataset or file whose target is imputed (with --train)")
     add("--validate", type=float,
         help="score this share of the other paired cells instead: to choose settings")  # fmt: skip
-    add("--n-cells", type=int, help="cells to draw from the data first (default: all)")
     add("--noise", type=int, default=0, metavar="FEATURES",
         help="add a third modality of random counts with this many features")  # fmt: skip
-    add("--batch-key", default="batch", help="obs column with the batch")
-    add("--labels", help="obs column with types (default: celltype, else Leiden clusters)")
-    add("--seeds", default="0", help="comma-separated")
-    add("--methods", default=",".join(methods.TABLE), help=f"of {', '.join(methods.TABLE)}")
     add("--draws", type=int, default=100, help="draws of each predictive distribution")
-    add("--likelihood", action="append", default=[], metavar="MODALITY=NAME")
-    add("--option", action="append", default=[], metavar="KEY=VALUE",
-        help="mosaicvi's: to its constructor, or train.KEY, setup.KEY, predict.KEY")  # fmt: skip
     add("--no-query-cells", action="store_true", help="mosaicvi trains without the query's cells")
-    add("--label", default="", help="name of this setting of mosaicvi in the table")
-    add("--out", type=Path, help="folder for one JSON record a method and seed")
-    add("--include", type=Path, nargs="*", default=[], help="records of an earlier run to show too")
-    add("--reference", help="method whose differences from the others are shown")
-    add("--jobs", type=int, default=1, help="workers at a time")
+    _shared(imputation, methods.TABLE)
+    alignment = commands.add_parser(
+        "alignment", help="bring the cells of two modalities into one space, pairing hidden"
+    )
+    add = alignment.add_argument
+    add("--data", required=True, help="dataset of the package, or an .h5mu file")
+    add("--modalities", default="rna,atac", help="first and second, comma-separated")
+    add("--pairs", default="0", help="shares of the true pairs that are given, comma-separated")
+    add("--graph", default="auto", choices=KINDS, help="where the feature graph comes from")
+    add("--graph-table", metavar="FILE", help="table of linked features, first and second modality")
+    add("--assembly", help="assembly of the peaks, such as mm10 (known for snareseq_cortex)")
+    add("--linked-only", action="store_true", help="keep only the features that the graph links")
+    add("--scib", action="store_true", help="score with scib-metrics too")
+    _shared(alignment, aligners.TABLE)
     table = commands.add_parser("table", help="print the table of records made earlier")
     table.add_argument("records", type=Path, nargs="+", help="files, or folders of them")
     table.add_argument("--reference", help="method whose differences from the others are shown")
@@ -85,14 +109,14 @@ def _table(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _entries(arguments: argparse.Namespace) -> list[Entry]:
+def _entries(arguments: argparse.Namespace, table: Mapping[str, str]) -> list[Entry]:
     options = _pairs(arguments.option)
-    if arguments.no_query_cells:
+    if getattr(arguments, "no_query_cells", False):
         options["query_cells"] = False
     entries = []
     for name in arguments.methods.split(","):
-        if name not in methods.TABLE:
-            raise RequestError(f"{name!r}", key="methods", expected=f"of {sorted(methods.TABLE)}")
+        if name not in table:
+            raise RequestError(f"{name!r}", key="methods", expected=f"of {sorted(table)}")
         ours = name == "mosaicvi"
         entries.append(Entry(name, arguments.label if ours else "", options if ours else {}))
     return entries
@@ -109,15 +133,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.comparison == "table":
             return _table(arguments)
-        return _imputation(arguments, words)
+        if arguments.comparison == "alignment":
+            return _run(_alignments(arguments), aligners.TABLE, arguments, words)
+        return _run([_imputation(arguments)], methods.TABLE, arguments, words)
     except MosaicviError as error:
         sys.stderr.write(f"{error}\n")
         return 2
 
 
-def _imputation(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    """Run the comparison, print its table; 1 if a method failed."""
-    comparison = Imputation(
+def _imputation(arguments: argparse.Namespace) -> Imputation:
+    return Imputation(
         source=arguments.source,
         target=arguments.target,
         data=arguments.data,
@@ -133,16 +158,57 @@ def _imputation(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         n_draws=arguments.draws,
         likelihoods=_pairs(arguments.likelihood),
     )
-    entries = _entries(arguments)
-    seeds = [int(text) for text in arguments.seeds.split(",")]
+
+
+def _alignments(arguments: argparse.Namespace) -> list[Alignment]:
+    """One comparison a share of pairs, on the same data."""
+    shares = _numbers(arguments.pairs, float, "pairs")
+    first = Alignment(
+        data=arguments.data,
+        modalities=tuple(arguments.modalities.split(",")),
+        pairs=shares[0],
+        n_cells=arguments.n_cells,
+        linked_only=arguments.linked_only,
+        batch_key=arguments.batch_key,
+        labels=arguments.labels,
+        graph=arguments.graph,
+        assembly=arguments.assembly,
+        graph_table=arguments.graph_table,
+        likelihoods=_pairs(arguments.likelihood),
+        scib=arguments.scib,
+    )
+    return [first.with_pairs(share) for share in shares]
+
+
+def _numbers(text: str, kind: type, key: str) -> list[Any]:
+    """Comma-separated numbers."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise RequestError(f"{text!r}", key=key, expected="comma-separated numbers") from error
+
+
+def _run(
+    comparisons: Sequence[Comparison],
+    table: Mapping[str, str],
+    arguments: argparse.Namespace,
+    words: Sequence[str],
+) -> int:
+    """Run the comparisons, print their tables; 1 if a method failed."""
+    entries = _entries(arguments, table)
+    seeds = _numbers(arguments.seeds, int, "seeds")
     included = [record for path in arguments.include for record in read_records(path)]
     command = f"python -m mosaicvi.bm {shlex.join(words)}"
-    records = run(
-        comparison, entries, seeds, out=arguments.out, jobs=arguments.jobs, command=command
-    )
+    records, failed = [], False
+    for comparison in comparisons:
+        found = run(
+            comparison, entries, seeds, out=arguments.out, jobs=arguments.jobs, command=command
+        )
+        done = {(record["method"], record["seed"]) for record in found}
+        failed |= any((entry.name, seed) not in done for entry in entries for seed in seeds)
+        records += found
     sys.stdout.write(comparison_table([*records, *included], reference=arguments.reference))
-    done = {(record["method"], record["seed"]) for record in records}
-    return 0 if all((entry.name, seed) in done for entry in entries for seed in seeds) else 1
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """One problem: its public part, which methods see, and its hidden part, which scores use."""
 
-    def write_input(self, folder: Path, *, options: dict[str, Any]) -> None:
-        """Write what a method may see, and nothing else, into a folder."""
+    def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
+        """Write what a method may see, and nothing else, into a folder.
+
+        Only a method that is marked as a ceiling is told more than the others.
+        """
 
     def score(self, folder: Path) -> dict[str, dict[str, Any]]:
         """Score the predictions that a worker left in a folder: one set a variant of the method."""
@@ -26,6 +29,10 @@ class Comparison(Protocol):
 
     name: str
     """Command-line name."""
+
+    @property
+    def setting(self) -> str:
+        """What tells it from others of one call, such as ``pairs=0.05``; may be empty."""
 
     def task(self, seed: int) -> Task:
         """Build the task of a seed."""

@@ -14,6 +14,7 @@ from anndata import AnnData
 
 from mosaicvi._errors import RequestError
 from mosaicvi.bm._cell_types import leiden_types
+from mosaicvi.bm._cells import bare_tables, cell_table, likelihood_of
 from mosaicvi.bm._input import (
     BATCH,
     NO_TYPE,
@@ -23,7 +24,7 @@ from mosaicvi.bm._input import (
     Prediction,
     prediction_path,
 )
-from mosaicvi.bm._load import check_modalities, column, combine, load
+from mosaicvi.bm._load import check_modalities, combine, load
 from mosaicvi.bm._score import Truth, score
 from mosaicvi.bm._shared_features import antigen, change_of_unit, gene, share
 from mosaicvi.metrics import gate_threshold
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-LABEL_KEYS = ("celltype", "cell_type")
-LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture"}
-DEFAULT_LIKELIHOOD = "nb"
 NOISE = "noise"
 QUERY_PREFIX = "query:"
 
@@ -55,8 +53,8 @@ class ImputationTask:
     public: ImputationInput
     truth: Truth
 
-    def write_input(self, folder: Path, *, options: dict[str, Any]) -> None:
-        """Write the public part."""
+    def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
+        """Write the public part, the same for every method."""
         self.public.with_options(options).write(folder)
 
     def score(self, folder: Path) -> dict[str, dict[str, Any]]:
@@ -135,6 +133,7 @@ class Imputation:
     likelihoods: dict[str, str] = field(default_factory=dict)
 
     name = "imputation"
+    setting = ""
 
     def __post_init__(self) -> None:
         across = self.train is not None and self.test is not None
@@ -197,8 +196,7 @@ class Imputation:
         return Truth(measured, public.features, types, gate, gate_threshold(log1p), unit)
 
     def _likelihoods(self, mdata: MuData) -> dict[str, str]:
-        known = {**LIKELIHOODS, **self.likelihoods}
-        return {name: known.get(name, DEFAULT_LIKELIHOOD) for name in mdata.mod}
+        return {name: self._likelihood(name) for name in mdata.mod}
 
     def _types(self, mdata: MuData, obs: pd.DataFrame, query: tuple[str, ...]) -> np.ndarray:
         types = obs.loc[mdata.obs_names, TYPE]
@@ -216,22 +214,12 @@ class Imputation:
     def _read(self, data: str, prefix: str = "") -> tuple[dict[str, AnnData], pd.DataFrame]:
         """Bare tables of both modalities, and batch and type of every cell."""
         mdata = load(data)
-        check_modalities(mdata, (self.source, self.target), data)
-        obs = pd.DataFrame(index=mdata.obs_names)
-        batch = column(mdata, self.batch_key)
-        obs[BATCH] = data if batch is None else batch
-        keys = LABEL_KEYS if self.labels is None else (self.labels,)
-        found = [values for key in keys if (values := column(mdata, key)) is not None]
-        if self.labels is not None and not found:
-            raise RequestError(f"no column {self.labels!r} in {data!r}", key="labels")
-        obs[TYPE] = found[0] if found else np.nan
-        obs[TYPE] = obs[TYPE].astype(object)
-        tables = {}
-        for name in (self.source, self.target):
-            table = mdata.mod[name]
-            values = sp.csr_matrix(table.X, dtype=np.float32)
-            tables[name] = AnnData(values, table.obs[[]].copy(), table.var[[]].copy())
-            tables[name].obs_names = [f"{prefix}{cell}" for cell in table.obs_names]
+        names = (self.source, self.target)
+        check_modalities(mdata, names, data)
+        obs = cell_table(mdata, data, self.batch_key, self.labels)
+        tables = bare_tables(mdata, names)
+        for table in tables.values():
+            table.obs_names = [f"{prefix}{cell}" for cell in table.obs_names]
         obs.index = [f"{prefix}{cell}" for cell in obs.index]
         return tables, obs
 
@@ -295,7 +283,7 @@ class Imputation:
         return tables, pd.concat([training_obs, test_obs]), query
 
     def _likelihood(self, modality: str) -> str:
-        return {**LIKELIHOODS, **self.likelihoods}.get(modality, DEFAULT_LIKELIHOOD)
+        return likelihood_of(modality, self.likelihoods)
 
 
 def _without(table: AnnData, cells: tuple[str, ...]) -> AnnData:

@@ -105,7 +105,13 @@ def column(mdata: MuData, key: str) -> pd.Series | None:
     return found if known else None
 
 
-def check_modalities(mdata: MuData, names: tuple[str, ...], data: str) -> None:
+def check_modalities(
+    mdata: MuData,
+    names: tuple[str, ...],
+    data: str,
+    *,
+    option: str = "--source or --target",
+) -> None:
     """Refuse data that lack a modality.
 
     Raises
@@ -119,5 +125,5 @@ def check_modalities(mdata: MuData, names: tuple[str, ...], data: str) -> None:
                 f"{data!r} has no such modality",
                 modality=name,
                 expected=f"one of {sorted(mdata.mod)}",
-                remedy="name it with --source or --target",
+                remedy=f"name it with {option}",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,7 @@ class Entry:
     Parameters
     ----------
     method
-        Name in ``mosaicvi.bm.methods.TABLE``.
+        Name in the comparison's table of methods.
     label
         Name in records and table; default: the method's.
     options
@@ -50,13 +51,13 @@ class Entry:
         return self.label or self.method
 
 
-def _one(task: Task, entry: Entry) -> tuple[Record, dict[str, dict[str, Any]]] | None:
+def _one(name: str, task: Task, entry: Entry) -> tuple[Record, dict[str, dict[str, Any]]] | None:
     """Run one worker; its report and the scores of its variants, or None if it failed."""
-    with tempfile.TemporaryDirectory(prefix="mosaicvi-bm-") as name:
-        folder = Path(name)
-        task.write_input(folder, options=entry.options)
+    with tempfile.TemporaryDirectory(prefix="mosaicvi-bm-") as place:
+        folder = Path(place)
+        task.write_input(folder, options=entry.options, method=entry.method)
         finished = subprocess.run(
-            [sys.executable, "-m", "mosaicvi.bm._worker", str(folder), entry.method],
+            [sys.executable, "-m", "mosaicvi.bm._worker", str(folder), name, entry.method],
             capture_output=True,
             text=True,
             check=False,
@@ -72,13 +73,15 @@ def _one(task: Task, entry: Entry) -> tuple[Record, dict[str, dict[str, Any]]] |
 def _records(
     comparison: Comparison, task: Task, seed: int, entry: Entry, command: str
 ) -> list[Record]:
-    answered = _one(task, entry)
+    answered = _one(comparison.name, task, entry)
     if answered is None:
         return []
     report, scores = answered
     common = {
         "schema": SCHEMA,
         "comparison": comparison.name,
+        "setting": comparison.setting,
+        "kind": report["kind"],
         "settings": comparison.describe(),
         "task": task.describe(),
         "seed": seed,
@@ -149,9 +152,11 @@ def run(
 
 
 def write_record(record: Record, folder: Path) -> Path:
-    """Write a record as ``<method>-seed<seed>.json``; returns the path."""
+    """Write a record as ``<method>-<setting>-seed<seed>.json``; returns the path."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{record['method'].replace('/', '-')}-seed{record['seed']}.json"
+    parts = (record["method"], record.get("setting", ""), f"seed{record['seed']}")
+    name = "-".join(re.sub(r"[^\w.]+", "-", part) for part in parts if part)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path
 
@@ -182,9 +187,13 @@ def write_summary(records: Sequence[Record], path: Path) -> None:
     """Write records to one file, without the scores of single features and the features' names."""
 
     def brief(record: Record) -> Record:
-        task = {**record["task"], "features": len(record["task"]["features"])}
+        task = dict(record["task"])
+        if "features" in task:
+            task["features"] = len(task["features"])
         scores = {
             name: {key: value for key, value in parts.items() if not key.endswith("per_feature")}
+            if isinstance(parts, dict)
+            else parts
             for name, parts in record["scores"].items()
         }
         return {**record, "task": task, "scores": scores}

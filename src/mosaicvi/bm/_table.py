@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,25 +13,86 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Record = dict[str, Any]
-COLUMNS = {
-    "CRPS": ("scores", "crps_log1p", "mean"),
-    "RMSE": ("scores", "rmse_log1p", "pooled"),
-    "RMSE type": ("scores", "rmse_log1p", "within_type"),
-    "Pearson": ("scores", "pearson", "mean"),
-    "in type": ("scores", "pearson", "within_type"),
-    "Spearman": ("scores", "spearman", "mean"),
-    "gates": ("scores", "gate_precision", "mean"),
-    "CRPS cnt": ("scores", "crps_counts", "mean"),
-    "miscov": ("scores", "miscoverage", "mean"),
-    "cov80": ("scores", "coverage_80%", "mean"),
-    "width80": ("scores", "width_80%", "mean"),
-    "ELBO": ("details", "elbo"),
-    "mixing": ("details", "batch_mixing"),
+TIMES = {
     "fit s": ("seconds", "fit"),
     "pred s": ("seconds", "predict"),
     "MiB": ("peak_memory_mib",),
 }
-DIFFERENCES = ("CRPS", "RMSE", "Pearson", "in type")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Columns of the table of a comparison.
+
+    Parameters
+    ----------
+    columns
+        Heading -> where the value is in a record. Columns without a value are not printed.
+    order
+        Columns to sort by: the first that has values; a minus before the name: largest first.
+    differences
+        Columns of the table of differences.
+    coarse
+        Columns printed with one digit behind the point, besides seconds.
+    """
+
+    columns: dict[str, tuple[str, ...]]
+    order: tuple[str, ...]
+    differences: tuple[str, ...]
+    coarse: tuple[str, ...] = ()
+
+
+LAYOUTS = {
+    "imputation": Layout(
+        {
+            "CRPS": ("scores", "crps_log1p", "mean"),
+            "RMSE": ("scores", "rmse_log1p", "pooled"),
+            "RMSE type": ("scores", "rmse_log1p", "within_type"),
+            "Pearson": ("scores", "pearson", "mean"),
+            "in type": ("scores", "pearson", "within_type"),
+            "Spearman": ("scores", "spearman", "mean"),
+            "gates": ("scores", "gate_precision", "mean"),
+            "CRPS cnt": ("scores", "crps_counts", "mean"),
+            "miscov": ("scores", "miscoverage", "mean"),
+            "cov80": ("scores", "coverage_80%", "mean"),
+            "width80": ("scores", "width_80%", "mean"),
+            "ELBO": ("details", "elbo"),
+            "mixing": ("details", "batch_mixing"),
+            **TIMES,
+        },
+        order=("CRPS",),
+        differences=("CRPS", "RMSE", "Pearson", "in type"),
+        coarse=("CRPS cnt", "ELBO"),
+    ),
+    "alignment": Layout(
+        {
+            "FOSCTTM": ("scores", "foscttm", "overall"),
+            "strata": ("scores", "foscttm", "stratified"),
+            "in type": ("scores", "foscttm", "within_type"),
+            "str raw": ("scores", "foscttm_as_given", "stratified"),
+            "match10": ("scores", "matching", "accuracy"),
+            "labels": ("scores", "label_transfer", "accuracy"),
+            "balanced": ("scores", "label_transfer", "balanced"),
+            "of sup": ("scores", "label_transfer", "of_supervised"),
+            "at 50%": ("scores", "label_transfer", "at_50%"),
+            "back": ("scores", "label_transfer_back", "accuracy"),
+            "leak bat": ("scores", "leakage", "batch"),
+            "leak dep": ("scores", "leakage", "depth"),
+            "leak mod": ("scores", "leakage", "modality"),
+            "mixing": ("scores", "mixing", "modality"),
+            **TIMES,
+        },
+        order=("strata", "-labels", "-mixing"),
+        differences=("strata", "in type", "labels", "balanced"),
+    ),
+}
+"""By the comparison's command-line name."""
+
+KINDS = {
+    "trivial": "a row without biology: a score that it wins says nothing",
+    "ceiling": "a row that is told the true pairs, the scored ones included",
+}
+"""What a row's mark means."""
 
 
 def _value(record: Record, path: Sequence[str]) -> float:
@@ -40,15 +102,15 @@ def _value(record: Record, path: Sequence[str]) -> float:
     return float("nan") if found is None else float(found)
 
 
-def _text(column: str, value: float) -> str:
+def _text(column: str, value: float, layout: Layout) -> str:
     if not np.isfinite(value):
         return "-"
-    if column in ("fit s", "pred s", "CRPS cnt", "ELBO"):
+    if column in ("fit s", "pred s") or column in layout.coarse:
         return f"{value:.1f}"
     return f"{value:.0f}" if column == "MiB" else f"{value:.3f}"
 
 
-def _layout(rows: list[list[str]]) -> str:
+def _lines(rows: list[list[str]]) -> str:
     widths = [max(len(row[col]) for row in rows) for col in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -69,60 +131,105 @@ def _by_method(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
 
 
 def comparison_table(records: Sequence[Record], *, reference: str | None = None) -> str:
-    """Means over seeds, best CRPS first, and differences from a method, paired by seed.
+    """Means over seeds, best first, and differences from a method, paired by seed.
+
+    Best is the smallest CRPS (imputation), or the smallest FOSCTTM within strata and where there is
+    none the largest accuracy of label transfer (alignment).
 
     Parameters
     ----------
     records
-        Of one comparison.
+        Of one comparison or several; each comparison and setting has a table of its own.
     reference
         Method whose differences from the others are shown; default: ``mosaicvi`` where it is
-        among them, else the one with the best CRPS.
+        among them, else the best one.
 
     Returns
     -------
-    Text with line ends. ELBO (nats a cell, of the validation cells, at weight one) and mixing of
-    batches (1: as expected by chance) are there for methods that have them. Differences carry a
-    95 % bootstrap interval over the shared seeds, an asterisk where it excludes zero, and none
-    where fewer than three seeds are shared.
+    Text with line ends. Rows that are trivial or told the truth are marked so. ELBO (nats a cell,
+    of the validation cells, at weight one) and mixing of batches (1: as expected by chance) are
+    there for methods that have them. Differences carry a 95 % bootstrap interval over the shared
+    seeds, an asterisk where it excludes zero, and none where fewer than three seeds are shared.
     """
-    grouped = _by_method(records)
-    if not grouped:
+    parts: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        key = record.get("comparison", "imputation"), record.get("setting", "")
+        parts.setdefault(key, []).append(record)
+    if not parts:
         return "no records\n"
+    texts = []
+    for (comparison, setting), found in parts.items():
+        heading = f"{comparison}, {setting}\n" if setting else ""
+        texts.append(heading + _one_table(found, LAYOUTS[comparison], reference))
+    return "\n".join(texts)
 
-    def mean(method: str, column: str) -> float:
-        return float(np.mean([_value(r, COLUMNS[column]) for r in grouped[method].values()]))
 
-    order = sorted(grouped, key=lambda method: mean(method, "CRPS"))
-    means = {(method, column): mean(method, column) for method in order for column in COLUMNS}
-    shown = [c for c in COLUMNS if any(np.isfinite(means[method, c]) for method in order)]
+def _one_table(records: Sequence[Record], layout: Layout, reference: str | None) -> str:
+    """Table of one comparison and setting."""
+    grouped, columns = _by_method(records), layout.columns
+    means = {
+        (method, column): float(np.mean([_value(r, path) for r in found.values()]))
+        for method, found in grouped.items()
+        for column, path in columns.items()
+    }
+    shown = [c for c in columns if any(np.isfinite(means[method, c]) for method in grouped)]
+    order = sorted(grouped, key=lambda method: _rank(method, means, shown, layout))
+    marks = {method: _kind(grouped[method]) for method in order}
+    names = {m: f"{m} ({marks[m]})" if marks[m] else m for m in order}
     rows = [["method", "seeds", *shown]]
     rows += [
-        [method, str(len(grouped[method])), *(_text(c, means[method, c]) for c in shown)]
+        [
+            names[method],
+            str(len(grouped[method])),
+            *(_text(c, means[method, c], layout) for c in shown),
+        ]
         for method in order
     ]
-    if reference is None:
+    if reference is None or reference not in grouped:
         reference = "mosaicvi" if "mosaicvi" in grouped else order[0]
-    return _layout(rows) + "\n" + _differences(grouped, order, reference)
+    text = _lines(rows) + "\n"
+    text += "".join(f"({k}: {KINDS[k]})\n" for k in KINDS if k in marks.values())
+    return text + _differences(grouped, order, reference, layout)
 
 
-def _differences(grouped: dict[str, dict[int, Record]], order: list[str], reference: str) -> str:
-    rows = [[f"{reference} minus", "seeds", *DIFFERENCES]]
+def _kind(records: dict[int, Record]) -> str:
+    return str(next(iter(records.values())).get("kind", ""))
+
+
+def _rank(
+    method: str, means: dict[tuple[str, str], float], shown: list[str], layout: Layout
+) -> tuple[bool, float]:
+    """Sort key: by the first column of the layout's order that is shown; without a value last."""
+    for column in layout.order:
+        name = column.removeprefix("-")
+        if name in shown:
+            value = means[method, name]
+            return not np.isfinite(value), -value if column.startswith("-") else value
+    return True, 0.0
+
+
+def _differences(
+    grouped: dict[str, dict[int, Record]], order: list[str], reference: str, layout: Layout
+) -> str:
+    def values(method: str, column: str, seeds: list[int]) -> list[float]:
+        return [_value(grouped[method][seed], layout.columns[column]) for seed in seeds]
+
+    every = sorted(grouped[reference])
+    held = [c for c in layout.differences if np.isfinite(values(reference, c, every)).all()]
+    rows = [[f"{reference} minus", "seeds", *held]]
     for method in order:
         seeds = sorted(set(grouped[reference]) & set(grouped[method]))
-        if method == reference or not seeds:
+        if method == reference or not seeds or not held:
             continue
         cells = []
-        for column in DIFFERENCES:
-            ours, theirs = (
-                [_value(grouped[name][seed], COLUMNS[column]) for seed in seeds]
-                for name in (reference, method)
+        for column in held:
+            found = paired_difference(
+                values(reference, column, seeds), values(method, column, seeds)
             )
-            found = paired_difference(ours, theirs)
-            text = f"{found.mean:+.3f}"
-            if len(seeds) >= 3:
+            text = f"{found.mean:+.3f}" if np.isfinite(found.mean) else "-"
+            if len(seeds) >= 3 and np.isfinite(found.mean):
                 mark = "*" if found.excludes_zero else ""
                 text += f" [{found.low:+.3f}, {found.high:+.3f}]{mark}"
             cells.append(text)
         rows.append([method, str(len(seeds)), *cells])
-    return "\n" + _layout(rows) + "\n" if len(rows) > 1 else ""
+    return "\n" + _lines(rows) + "\n" if len(rows) > 1 else ""

@@ -1,6 +1,7 @@
-"""One method on one task, in a process of its own: ``python -m mosaicvi.bm._worker FOLDER METHOD``.
+"""One method on one task: ``python -m mosaicvi.bm._worker FOLDER COMPARISON METHOD``.
 
-The folder holds what the method may see; predictions and a small report are written beside it.
+A process of its own. The folder holds what the method may see; its answers and a small report are
+written beside it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from mosaicvi.bm import methods
-from mosaicvi.bm._input import REPORT, ImputationInput, prediction_path
+from mosaicvi.bm._input import REPORT, prediction_path
+from mosaicvi.bm._kits import KITS
 
 
 def peak_memory() -> float:
@@ -32,14 +33,14 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def work(folder: Path, method: str) -> None:
+def work(folder: Path, comparison: str, method: str) -> None:
     """Fit, predict, write predictions and report.
 
     ``fit_cpu`` are seconds of processor time, which other work on the machine does not inflate;
     the memory at the start is that of the imported packages and the input.
     """
-    task = ImputationInput.read(folder)
-    runner = methods.get(method)(task)
+    kit = KITS[comparison]
+    runner = kit.method(method)(kit.read(folder))
     start_memory = peak_memory()
     start, start_cpu = time.perf_counter(), time.process_time()
     runner.fit()
@@ -50,6 +51,7 @@ def work(folder: Path, method: str) -> None:
         prediction.write(prediction_path(folder, variant))
     report = {
         "variants": list(predictions),
+        "kind": runner.kind,
         "seconds": {
             "fit": fitted - start,
             "predict": predicted - fitted,
@@ -65,4 +67,4 @@ def work(folder: Path, method: str) -> None:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), sys.argv[2])
+    work(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

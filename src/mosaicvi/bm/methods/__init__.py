@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mosaicvi._errors import RequestError
+from mosaicvi.bm._method import find_method
 
 if TYPE_CHECKING:
     from mosaicvi.bm.methods._base import Method
@@ -30,8 +29,5 @@ def get(name: str) -> type[Method]:
     RequestError
         If there is no method of that name; lists the known.
     """
-    if name not in TABLE:
-        raise RequestError(f"{name!r}", key="methods", expected=f"one of {sorted(TABLE)}")
-    module, attribute = TABLE[name].split(":")
-    found: type[Method] = getattr(import_module(f"{__name__}.{module}"), attribute)
+    found: type[Method] = find_method(TABLE, __name__, name)
     return found

@@ -1,0 +1,73 @@
+"""Cells of a comparison: bare counts by modality, and batch and type by cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from mosaicvi._errors import RequestError
+from mosaicvi.bm._input import BATCH, TYPE
+from mosaicvi.bm._load import column
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+LABEL_KEYS = ("celltype", "cell_type")
+LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture", "atac": "bernoulli"}
+DEFAULT_LIKELIHOOD = "nb"
+
+
+def likelihood_of(modality: str, chosen: Mapping[str, str]) -> str:
+    """Likelihood of a modality: as chosen, else the default of its name."""
+    return {**LIKELIHOODS, **chosen}.get(modality, DEFAULT_LIKELIHOOD)
+
+
+def cell_table(mdata: MuData, data: str, batch_key: str, labels: str | None) -> pd.DataFrame:
+    """Batch and type of every cell.
+
+    Parameters
+    ----------
+    mdata
+        The data.
+    data
+        Their name: the batch of data without batches, and named in errors.
+    batch_key
+        Column with the batch.
+    labels
+        Column with the type; None: ``celltype`` or ``cell_type`` where there is one.
+
+    Returns
+    -------
+    Columns ``batch`` and ``type``, one row a cell; a cell without a type has NaN.
+
+    Raises
+    ------
+    RequestError
+        If there is no column ``labels``.
+    """
+    obs = pd.DataFrame(index=mdata.obs_names)
+    batch = column(mdata, batch_key)
+    obs[BATCH] = data if batch is None else batch
+    keys = LABEL_KEYS if labels is None else (labels,)
+    found = [values for key in keys if (values := column(mdata, key)) is not None]
+    if labels is not None and not found:
+        raise RequestError(f"no column {labels!r} in {data!r}", key="labels")
+    obs[TYPE] = found[0] if found else np.nan
+    obs[TYPE] = obs[TYPE].astype(object)
+    return obs
+
+
+def bare_tables(mdata: MuData, names: Sequence[str]) -> dict[str, AnnData]:
+    """Counts (CSR, float32) of some modalities, with names of cells and features and no more."""
+    tables = {}
+    for name in names:
+        table = mdata.mod[name]
+        values = sp.csr_matrix(table.X, dtype=np.float32)
+        tables[name] = AnnData(values, table.obs[[]].copy(), table.var[[]].copy())
+    return tables

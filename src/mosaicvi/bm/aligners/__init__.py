@@ -1,0 +1,36 @@
+"""Methods of the alignment comparison. Adding one: a file here and a line in the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mosaicvi.bm._method import find_method
+
+if TYPE_CHECKING:
+    from mosaicvi.bm.aligners._base import Aligner
+
+TABLE: dict[str, str] = {
+    "mosaicvi": "_mosaicvi:MosaicVIAligner",
+    "smoothed": "_smoothed:SmoothedFeatures",
+    "linked": "_linked:LinkedFeatures",
+    "constant": "_trivial:Constant",
+    "depth": "_trivial:Depth",
+    "batch_depth": "_trivial:BatchDepth",
+    "cca_all_pairs": "_cca:CorrelationOfAllPairs",
+}
+"""Name of a method -> module and class, imported only by the worker that runs it."""
+
+CEILINGS = frozenset({"cca_all_pairs"})
+"""Methods that are told the true pairs. Nothing else is told anything but the given pairs."""
+
+
+def get(name: str) -> type[Aligner]:
+    """Class of a method.
+
+    Raises
+    ------
+    RequestError
+        If there is no method of that name; lists the known.
+    """
+    found: type[Aligner] = find_method(TABLE, __name__, name)
+    return found
