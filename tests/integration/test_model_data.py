@@ -228,6 +228,18 @@ def test_panels(panel_model: MosaicVI) -> None:
     check(panel_model, "protein", "rna")
 
 
+def test_panels_beside_a_representation() -> None:
+    """With enough pairs for a cross predictor, whose inputs then have no panel."""
+    data = panel_data(patterns={"rna+protein": 1.0})
+    rng = np.random.default_rng(0)
+    data["rna"].obsm["X_embedding"] = rng.normal(size=(200, 4)).astype(np.float32)
+    spec = ModalitySpec("nb", representation="X_embedding")
+    likelihoods = {"rna": spec, "protein": "nb_mixture"}
+    model = fit(build(data, likelihoods, setup={"panel_key": {"rna": "panel"}}), 2)
+    assert model.module.predictors["rna"].n_scores > 0
+    check(model, "protein", "rna")
+
+
 def test_a_partial_panel_is_no_smaller_answer(panel_model: MosaicVI) -> None:
     """Counts of measured features are not thinned out by features the batch did not measure."""
     data = panel_model.adata

@@ -140,7 +140,10 @@ def fit_predictors(
             encode(modality, target_sums[name]),
             pairings,
             seed=seed,
-            measured=None if modality.panel is None else modality.panel[modality.batch],
+            measured=None
+            # A given representation has no features that a panel could lack.
+            if modality.panel is None or modality.representation is not None
+            else modality.panel[modality.batch],
         )
     return predictors
 
