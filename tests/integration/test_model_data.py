@@ -262,7 +262,7 @@ def test_unmeasured_features_are_less_certain(panel_model: MosaicVI) -> None:
     sampler = panel_model._sampler(None, 0)
     request = PredictiveRequest("rna", ("protein",), 200)
     codes = np.array([0, 1])
-    offsets, _ = sampler._offsets(request, codes, ["a", "b"])
+    offsets, _ = sampler._offsets(request, codes, np.array(["batch1", "batch2"]))
     spread = offsets["mean"].expand(200, 2, 70).std(0)
     lacking = ~panel_model.module.decoders["rna"].measured
     assert lacking.any()
