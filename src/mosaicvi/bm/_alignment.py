@@ -31,6 +31,8 @@ from mosaicvi.bm._load import check_modalities, column, combine, load
 if TYPE_CHECKING:
     from mosaicvi.graph import FeatureGraph
 
+FRAGMENTS = {"atac": "poisson"}
+"""Likelihood of fragment counts."""
 IS_TYPE = "is_type"
 """Column of data whose labels are not all types: False for those that are not scored."""
 
@@ -110,7 +112,7 @@ class Alignment:
         ``"names"``, ``"coordinates"``, ``"links"``, ``"table"`` or ``"none"``.
     likelihoods
         Likelihood of a modality, where it is not the default (zinb for ``rna``, nb_mixture for
-        ``protein``, bernoulli for ``atac``, else nb).
+        ``protein``, poisson for ``atac``, else nb).
     scib
         Score with scib-metrics too.
     """
@@ -185,7 +187,8 @@ class Alignment:
             )
         together = pd.concat(cells.values())
         batches = together.loc[~together.index.duplicated(), [BATCH]].astype(str)
-        likelihoods = {m: likelihood_of(m, self.likelihoods) for m in self.modalities}
+        chosen = {**FRAGMENTS, **self.likelihoods}
+        likelihoods = {m: likelihood_of(m, chosen) for m in self.modalities}
         public = AlignmentInput(combine(seen, batches), self.modalities, graph, likelihoods, seed)
         return AlignmentTask(public, AlignmentTruth(self.modalities, cells, public, self.scib))
 

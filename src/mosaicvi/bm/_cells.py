@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 LABEL_KEYS = ("celltype", "cell_type")
-LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture", "atac": "bernoulli"}
+LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture"}
 DEFAULT_LIKELIHOOD = "nb"
 
 
