@@ -36,8 +36,9 @@ class BaseMethod(ABC, Generic[Given, Answered]):
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages whose versions belong in the record."""
-    kind: ClassVar[str] = ""
-    """``"trivial"`` for a row without biology, ``"ceiling"`` for one that is told the truth."""
+    kind: str = ""
+    """``"trivial"`` for a row without biology, ``"ceiling"`` for one that is told the truth,
+    ``"unaligned"`` for one that had nothing to align by."""
 
     def __init__(self, task: Given) -> None:
         self.task = task

@@ -90,6 +90,7 @@ LAYOUTS = {
 
 KINDS = {
     "trivial": "a row without biology: a score that it wins says nothing",
+    "unaligned": "a row that had nothing to align by: its scores across modalities mean nothing",
     "ceiling": "a row that is told the true pairs, the scored ones included",
 }
 """What a row's mark means."""

@@ -29,6 +29,7 @@ class MosaicVIAligner(Aligner):
 
     def fit(self) -> None:
         """Set up and train."""
+        self.kind = "" if self.task.n_pairs else "unaligned"
         from mosaicvi.model import MosaicVI  # not at the top: the table of methods stays light
 
         options = sort_options(dict(self.task.options))
