@@ -1,7 +1,22 @@
-"""Alignment: losses that bring the modalities' embeddings of the same cell together."""
+"""What brings modalities together: pairs of cells, directions they share, and losses on them."""
 
-from __future__ import annotations
-
+from mosaicvi.alignment._anchors import Anchors, AnchorSpec, find_anchors
+from mosaicvi.alignment._canonical import Canonical, fit_canonical
+from mosaicvi.alignment._edge_confidence import edge_confidence, group_cells
 from mosaicvi.alignment._infonce import infonce
+from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, smooth, unit
 
-__all__ = ["infonce"]
+__all__ = [
+    "AnchorSpec",
+    "Anchors",
+    "Canonical",
+    "CellPairs",
+    "edge_confidence",
+    "find_anchors",
+    "fit_canonical",
+    "group_cells",
+    "infonce",
+    "mutual_neighbours",
+    "smooth",
+    "unit",
+]

@@ -34,11 +34,14 @@ class Head:
         Whether the head's bias differs between batches (hierarchically shrunk).
     bilinear
         Whether the head is the mean head, which reads the shared feature embedding.
+    loading
+        Where the head's share of an embedding that a feature graph ties starts; learnt from there.
     """
 
     name: str
     batch_bias: bool = False
     bilinear: bool = False
+    loading: float = 0.0
 
 
 @dataclass(frozen=True)

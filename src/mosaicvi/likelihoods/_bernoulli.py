@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mosaicvi._noise import CellNoise
-from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real
+from mosaicvi._types import Bool, Float, Int, Matrix, Real
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._composition import measured_library
 from mosaicvi.likelihoods._math import SMALLEST_MEAN, full_precision, one_way_clamp
@@ -69,21 +69,6 @@ class Bernoulli(RateLikelihood):
         is_open = x > 0
         value = torch.where(is_open, log_open(mean), -mean)
         return value, torch.where(is_open, open_slope(mean), -mean)
-
-    def feature_weights(
-        self, values: Real[Matrix, "cells features"]
-    ) -> Float32[np.ndarray, " features"]:
-        """Inverse document frequency, ``log1p(n_cells / n_open)``, shape ``(n_features,)``.
-
-        With the encoded ``log1p`` of a region's share this is TF-IDF: a region that is open
-        everywhere tells cells apart least.
-        """
-        matrix = sp.csr_matrix(values)
-        n_open = np.maximum(
-            np.bincount(matrix.indices[matrix.data > 0], minlength=matrix.shape[1]), 1
-        )
-        weights: np.ndarray = np.log1p(max(matrix.shape[0], 1) / n_open).astype(np.float32)
-        return weights
 
     def parameters(
         self,

@@ -43,7 +43,7 @@ class CompositionLikelihood(Likelihood):
 
     is_count: ClassVar[bool] = True
     uses_library_size: ClassVar[bool] = True
-    heads: ClassVar[tuple[Head, ...]] = (Head("mean", batch_bias=True, bilinear=True),)
+    heads: ClassVar[tuple[Head, ...]] = (Head("mean", batch_bias=True, bilinear=True, loading=1.0),)
     feature_parameters: ClassVar[tuple[str, ...]] = ()
 
     def encode(

@@ -128,9 +128,9 @@ class NegativeBinomialMixture(Likelihood):
     is_count: ClassVar[bool] = True
     uses_library_size: ClassVar[bool] = False
     heads: ClassVar[tuple[Head, ...]] = (
-        Head("foreground", batch_bias=True, bilinear=True),
+        Head("foreground", batch_bias=True, bilinear=True, loading=1.0),
         Head("background", batch_bias=True),
-        Head("mixing"),
+        Head("mixing", loading=-1.0),
     )
     feature_parameters: ClassVar[tuple[str, ...]] = (
         "log_dispersion_background",

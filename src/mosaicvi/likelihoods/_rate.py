@@ -6,11 +6,13 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mosaicvi._types import Bool, Float, SparseCounts, Values
+from mosaicvi._types import Bool, Float, Float32, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import Parameters
 from mosaicvi.likelihoods._composition import CompositionLikelihood, as_counts, log_mean_of
 from mosaicvi.likelihoods._math import (
@@ -92,6 +94,22 @@ class RateLikelihood(CompositionLikelihood):
         x: Float[Tensor, "*#entries"], mean: Float[Tensor, "*#entries"]
     ) -> tuple[Float[Tensor, "*entries"], Float[Tensor, "*entries"]]:
         """Log-probability of values and its derivative by the log rate, without autograd."""
+
+    def feature_weights(
+        self, values: Real[Matrix, "cells features"]
+    ) -> Float32[np.ndarray, " features"]:
+        """Inverse document frequency, ``log1p(n_cells / n_seen)``, shape ``(n_features,)``.
+
+        ``n_seen`` is the number of cells in which a feature is not zero. With the encoded ``log1p``
+        of a feature's share this is TF-IDF: a region that is open everywhere tells cells apart
+        least, and dense counts all weigh alike.
+        """
+        matrix = sp.csr_matrix(values)
+        n_seen = np.maximum(
+            np.bincount(matrix.indices[matrix.data > 0], minlength=matrix.shape[1]), 1
+        )
+        weights: np.ndarray = np.log1p(max(matrix.shape[0], 1) / n_seen).astype(np.float32)
+        return weights
 
     def log_prob(
         self,

@@ -176,11 +176,12 @@ def reconstruction_nats(
     divergence = np.full(len(indices), np.nan)
     widest = max(sampler.n_features(name) for name in module.modalities)
     size = sampler.chunk_size(n_samples, widest)
+    linked = module.feature_embeddings()
     for chunk in sampler.latent(indices, None, n_cells=size):
         z = sampler.draw_latent(chunk, n_samples)
         for name, part in chunk.batch.modalities.items():
             own = chunk.places[part.positions.cpu().numpy()]
-            log_prob = module.reconstruct(name, z, chunk.batch, None)
+            log_prob = module.reconstruct(name, z, chunk.batch, None, linked=linked.get(name))
             nats[name][own] = -log_prob.mean(0).cpu().numpy()
         divergence[chunk.places] = _divergence(chunk, z).cpu().numpy()
     return nats, divergence

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from mosaicvi.graph import FeatureGraph
     from mosaicvi.module import ModuleSpec, MosaicModule
     from mosaicvi.train import FitResult
 
@@ -37,6 +38,7 @@ class MultimodalModel(BaseModelClass):
     fit_result: FitResult | None
     library_pool: dict[str, tuple[np.ndarray, np.ndarray]]
     imputability: dict[str, Imputability]
+    graph: FeatureGraph | None
     _prepared: dict[str, PreparedData]
     split_keys: dict[str, np.ndarray]
 

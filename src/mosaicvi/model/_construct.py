@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from mosaicvi import likelihoods
+from mosaicvi.alignment import Anchors, AnchorSpec
 from mosaicvi.model._inputs import (
     depth_of,
     fit_modality_projection,
     fit_predictors,
     measured_table,
+    project,
 )
+from mosaicvi.model._linkage import graph_arrays, link
 from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
+    from mosaicvi.graph import FeatureGraph
     from mosaicvi.module._mosaic_module import MosaicModule
     from mosaicvi.nn._cross_predictor import CrossPredictor
     from mosaicvi.nn._projection import Projection
@@ -60,8 +64,14 @@ class NetworkSpec:
 
 
 def construct(
-    data: MosaicData, network: NetworkSpec, keys: np.ndarray, *, seed: int
-) -> tuple[ModuleSpec, MosaicModule]:
+    data: MosaicData,
+    network: NetworkSpec,
+    keys: np.ndarray,
+    *,
+    seed: int,
+    graph: FeatureGraph | None = None,
+    align: bool = False,
+) -> tuple[ModuleSpec, MosaicModule, Anchors | None]:
     """Build the network for registered data.
 
     Parameters
@@ -74,6 +84,14 @@ def construct(
         Keys of the cells' names, shape ``(n_cells,)``, int64.
     seed
         Seed of the projections and of the initial weights; torch's global state is left alone.
+    graph
+        Feature graph over exactly the registered features; None: pairs alone tie modalities.
+    align
+        Whether encoders share inputs that anchors between modalities point to.
+
+    Returns
+    -------
+    Shapes, network, and the anchors where modalities are aligned.
     """
     target_sums = {name: _target_sum(modality) for name, modality in data.modalities.items()}
     projections = {
@@ -85,11 +103,23 @@ def construct(
         )
         for name, modality in data.modalities.items()
     }
+    linkage = None
+    if align:
+        projected = {
+            name: project(modality, projections[name], target_sums[name])
+            for name, modality in data.modalities.items()
+        }
+        linkage = link(data, graph, projected, AnchorSpec(), seed=seed)
     predictors = fit_predictors(data, projections, target_sums, keys, seed=seed)
     sizes = {
-        name: _size(data, name, projections[name], predictors[name], target_sums[name])
+        name: replace(
+            _size(data, name, projections[name], predictors[name], target_sums[name]),
+            n_directions=0 if linkage is None else linkage.inputs[name].n_directions,
+        )
         for name in data.modalities
     }
+    confidence = None if linkage is None else linkage.confidence
+    arrays = None if graph is None else graph_arrays(data, graph, confidence)
     starts = {
         name: likelihoods.get(modality.spec.likelihood).start(
             modality.values,
@@ -116,13 +146,41 @@ def construct(
         embedding_prior_scale=network.embedding_prior_scale,
         n_categories=tuple(len(c) for c in data.categorical_categories),
         n_continuous=0 if data.continuous is None else data.continuous.shape[1],
+        n_edges=None if arrays is None else len(arrays.weight),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build_module(
-            spec, projections=projections, predictors=predictors, starts=starts, measured=measured
+            spec,
+            projections=projections,
+            predictors=predictors,
+            starts=starts,
+            measured=measured,
+            aligned=None if linkage is None else linkage.inputs,
+            graph=arrays,
         )
-    return spec, module
+    return spec, module, None if linkage is None else linkage.anchors
+
+
+def find_again(
+    data: MosaicData,
+    graph: FeatureGraph | None,
+    module: MosaicModule,
+    spec: ModuleSpec,
+    *,
+    seed: int,
+) -> Anchors:
+    """Anchors of a model that was read from a file, which does not hold them."""
+    projected = {
+        name: project(modality, module.projections[name], spec.modalities[name].target_sum)
+        for name, modality in data.modalities.items()
+    }
+    return link(data, graph, projected, AnchorSpec(), seed=seed).anchors
+
+
+def features_of(data: MosaicData) -> dict[str, list[str]]:
+    """Registered features of each modality, in their order."""
+    return {name: list(modality.var_names) for name, modality in data.modalities.items()}
 
 
 def _target_sum(modality: ModalityData) -> float:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
     from mosaicvi.module._build import ModuleSpec
     from mosaicvi.module._mosaic_module import MosaicModule
+    from mosaicvi.nn._aligned_inputs import AlignedInputs
 
 CELLS_A_COMPONENT = 100
 WIDTH_RANGE = (10, 64)
@@ -122,7 +123,7 @@ def fit_predictors(
         Seed of subsamples.
     """
     scores = {
-        name: _project(modality, projections[name], target_sums[name])
+        name: project(modality, projections[name], target_sums[name])
         for name, modality in data.modalities.items()
     }
     predictors = {}
@@ -193,24 +194,27 @@ def encoder_inputs(
     order.
     """
     return {
-        name: _project(
+        name: project(
             modality,
             module.projections[name],
             spec.modalities[name].target_sum,
             module.predictors[name],
             keys[modality.cells],
+            dict(module.aligned.items()).get(name),
         )
         for name, modality in data.modalities.items()
     }
 
 
-def _project(
+def project(
     modality: ModalityData,
     projection: Projection,
     target_sum: float,
     predictor: CrossPredictor | None = None,
     keys: np.ndarray | None = None,
+    aligned: AlignedInputs | None = None,
 ) -> np.ndarray:
+    """Frozen projection of every cell of a modality, and what else its encoder is given."""
     likelihood = likelihoods.get(modality.spec.likelihood)
     depth = depth_of(modality)
     device = projection.center.device
@@ -231,9 +235,13 @@ def _project(
                 measured = torch.where(known, table[codes.clamp_min(0)], True).to(device)
         encoded = encoded.to(device)
         projected: Tensor = projection(encoded, library.to(device), measured)
-        if predictor is None or keys is None or predictor.n_scores == 0:
-            return projected
-        names = torch.from_numpy(keys[rows].copy()).to(device)
-        return torch.cat([projected, predictor(encoded, names, measured)], -1)
+        parts = [projected]
+        if aligned is not None:
+            codes = torch.from_numpy(modality.batch[rows].copy()).to(device)
+            parts = list(aligned(projected, codes).split(aligned.widths, -1))
+        if predictor is not None and keys is not None and predictor.n_scores:
+            names = torch.from_numpy(keys[rows].copy()).to(device)
+            parts.insert(1, predictor(encoded, names, measured))
+        return torch.cat(parts, -1)
 
     return project_in_chunks(modality.values.shape[0], project)

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mosaicvi._errors import RequestError
 from mosaicvi.data import MosaicDataModule
+from mosaicvi.data._pairs import PairSampler
 from mosaicvi.model import _answers, _imputation, _training
 from mosaicvi.model._base import MultimodalModel
 from mosaicvi.model._cells import Indices, PreparedData, name_keys, select
-from mosaicvi.model._construct import NetworkSpec, construct
+from mosaicvi.model._construct import NetworkSpec, construct, features_of, find_again
+from mosaicvi.model._edge_evidence import graph_confidence
 from mosaicvi.model._summaries import check_quantiles, check_scale
+from mosaicvi.model._ties import choose_alignment
 from mosaicvi.module import Objective
 from mosaicvi.train import FitResult, MosaicTrainingPlan, OptimizerSpec, run_fit
 
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
+
+    from mosaicvi.alignment import Anchors
+    from mosaicvi.graph import FeatureGraph
 
 BATCH_PRIOR_WEIGHT = 4.0
 """How many measured batches the prior on their spread counts for."""
@@ -56,6 +63,15 @@ class MosaicVI(MultimodalModel):
     batch_prior_scale
         Prior spread between batches, on the log scale of the decoder's heads; an unseen batch is
         answered with at least about this uncertainty.
+    graph
+        Which features of different modalities belong together; see :mod:`mosaicvi.graph`. Needed
+        where no cells, or few, hold two modalities. Features are matched by name.
+    alignment
+        How modalities are brought together. ``"pairs"``: by cells that hold several. ``"anchors"``:
+        also by pairs of cells that linked features point to, and by the graph; batch and depth are
+        kept out of what the encoders read. ``"auto"`` takes anchors where a graph links two
+        modalities of which fewer than half of the smaller one's cells are paired, and says which
+        it took. ``"none"``: not at all; unpaired modalities then have spaces of their own.
     seed
         Seed of initial weights, minibatches and default draws: same seed, same result.
 
@@ -79,6 +95,8 @@ class MosaicVI(MultimodalModel):
         n_projection: int | None = None,
         fusion: str = "product_of_experts",
         batch_prior_scale: float = 0.5,
+        graph: FeatureGraph | None = None,
+        alignment: str = "auto",
         seed: int = 0,
         registry: dict[str, Any] | None = None,
     ) -> None:
@@ -99,12 +117,22 @@ class MosaicVI(MultimodalModel):
         self.library_pool: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.imputability: dict[str, _imputation.Imputability] = {}
         self.split_keys: dict[str, np.ndarray] = {}
+        self.graph: FeatureGraph | None = None
+        self.anchors: Anchors | None = None
         self._prepared: dict[str, PreparedData] = {}
-        self.init_params_ = self._get_init_params(locals())
+        # The graph is saved with the weights.
+        self.init_params_ = self._get_init_params({**locals(), "graph": None})
         if registry is None:
             data = self.adata_manager.data
-            self.module_spec, self.module = construct(
-                data, self.network, name_keys(data.obs_names), seed=seed
+            chosen = choose_alignment(data, graph, alignment)
+            self.graph = None if graph is None else graph.align(features_of(data))
+            self.module_spec, self.module, self.anchors = construct(
+                data,
+                self.network,
+                name_keys(data.obs_names),
+                seed=seed,
+                graph=self.graph,
+                align=chosen == "anchors",
             )
             self.library_pool = _training.library_pool(data)
             self._model_summary_string = self._describe()
@@ -185,6 +213,7 @@ class MosaicVI(MultimodalModel):
                     Objective(spec),
                     OptimizerSpec(**optimizer_kwargs),
                     n_steps=epochs * len(datamodule.train_dataloader()),
+                    pairs=self._pair_sampler(prepared, datamodule.train_idx, batch_size),
                 ),
                 datamodule,
                 max_epochs=epochs,
@@ -200,6 +229,59 @@ class MosaicVI(MultimodalModel):
         self.imputability.clear()
         self.split_keys.clear()
         return result
+
+    def _pair_sampler(
+        self, prepared: PreparedData, training: np.ndarray, n_pairs: int
+    ) -> PairSampler | None:
+        """Anchor pairs of training cells; sought again where the model was loaded from a file."""
+        if not len(self.module.aligned):
+            return None
+        if self.anchors is None:
+            self.anchors = find_again(
+                prepared.data, self.graph, self.module, self.module_spec, seed=self.seed
+            )
+        pairs = _training.among(prepared.data, self.anchors.pairs, training)
+        return PairSampler(pairs, prepared.dataset.encoder_inputs, n_pairs=n_pairs, seed=self.seed)
+
+    def get_edge_confidence(self, *, seed: int | None = None) -> pd.DataFrame:
+        """How far the cells bear out each edge of the feature graph.
+
+        Features are averaged over groups of cells that are alike in the latent space, each cell
+        embedded from its own modality; the correlation of an edge's two features is compared with
+        that of features joined at random (see :doc:`/models/mosaicvi`).
+
+        Parameters
+        ----------
+        seed
+            Seed of the groups and of the features joined at random; None: the model's.
+
+        Returns
+        -------
+        The graph's table of edges (:meth:`mosaicvi.graph.FeatureGraph.to_pandas`) with a column
+        ``confidence``: the probability that the edge is right, from .01 to 1.
+
+        Raises
+        ------
+        RequestError
+            If the model has no feature graph.
+        """
+        if self.graph is None:
+            raise RequestError(
+                "the model has no feature graph", key="graph", remedy="MosaicVI(mdata, graph=graph)"
+            )
+        sampler = self._sampler(None, seed)
+        rows, spaces = {}, {}
+        for name, modality in sampler.data.modalities.items():
+            cells = np.flatnonzero(modality.present)
+            rows[name] = modality.rows[cells]
+            spaces[name], _ = _answers.latent_representation(
+                sampler, cells, (name,), give_mean=True
+            )
+        table = self.graph.to_pandas()
+        table["confidence"] = graph_confidence(
+            sampler.data, self.graph, spaces, rows, seed=sampler.seed
+        )
+        return table
 
     def get_latent_representation(
         self,

@@ -14,6 +14,7 @@ from mosaicvi import _keys
 from mosaicvi.__about__ import __version__
 from mosaicvi._errors import FileError, RequestError
 from mosaicvi._scvi import parse_device_args, state_registry
+from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.model import _io
 from mosaicvi.model._cells import name_keys
 from mosaicvi.model._imputation import Imputability
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound="MultimodalModel")
 
-_MODULE, _POOL, _SPLIT = "module.", "library_pool.", "split."
+_MODULE, _POOL, _SPLIT, _GRAPH = "module.", "library_pool.", "split.", "graph."
 
 
 def save(
@@ -65,6 +66,7 @@ def save(
             "best_epoch": result.best_epoch,
             "status": result.status,
         },
+        "graph_types": None if model.graph is None else sorted(set(model.graph.edges.type)),
         "imputability": {
             key: {"n_cells": value.n_cells, "correlation": _json_floats(value.correlation)}
             for key, value in model.imputability.items()
@@ -76,6 +78,7 @@ def save(
     for name, (sizes, batches) in model.library_pool.items():
         tensors[f"{_POOL}{name}.sizes"] = torch.as_tensor(sizes)
         tensors[f"{_POOL}{name}.batches"] = torch.as_tensor(batches)
+    tensors.update(_graph_tensors(model))
     for name, keys in _split_keys(model).items():
         tensors[_SPLIT + name] = torch.as_tensor(keys)
     _io.write_model(folder, meta, tensors, overwrite=overwrite)
@@ -169,6 +172,7 @@ def _fill(
         for name, keys in tensors.items()
         if name.startswith(_SPLIT)
     }
+    model.graph = _read_graph(model, meta, tensors)
     model.is_trained_ = bool(meta["trained"])
     model.history_ = _io.read_history(folder)
     if meta["fit"] is not None:
@@ -191,6 +195,40 @@ def _split_keys(model: MultimodalModel) -> dict[str, np.ndarray]:
         for name, chosen in rows.items()
         if chosen is not None
     }
+
+
+def _graph_tensors(model: MultimodalModel) -> dict[str, Tensor]:
+    """Edges of the feature graph, their types as codes."""
+    if model.graph is None:
+        return {}
+    edges = model.graph.edges
+    types = np.searchsorted(sorted(set(edges.type)), np.asarray(edges.type, dtype=str))
+    parts = {"source": edges.source, "target": edges.target, "sign": edges.sign}
+    parts |= {"weight": edges.weight, "type": types}
+    return {_GRAPH + name: torch.as_tensor(np.array(values)) for name, values in parts.items()}
+
+
+def _read_graph(
+    model: MultimodalModel, meta: dict[str, Any], tensors: dict[str, Tensor]
+) -> FeatureGraph | None:
+    """What :func:`_graph_tensors` wrote, over the registered features."""
+    types = meta.get("graph_types")
+    if types is None:
+        return None
+    parts = {
+        name.removeprefix(_GRAPH): values.numpy()
+        for name, values in tensors.items()
+        if name.startswith(_GRAPH)
+    }
+    kinds = np.array(types, dtype=object)[parts.pop("type")]
+    edges = Edges.of(**parts, type=kinds)
+    return FeatureGraph(feature_names(model.registry_), edges)
+
+
+def feature_names(registry: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Registered features of each modality."""
+    state = state_registry(registry, _keys.REGISTRY) or {"modalities": {}}
+    return {name: tuple(part["var_names"]) for name, part in state["modalities"].items()}
 
 
 def find_split(model: MultimodalModel) -> None:

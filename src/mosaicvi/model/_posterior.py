@@ -176,6 +176,7 @@ class PosteriorSampler:
     ) -> Iterator[PredictiveChunk]:
         """Draw latent points, batch offsets and library sizes; leave count noise to the caller."""
         decoder = self.module.decoders[request.modality]
+        linked = self.module.feature_embeddings().get(request.modality)
         size = self.chunk_size(request.n_samples, self.n_features(request.modality))
         for chunk in self.latent(indices, request.from_modalities, n_cells=size):
             rows = chunk.batch.indices.cpu().numpy()
@@ -188,9 +189,11 @@ class PosteriorSampler:
             library = None
             if decoder.likelihood.uses_library_size:
                 library, source = self._libraries(request, rows, codes, names)
-                library = self._complete(request, library, source, (z, batch, offsets, design))
+                library = self._complete(
+                    request, library, source, (z, batch, offsets, design, linked)
+                )
             parameters = decoder.distribution(
-                z, batch, library, offsets=offsets, covariates=design, panel=None
+                z, batch, library, offsets=offsets, covariates=design, linked=linked
             )
             noise = CellNoise(self.seed, names, purpose=f"counts/{request.modality}")
             yield PredictiveChunk(
@@ -287,7 +290,7 @@ class PosteriorSampler:
         request: PredictiveRequest,
         library: Tensor,
         source: Tensor | None,
-        inputs: tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None],
+        inputs: tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None, Tensor | None],
     ) -> Tensor:
         """Raise library sizes counted on a part of the features to all that are answered for.
 
@@ -298,9 +301,11 @@ class PosteriorSampler:
         panels = decoder.panels()
         if source is None or panels is None:
             return library
-        z, batch, offsets, design = inputs
+        z, batch, offsets, design, linked = inputs
         one = torch.ones_like(library)
-        unit = decoder.distribution(z, batch, one, offsets=offsets, covariates=design)
+        unit = decoder.distribution(
+            z, batch, one, offsets=offsets, covariates=design, linked=linked
+        )
         shares = unit["mean"] @ panels.to(unit["mean"].dtype).T
         places = source.clamp_min(0).expand(shares.shape[:-1]).unsqueeze(-1)
         share = torch.gather(shares, -1, places).squeeze(-1)

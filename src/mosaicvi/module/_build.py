@@ -11,9 +11,11 @@ import torch
 from mosaicvi import fusion, likelihoods
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.module._mosaic_module import MosaicModule
+from mosaicvi.nn._aligned_inputs import AlignedInputs
 from mosaicvi.nn._cross_predictor import CrossPredictor
 from mosaicvi.nn._decoder import Decoder, DecoderSpec
 from mosaicvi.nn._encoder import Encoder
+from mosaicvi.nn._graph_prior import FeatureGraphPrior, GraphArrays
 from mosaicvi.nn._projection import Projection
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class ModalitySize:
         Counts a cell to which the encode transform scales.
     n_cross_scores, n_cross_members
         Scores of the cross predictor, and cells that took part in its fit.
+    n_directions
+        Inputs that are shared with other modalities; 0 where modalities are not aligned.
     """
 
     likelihood: str
@@ -55,6 +59,7 @@ class ModalitySize:
     target_sum: float
     n_cross_scores: int = 0
     n_cross_members: int = 0
+    n_directions: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class ModuleSpec:
         Prior standard deviation of the feature embeddings' entries.
     n_categories, n_continuous
         Levels of each categorical covariate; number of continuous ones.
+    n_edges
+        Edges of the feature graph; None without one.
     """
 
     modalities: Mapping[str, ModalitySize]
@@ -88,6 +95,7 @@ class ModuleSpec:
     embedding_prior_scale: float
     n_categories: tuple[int, ...] = field(default=())
     n_continuous: int = 0
+    n_edges: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain types for JSON."""
@@ -136,6 +144,8 @@ def build_module(
     predictors: Mapping[str, CrossPredictor] | None = None,
     starts: Mapping[str, FeatureStart] | None = None,
     measured: Mapping[str, torch.Tensor] | None = None,
+    aligned: Mapping[str, AlignedInputs] | None = None,
+    graph: GraphArrays | None = None,
 ) -> MosaicModule:
     """Build the network.
 
@@ -143,19 +153,24 @@ def build_module(
     ----------
     spec
         Shapes.
-    projections, predictors, starts, measured
+    projections, predictors, starts, measured, aligned, graph
         What was computed from data, by modality; None where a state dictionary will fill it.
     """
     built: dict[str, Projection] = {}
     crossed: dict[str, CrossPredictor] = {}
     encoders: dict[str, Encoder] = {}
     decoders: dict[str, Decoder] = {}
+    inputs: dict[str, AlignedInputs] = {}
     for name, size in spec.modalities.items():
         likelihood = likelihoods.get(size.likelihood)
         built[name] = blank_projection(size) if projections is None else projections[name]
         crossed[name] = blank_predictor(size) if predictors is None else predictors[name]
+        n_inputs = built[name].n_inputs
+        if size.n_directions:
+            inputs[name] = blank_aligned(size) if aligned is None else aligned[name]
+            n_inputs = inputs[name].n_outputs
         encoders[name] = Encoder(
-            built[name].n_inputs + crossed[name].n_scores,
+            n_inputs + crossed[name].n_scores,
             spec.n_latent,
             n_hidden=spec.n_hidden,
             n_layers=spec.n_layers,
@@ -174,6 +189,7 @@ def build_module(
                 batch_prior_scale=spec.batch_prior_scale,
                 batch_prior_weight=spec.batch_prior_weight,
                 embedding_prior_scale=spec.embedding_prior_scale,
+                linked=spec.n_edges is not None,
                 n_categories=spec.n_categories,
                 n_continuous=spec.n_continuous,
             ),
@@ -186,4 +202,40 @@ def build_module(
         fusion=fusion.get(spec.fusion),
         n_latent=spec.n_latent,
         n_categories=spec.n_categories,
+        aligned=inputs,
+        shared_encoder=_shared_encoder(spec, encoders, inputs),
+        graph=_graph_prior(spec, graph),
     )
+
+
+def blank_aligned(size: ModalitySize) -> AlignedInputs:
+    """Shared inputs of the right shape, to be overwritten by data or by a file."""
+    width = size.n_components or size.n_features
+    return AlignedInputs.blank(size.n_batches, width, size.n_directions, has_depth=size.has_depth)
+
+
+def _shared_encoder(
+    spec: ModuleSpec, encoders: Mapping[str, Encoder], inputs: Mapping[str, AlignedInputs]
+) -> Encoder | None:
+    """Encoder of shared inputs; the modalities' own then start at adding nothing to it."""
+    if not inputs:
+        return None
+    for encoder in encoders.values():
+        torch.nn.init.zeros_(encoder.location.weight)
+        torch.nn.init.zeros_(encoder.location.bias)
+    return Encoder(
+        next(iter(inputs.values())).n_directions,
+        spec.n_latent,
+        n_hidden=spec.n_hidden,
+        n_layers=spec.n_layers,
+        dropout=spec.dropout_rate,
+    )
+
+
+def _graph_prior(spec: ModuleSpec, arrays: GraphArrays | None) -> FeatureGraphPrior | None:
+    if spec.n_edges is None:
+        return None
+    if arrays is None:
+        sizes = tuple(size.n_features for size in spec.modalities.values())
+        arrays = GraphArrays.blank(spec.n_edges, sizes)
+    return FeatureGraphPrior(arrays, spec.n_latent, prior_scale=spec.embedding_prior_scale)

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.fusion import Fusion, GaussianMixture
+    from mosaicvi.nn._aligned_inputs import AlignedInputs
     from mosaicvi.nn._cross_predictor import CrossPredictor
     from mosaicvi.nn._decoder import Decoder
     from mosaicvi.nn._encoder import Encoder
+    from mosaicvi.nn._graph_prior import FeatureGraphPrior
     from mosaicvi.nn._projection import Projection
 
 
@@ -66,6 +68,12 @@ class MosaicModule(nn.Module):
         Dimensions of the latent space.
     n_categories
         Levels of each categorical covariate, for the design matrix.
+    aligned
+        Modality to the inputs it shares with others, where modalities are aligned without pairs.
+    shared_encoder
+        Encoder of those shared inputs, the same for all modalities.
+    graph
+        Feature graph that ties the embeddings of different modalities.
     """
 
     def __init__(
@@ -78,6 +86,9 @@ class MosaicModule(nn.Module):
         fusion: Fusion,
         n_latent: int,
         n_categories: Sequence[int] = (),
+        aligned: Mapping[str, AlignedInputs] | None = None,
+        shared_encoder: Encoder | None = None,
+        graph: FeatureGraphPrior | None = None,
     ) -> None:
         super().__init__()
         self.modalities = tuple(encoders)
@@ -85,6 +96,9 @@ class MosaicModule(nn.Module):
         self.predictors: NamedModules[CrossPredictor] = NamedModules(predictors)
         self.encoders: NamedModules[Encoder] = NamedModules(encoders)
         self.decoders: NamedModules[Decoder] = NamedModules(decoders)
+        self.aligned: NamedModules[AlignedInputs] = NamedModules(aligned or {})
+        self.shared_encoder = shared_encoder
+        self.graph = graph
         self.fusion = fusion
         self.n_latent, self.n_categories = n_latent, tuple(n_categories)
         self.contrastive_head = nn.Sequential(
@@ -97,6 +111,33 @@ class MosaicModule(nn.Module):
         """Device of the parameters."""
         return self.log_temperature.device
 
+    def expert(self, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of one modality's expert, each ``(n_cells, n_latent)``.
+
+        Where modalities are aligned, the mean is that of the shared encoder on the shared inputs,
+        moved by what the modality's own encoder adds.
+        """
+        location, spread = self.encoders[name](inputs)
+        if self.shared_encoder is None:
+            return location, spread
+        n_shared = self.aligned[name].n_directions
+        shared = inputs[:, inputs.shape[1] - n_shared :]
+        common, _ = self.shared_encoder(shared)
+        return common + location, spread
+
+    def unimodal(self, name: str, inputs: Tensor) -> GaussianMixture:
+        """Posterior from one modality's encoder inputs, ``(n_cells, n_inputs)``, alone."""
+        mean, variance = self.expert(name, inputs)
+        present = torch.ones((1, len(inputs)), dtype=torch.bool, device=inputs.device)
+        return self.fusion(mean.unsqueeze(0), variance.unsqueeze(0), present)
+
+    def feature_embeddings(self) -> dict[str, Tensor]:
+        """Embeddings that the feature graph ties, modality to ``(n_features, n_latent)``."""
+        if self.graph is None:
+            return {}
+        parts = self.graph.split(self.graph.embeddings())
+        return dict(zip(self.modalities, parts, strict=True))
+
     def experts(self, batch: MultiBatch) -> Experts:
         """Run each encoder on the rows that have its modality."""
         shape = (batch.n_cells, self.n_latent)
@@ -108,7 +149,7 @@ class MosaicModule(nn.Module):
             has = torch.zeros(batch.n_cells, dtype=torch.bool, device=device)
             part = batch.modalities.get(name)
             if part is not None:
-                location, spread = self.encoders[name](part.encoder_input)
+                location, spread = self.expert(name, part.encoder_input)
                 mean = mean.index_copy(0, part.positions, location)
                 variance = variance.index_copy(0, part.positions, spread)
                 has[part.positions] = True
@@ -147,7 +188,15 @@ class MosaicModule(nn.Module):
             parts.append(batch.continuous)
         return torch.cat(parts, -1) if parts else None
 
-    def reconstruct(self, name: str, z: Tensor, batch: MultiBatch, rows: Tensor | None) -> Tensor:
+    def reconstruct(
+        self,
+        name: str,
+        z: Tensor,
+        batch: MultiBatch,
+        rows: Tensor | None,
+        *,
+        linked: Tensor | None = None,
+    ) -> Tensor:
         """Log-probability of one modality's values given latent draws, in nats.
 
         Parameters
@@ -160,6 +209,8 @@ class MosaicModule(nn.Module):
             The minibatch.
         rows
             Which present rows to score (numbers into the modality's rows); None: all.
+        linked
+            The modality's part of :meth:`feature_embeddings`.
 
         Returns
         -------
@@ -183,6 +234,7 @@ class MosaicModule(nn.Module):
             library if decoder.likelihood.uses_library_size else None,
             covariates=None if design is None else design[positions],
             panel=panel,
+            linked=linked,
         )
         return decoder.likelihood.log_prob(values, parameters, observed=observed)
 

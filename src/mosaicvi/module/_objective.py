@@ -7,6 +7,8 @@ All terms are in nats per cell. For a minibatch of cells c with observed modalit
     cross/m            -log 1/K sum_k p(x_m | z_k),  z_k ~ q(z|x_S),  S random in O without m
     consistency        KL(q(z|x_O) || q(z|x_S))
     contrastive        InfoNCE on the unimodal posterior means of true pairs
+    alignment          InfoNCE on the unimodal posterior means of anchor pairs
+    graph              edges of the feature graph against drawn pairs, in nats per edge
     prior              negative log prior of hierarchical parameters, divided by training cells
 
 The cross term is an importance-weighted bound with the narrower evidence as the proposal (Burda et
@@ -27,9 +29,10 @@ from mosaicvi.alignment import infonce
 from mosaicvi.fusion import GaussianMixture, kl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mosaicvi.data._batch import MultiBatch
+    from mosaicvi.data._pairs import PairBatch
     from mosaicvi.module._mosaic_module import Experts, MosaicModule
 
 
@@ -45,8 +48,10 @@ class ObjectiveSpec:
     ----------
     kl_weight
         Weight of ``kl``. Below one the fit gives predictive draws, not a Bayesian posterior.
-    cross_weight, consistency_weight, contrastive_weight
+    cross_weight, consistency_weight, contrastive_weight, alignment_weight
         Weights of the terms of the same name at the end of their warm-up.
+    graph_weight
+        Weight of ``graph``.
     n_cross_samples
         Draws K of the cross term.
     cross_features
@@ -67,6 +72,8 @@ class ObjectiveSpec:
     cross_weight: float = 1.0
     consistency_weight: float = 0.1
     contrastive_weight: float = 0.1
+    alignment_weight: float = 10.0
+    graph_weight: float = 10.0
     n_cross_samples: int = 5
     cross_features: int = 500
     modality_weights: Mapping[str, float] = field(default_factory=dict)
@@ -82,6 +89,8 @@ class ObjectiveSpec:
             "cross": self.cross_weight * rise,
             "consistency": self.consistency_weight * rise,
             "contrastive": self.contrastive_weight * rise,
+            "alignment": self.alignment_weight * rise,
+            "graph": self.graph_weight,
             "prior": 1.0,
         }
 
@@ -148,8 +157,16 @@ class Objective:
     def __init__(self, spec: ObjectiveSpec) -> None:
         self.spec = spec
 
-    def __call__(self, module: MosaicModule, batch: MultiBatch, *, progress: float = 1.0) -> Losses:
+    def __call__(
+        self,
+        module: MosaicModule,
+        batch: MultiBatch,
+        *,
+        progress: float = 1.0,
+        pairs: Sequence[PairBatch] = (),
+    ) -> Losses:
         """Loss terms at a fraction ``progress`` of training; 1 gives end-of-schedule weights."""
+        linked = module.feature_embeddings()
         weights = self.spec.at(progress)
         experts = module.experts(batch)
         joint = module.posterior(experts)
@@ -157,17 +174,25 @@ class Objective:
         total = torch.zeros((), device=batch.indices.device)
         z = draw(joint)
         for name in batch.modalities:
-            nats = -module.reconstruct(name, z, batch, None)
+            nats = -module.reconstruct(name, z, batch, None, linked=linked.get(name))
             terms[f"reconstruction/{name}"] = nats.mean()
             total = total + self._weight(name) * nats.sum() / batch.n_cells
         terms["kl"] = joint.kl_to_prior().mean()
         total = total + weights["kl"] * terms["kl"]
         if (experts.present.sum(0) >= 2).any():
-            total = total + self._paired(module, batch, experts, joint, terms, weights)
+            total = total + self._paired(module, batch, experts, joint, linked, terms, weights)
+        if pairs and self.spec.alignment_weight > 0:
+            terms["alignment"] = self._anchored(module, pairs)
+            total = total + weights["alignment"] * terms["alignment"]
+        if module.graph is not None:
+            terms["graph"] = module.graph.edge_loss(torch.cat(list(linked.values())))
+            total = total + weights["graph"] * terms["graph"]
         # A modality whose likelihood counts w-fold has its parameters' prior count w-fold too.
         priors = {name: module.negative_log_prior(name) for name in module.modalities}
         terms["prior"] = torch.stack(list(priors.values())).sum() / self.spec.n_train_cells
         weighted = torch.stack([self._weight(name) * value for name, value in priors.items()])
+        if module.graph is not None:
+            weighted = torch.cat([weighted, module.graph.negative_log_prior().unsqueeze(0)])
         total = total + weights["prior"] * weighted.sum() / self.spec.n_train_cells
         return Losses(terms, total)
 
@@ -180,6 +205,7 @@ class Objective:
         batch: MultiBatch,
         experts: Experts,
         joint: GaussianMixture,
+        linked: Mapping[str, Tensor],
         terms: dict[str, Tensor],
         weights: Mapping[str, float],
     ) -> Tensor:
@@ -195,7 +221,7 @@ class Objective:
             if self.spec.consistency_weight > 0:
                 divergences.append(kl(joint, partial)[hidden])
             if self.spec.cross_weight > 0:
-                nats = self._cross(module, batch, name, partial, hidden)
+                nats = self._cross(module, batch, name, partial, hidden, linked.get(name))
                 terms[f"cross/{name}"] = nats
                 share = self._weight(name) * hidden.float().mean()
                 total = total + weights["cross"] * share * nats
@@ -216,6 +242,7 @@ class Objective:
         name: str,
         partial: GaussianMixture,
         hidden: Tensor,
+        linked: Tensor | None,
     ) -> Tensor:
         """Mean cross term of one hidden modality, over a random share of its cells if it is wide.
 
@@ -230,7 +257,7 @@ class Objective:
         chosen = batch.modalities[name].positions[rows]
         z = torch.zeros((n_samples, batch.n_cells, module.n_latent), device=hidden.device)
         z[:, chosen] = draw(partial.take(chosen), n_samples)
-        log_prob = module.reconstruct(name, z, batch, rows)
+        log_prob = module.reconstruct(name, z, batch, rows, linked=linked)
         return (math.log(n_samples) - torch.logsumexp(log_prob, 0)).mean()
 
     def share(self, module: MosaicModule, name: str) -> float:
@@ -258,6 +285,18 @@ class Objective:
                 losses.append(infonce(*sides, temperature=temperature, groups=groups).mean())
         if not losses:
             return torch.zeros((), device=batch.indices.device)
+        return torch.stack(losses).mean()
+
+    def _anchored(self, module: MosaicModule, pairs: Sequence[PairBatch]) -> Tensor:
+        """InfoNCE of anchor pairs, averaged over pairs of modalities."""
+        temperature = module.log_temperature.exp().clamp(*self.spec.temperature_range)
+        losses = []
+        for drawn in pairs:
+            sides = [
+                module.unimodal(name, inputs).mean
+                for name, inputs in zip(drawn.modalities, drawn.inputs, strict=True)
+            ]
+            losses.append(infonce(sides[0], sides[1], temperature=temperature).mean())
         return torch.stack(losses).mean()
 
     @staticmethod

@@ -13,6 +13,9 @@ from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.nn._batch_offsets import BatchOffsets
 from mosaicvi.nn._named_modules import NamedModules
 
+LOADING_SPREAD = 0.5
+"""Prior standard deviation of a head's loading around where it starts."""
+
 
 @dataclass(frozen=True)
 class DecoderSpec:
@@ -30,6 +33,8 @@ class DecoderSpec:
         Prior of the batch offsets, see :class:`~mosaicvi.nn._batch_offsets.BatchOffsets`.
     embedding_prior_scale
         Standard deviation of the Gaussian prior of each feature embedding's entries.
+    linked
+        Whether heads also read embeddings that a feature graph ties between modalities.
     n_categories
         Levels of each categorical covariate.
     n_continuous
@@ -42,6 +47,7 @@ class DecoderSpec:
     batch_prior_scale: float
     batch_prior_weight: float
     embedding_prior_scale: float
+    linked: bool = False
     n_categories: tuple[int, ...] = ()
     n_continuous: int = 0
 
@@ -75,6 +81,9 @@ class Decoder(nn.Module):
 
     ``head[c, f] = r(z_c) . v_f + bias_f + offset_{s(c), f} + covariates_c . w_f``
 
+    With a feature graph, ``v_f`` is the head's own embedding plus ``loading_f`` times the embedding
+    that the graph ties to other modalities'.
+
     Parameters
     ----------
     likelihood
@@ -103,12 +112,15 @@ class Decoder(nn.Module):
         self.trunk = Trunk(spec)
         self.embeddings = nn.ParameterDict()
         self.biases = nn.ParameterDict()
+        self.loadings = nn.ParameterDict()
         self.offsets: NamedModules[BatchOffsets] = NamedModules()
         for head in likelihood.heads:
             self.embeddings[head.name] = nn.Parameter(torch.randn(n_features, spec.n_latent) * 0.05)
             self.biases[head.name] = nn.Parameter(
                 torch.tensor(start.heads[head.name], dtype=torch.float32)
             )
+            if spec.linked:
+                self.loadings[head.name] = nn.Parameter(torch.full((n_features,), head.loading))
             if head.batch_bias:
                 self.offsets[head.name] = BatchOffsets(
                     n_batches,
@@ -164,11 +176,22 @@ class Decoder(nn.Module):
         table = self.measured | ~self.measured.any(1, keepdim=True)
         return None if bool(table.all()) else table
 
+    def head_embeddings(
+        self, head: str, linked: Float[Tensor, "features latent"] | None
+    ) -> Float[Tensor, "features latent"]:
+        """Embeddings that a head reads, shape ``(n_features, n_latent)``."""
+        own: Tensor = self.embeddings[head]
+        if linked is None or head not in self.loadings:
+            return own
+        tied: Tensor = self.loadings[head].unsqueeze(-1) * linked
+        return own + tied
+
     def forward(
         self,
         z: Float[Tensor, "*draws cells latent"],
         offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]],
         covariates: Float[Tensor, "cells covariates"] | None = None,
+        linked: Float[Tensor, "features latent"] | None = None,
     ) -> dict[str, Float[Tensor, "*draws cells features"]]:
         """Emit every head.
 
@@ -180,11 +203,14 @@ class Decoder(nn.Module):
             Batch-dependent head to offsets, broadcastable to ``(..., n_cells, n_features)``.
         covariates
             Design matrix of covariates, shape ``(n_cells, n_covariates)``.
+        linked
+            Embeddings that the feature graph ties, shape ``(n_features, n_latent)``.
         """
         trunk = self.trunk(z)
         heads = {}
         for head in self.likelihood.heads:
-            value = nn.functional.linear(trunk, self.embeddings[head.name], self.biases[head.name])
+            weights = self.head_embeddings(head.name, linked)
+            value = nn.functional.linear(trunk, weights, self.biases[head.name])
             if head.name in offsets:
                 value = value + offsets[head.name]
             if head.bilinear and self.covariates is not None and covariates is not None:
@@ -201,6 +227,7 @@ class Decoder(nn.Module):
         offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]] | None = None,
         covariates: Float[Tensor, "cells covariates"] | None = None,
         panel: Bool[Tensor, "cells features"] | None = None,
+        linked: Float[Tensor, "features latent"] | None = None,
     ) -> dict[str, Float[Tensor, "*#entries"]]:
         """Distribution parameters of cells at ``z`` in ``batch``.
 
@@ -218,10 +245,12 @@ class Decoder(nn.Module):
             Design matrix, shape ``(n_cells, n_covariates)``.
         panel
             Measured features, bool ``(n_cells, n_features)``.
+        linked
+            Embeddings that the feature graph ties, shape ``(n_features, n_latent)``.
         """
         used = self.batch_offsets(batch) if offsets is None else offsets
         return self.likelihood.parameters(
-            self(z, used, covariates),
+            self(z, used, covariates, linked),
             dict(self.feature_parameters.items()),
             library_size=library_size,
             panel=panel,
@@ -233,6 +262,10 @@ class Decoder(nn.Module):
         total = 0.5 * squares / self.spec.embedding_prior_scale**2
         for offsets in self.offsets.values():
             total = total + offsets.negative_log_prior()
+        for head in self.likelihood.heads:
+            if head.name in self.loadings:
+                shift = self.loadings[head.name] - head.loading
+                total = total + 0.5 * (shift / LOADING_SPREAD).square().sum()
         if self.covariates is not None:
             total = total + 0.5 * self.covariates.square().sum()
         return total

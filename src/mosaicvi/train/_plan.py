@@ -11,6 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from mosaicvi.data._batch import MultiBatch
+    from mosaicvi.data._pairs import PairSampler
     from mosaicvi.module._mosaic_module import MosaicModule
     from mosaicvi.module._objective import Losses, Objective
 
@@ -53,20 +54,30 @@ class MosaicTrainingPlan(pl.LightningModule):
         Settings of the optimiser.
     n_steps
         Steps of the whole schedule.
+    pairs
+        Draws anchor pairs for each step; None: there are none.
     """
 
     def __init__(
-        self, module: MosaicModule, objective: Objective, optimizer: OptimizerSpec, n_steps: int
+        self,
+        module: MosaicModule,
+        objective: Objective,
+        optimizer: OptimizerSpec,
+        n_steps: int,
+        pairs: PairSampler | None = None,
     ) -> None:
         super().__init__()
         self.module, self.objective = module, objective
         self.optimizer_spec, self.n_steps = optimizer, max(n_steps, 1)
+        self.pairs = pairs
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
     def training_step(self, batch: MultiBatch, batch_idx: int) -> Tensor:
         """Loss of one minibatch."""
-        losses = self.objective(self.module, batch, progress=self.global_step / self.n_steps)
+        drawn = [] if self.pairs is None else self.pairs.draw(batch.indices.device)
+        progress = self.global_step / self.n_steps
+        losses = self.objective(self.module, batch, progress=progress, pairs=drawn)
         self._add("train", losses, batch)
         return losses.total
 
@@ -106,7 +117,7 @@ class MosaicTrainingPlan(pl.LightningModule):
         decayed: list[torch.nn.Parameter] = []
         free: list[torch.nn.Parameter] = []
         for name, parameter in self.module.named_parameters():
-            networks = parameter.ndim > 1 and ("encoders" in name or "trunk" in name)
+            networks = parameter.ndim > 1 and ("encoder" in name or "trunk" in name)
             (decayed if networks else free).append(parameter)
         optimizer = torch.optim.AdamW(
             [

@@ -36,7 +36,9 @@ class MosaicVIAligner(Aligner):
         mdata = self.task.mdata
         setup = {"modalities": self.task.likelihoods, "batch_key": BATCH, **options["setup"]}
         MosaicVI.setup_mudata(mdata, **setup)
-        self._model = MosaicVI(mdata, **{"seed": self.task.seed, **options["model"]})
+        self._model = MosaicVI(
+            mdata, graph=self.task.graph, **{"seed": self.task.seed, **options["model"]}
+        )
         self._fit_result = self._model.train(**options["train"])
 
     def predict(self) -> dict[str, Embedding]:

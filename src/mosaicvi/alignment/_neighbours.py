@@ -1,0 +1,126 @@
+"""Neighbours within a modality, and mutual neighbours between two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.neighbors import NearestNeighbors
+
+from mosaicvi._types import Float, Int
+
+BLOCK_ENTRIES = 2**24
+"""Similarities held at a time."""
+
+
+def smooth(
+    values: Float[np.ndarray, "cells features"],
+    representation: Float[np.ndarray, "cells components"],
+    n_neighbours: int,
+) -> Float[np.ndarray, "cells features"]:
+    """Mean over each cell's nearest cells, itself included, ``(n_cells, n_features)``.
+
+    Sparse features say little about one cell and much about thirty alike (MaxFuse, Chen et al.
+    2023).
+    """
+    n_cells = len(values)
+    k = min(n_neighbours, n_cells)
+    search = NearestNeighbors(n_neighbors=k).fit(representation)
+    nearest = search.kneighbors(representation, return_distance=False)
+    ends = np.arange(0, n_cells * k + 1, k)
+    weights = sp.csr_matrix((np.full(n_cells * k, 1.0 / k), nearest.ravel(), ends))
+    return np.asarray(sp.csr_matrix(weights, shape=(n_cells, n_cells)) @ values)
+
+
+def unit(values: Float[np.ndarray, "cells features"]) -> Float[np.ndarray, "cells features"]:
+    """Rows of length one; a row of zeros stays."""
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(values / np.maximum(length, 1e-12))
+
+
+@dataclass(frozen=True)
+class CellPairs:
+    """Pairs of cells of two modalities.
+
+    Attributes
+    ----------
+    left, right
+        Row of each side's cell in its modality, int64, shape ``(n_pairs,)``.
+    weight
+        How much each pair counts, shape ``(n_pairs,)``.
+    """
+
+    left: Int[np.ndarray, " pairs"]
+    right: Int[np.ndarray, " pairs"]
+    weight: Float[np.ndarray, " pairs"]
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+
+def nearest(
+    queries: Float[np.ndarray, "queries dimensions"],
+    references: Float[np.ndarray, "references dimensions"],
+    k: int,
+) -> tuple[Int[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
+    """The ``k`` references of largest inner product with each query, and these products.
+
+    Both ``(n_queries, k)``, in no order; memory is that of the answer and one block.
+    """
+    k = min(k, len(references))
+    found = np.empty((len(queries), k), dtype=np.int64)
+    product = np.empty((len(queries), k), dtype=np.float32)
+    step = max(1, BLOCK_ENTRIES // max(len(references), 1))
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step] @ references.T
+        best = np.argpartition(-block, k - 1, axis=1)[:, :k]
+        found[start : start + step] = best
+        product[start : start + step] = np.take_along_axis(block, best, axis=1)
+    return found, product
+
+
+def mutual_neighbours(
+    left: Float[np.ndarray, "left dimensions"],
+    right: Float[np.ndarray, "right dimensions"],
+    *,
+    n_neighbours: int,
+    drop: float,
+) -> CellPairs:
+    """Cells that are among each other's nearest by cosine (Haghverdi et al. 2018).
+
+    Parameters
+    ----------
+    left, right
+        Cells of two modalities in one space, ``(n_cells, n_dimensions)``.
+    n_neighbours
+        Neighbours looked at on either side.
+    drop
+        Share of the pairs to leave out, those of lowest cosine.
+
+    Returns
+    -------
+    Pairs; each weighs one over the root of the product of the pairs that its cells take part in, so
+    that a cell which everything resembles does not count for all of them.
+    """
+    first, second = (unit(side).astype(np.float32) for side in (left, right))
+    forward, cosine = nearest(first, second, n_neighbours)
+    backward, _ = nearest(second, first, n_neighbours)
+    asked = np.repeat(np.arange(len(first)), forward.shape[1])
+    keys = asked * len(second) + forward.ravel()
+    answered = np.repeat(np.arange(len(second)), backward.shape[1])
+    kept = np.isin(keys, backward.ravel() * len(second) + answered)
+    rows, columns, alike = asked[kept], forward.ravel()[kept], cosine.ravel()[kept]
+    if drop > 0 and len(alike):
+        strong = alike >= np.quantile(alike, drop)
+        rows, columns = rows[strong], columns[strong]
+    return CellPairs(rows, columns, spread(rows, columns))
+
+
+def spread(
+    left: Int[np.ndarray, " pairs"], right: Int[np.ndarray, " pairs"]
+) -> Float[np.ndarray, " pairs"]:
+    """One over the root of the product of both cells' numbers of pairs, ``(n_pairs,)``."""
+    if not len(left):
+        return np.zeros(0)
+    return np.asarray(1.0 / np.sqrt(np.bincount(left)[left] * np.bincount(right)[right]))

@@ -1,0 +1,92 @@
+"""What the cells say of the edges of a feature graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from mosaicvi import likelihoods
+from mosaicvi.alignment import edge_confidence, group_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mosaicvi.data._mosaic_data import ModalityData, MosaicData
+    from mosaicvi.graph import FeatureGraph
+
+PROFILE_SUM = 1e4
+"""Counts to which the profile of a group of cells is scaled before its logarithm."""
+
+
+def graph_confidence(
+    data: MosaicData,
+    graph: FeatureGraph,
+    spaces: Mapping[str, np.ndarray],
+    rows: Mapping[str, np.ndarray],
+    *,
+    seed: int,
+) -> np.ndarray:
+    """Probability that each edge is right, ``(n_edges,)``.
+
+    Parameters
+    ----------
+    data
+        Registered data.
+    graph
+        Graph over exactly the registered features, in their order.
+    spaces
+        Modality to its cells in a space that modalities share, ``(n_rows, n_dimensions)``.
+    rows
+        Modality to the rows that these are.
+    seed
+        Seed of the groups of cells, and of the pairs of features that edges are compared with.
+    """
+    groups = group_cells([spaces[name] for name in data.modalities], seed=seed)
+    n_groups = max(int(codes.max()) for codes in groups) + 1
+    codes = dict(zip(data.modalities, groups, strict=True))
+    held = [np.bincount(each, minlength=n_groups) > 0 for each in groups]
+    common = np.flatnonzero(np.logical_and.reduce(held))
+    means = {
+        name: _profiles(modality, rows[name], codes[name], n_groups)[common]
+        for name, modality in data.modalities.items()
+    }
+    names = list(data.modalities)
+    starts = np.concatenate([[0], np.cumsum([data.modalities[n].n_features for n in names])])
+    edges = graph.edges
+    first = np.searchsorted(starts, edges.source, side="right") - 1
+    second = np.searchsorted(starts, edges.target, side="right") - 1
+    confidence = np.ones(len(edges.source))
+    for code in np.unique(first * len(names) + second):
+        i, j = divmod(int(code), len(names))
+        here = (first == i) & (second == j)
+        confidence[here] = edge_confidence(
+            means[names[i]],
+            means[names[j]],
+            edges.source[here] - starts[i],
+            edges.target[here] - starts[j],
+            edges.sign[here].astype(float),
+            seed=seed,
+        )
+    return confidence
+
+
+def _profiles(
+    modality: ModalityData, rows: np.ndarray, codes: np.ndarray, n_groups: int
+) -> np.ndarray:
+    """Mean log profile of each group of cells, ``(n_groups, n_features)``."""
+    likelihood = likelihoods.get(modality.spec.likelihood)
+    one_hot = sp.csr_matrix(
+        (np.ones(len(rows)), (codes, np.arange(len(rows)))), shape=(n_groups, len(rows))
+    )
+    size = np.maximum(np.asarray(one_hot.sum(1)), 1.0)
+    values = modality.values[rows]
+    if not likelihood.is_count:
+        return np.asarray((one_hot @ np.nan_to_num(values)) / size)
+    if likelihood.uses_library_size:
+        total = np.asarray((one_hot @ values).todense())
+        share = total / np.maximum(total.sum(1, keepdims=True), 1.0)
+        return np.asarray(np.log1p(PROFILE_SUM * share))
+    logged = np.asarray((one_hot @ values.log1p()).todense()) / size
+    return np.asarray(logged - logged.mean(1, keepdims=True))

@@ -1,0 +1,291 @@
+"""What ties modalities before any training: linked features, known pairs, anchors from both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from mosaicvi import likelihoods
+from mosaicvi.alignment import Anchors, AnchorSpec, CellPairs, find_anchors, smooth, unit
+from mosaicvi.model._edge_evidence import graph_confidence
+from mosaicvi.model._inputs import depth_of, encode
+from mosaicvi.nn._aligned_inputs import AlignedInputs, fit_technical
+from mosaicvi.nn._graph_prior import GraphArrays
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mosaicvi.data._mosaic_data import ModalityData, MosaicData
+    from mosaicvi.graph import FeatureGraph
+
+N_SMOOTHED = 30
+"""Cells of a modality over which sparse linked features are averaged."""
+
+SPARSE_COUNTS = 5.0
+"""Features with fewer counts a cell on average are smoothed over neighbours; an antibody that is
+counted in every cell needs none."""
+
+MAX_LINKED = 128
+"""Linked features beyond this number are reduced to as many principal components."""
+
+MAX_CELLS = 20_000
+"""Cells of each modality among which anchors are sought."""
+
+
+@dataclass(frozen=True)
+class Linkage:
+    """What ties modalities before training.
+
+    Attributes
+    ----------
+    inputs
+        Modality to the inputs that its encoder shares with others.
+    anchors
+        Directions and pairs of cells, as rows of the modalities.
+    confidence
+        Probability that each edge of the graph is right, ``(n_edges,)``; None without a graph.
+    """
+
+    inputs: Mapping[str, AlignedInputs]
+    anchors: Anchors
+    confidence: np.ndarray | None
+
+
+def link(
+    data: MosaicData,
+    graph: FeatureGraph | None,
+    projected: Mapping[str, np.ndarray],
+    spec: AnchorSpec,
+    *,
+    seed: int,
+) -> Linkage:
+    """Find what modalities share: anchors, then which edges they bear out, then anchors again.
+
+    Parameters
+    ----------
+    data
+        Registered data.
+    graph
+        Which features belong together, over exactly the registered features; None: known pairs
+        alone.
+    projected
+        Modality to its frozen projection of every cell, ``(n_modality_cells, n_inputs)``.
+    spec
+        How anchors are sought.
+    seed
+        Seed of subsamples.
+    """
+    effects, residuals = {}, {}
+    for name, modality in data.modalities.items():
+        has_depth = depth_of(modality) is not None
+        n_batches = max(len(modality.batch_categories), 1)
+        effects[name] = fit_technical(
+            projected[name], modality.batch, n_batches, has_depth=has_depth
+        )
+        residuals[name] = _residuals(projected[name], modality.batch, *effects[name])
+    kept = {name: _subsample(modality, data, seed) for name, modality in data.modalities.items()}
+    values = {name: residuals[name][rows] for name, rows in kept.items()}
+    known = true_pairs(data, kept)
+    confidence = None
+    if graph is not None:
+        first = find_anchors(
+            values, _linked(data, graph, residuals, kept), known, replace(spec, n_rounds=1)
+        )
+        spaces = {name: unit(first.canonical.scores(name, each)) for name, each in values.items()}
+        confidence = graph_confidence(data, graph, spaces, kept, seed=seed)
+        graph = graph.reweight(graph.edges.weight * confidence)
+    anchors = find_anchors(values, _linked(data, graph, residuals, kept), known, spec)
+    canonical = anchors.canonical
+    inputs = {
+        name: AlignedInputs(*effects[name], canonical.center[name], canonical.weights[name])
+        for name in data.modalities
+    }
+    pairs = {
+        both: CellPairs(kept[both[0]][found.left], kept[both[1]][found.right], found.weight)
+        for both, found in anchors.pairs.items()
+    }
+    return Linkage(inputs, Anchors(canonical, pairs), confidence)
+
+
+def _linked(
+    data: MosaicData,
+    graph: FeatureGraph | None,
+    residuals: Mapping[str, np.ndarray],
+    kept: Mapping[str, np.ndarray],
+) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """Linked features of every two modalities that the graph links."""
+    return {
+        both: sides
+        for both in combinations(data.modalities, 2)
+        if (sides := linked_features(data, graph, both, residuals, kept)) is not None
+    }
+
+
+def graph_arrays(
+    data: MosaicData, graph: FeatureGraph, confidence: np.ndarray | None
+) -> GraphArrays:
+    """Edges of a graph over exactly the registered features, weighted by what bears them out."""
+    edges = graph.edges
+    sizes = tuple(modality.n_features for modality in data.modalities.values())
+    weight = edges.weight if confidence is None else edges.weight * confidence
+    return GraphArrays(edges.source, edges.target, edges.sign, weight, sizes)
+
+
+def true_pairs(
+    data: MosaicData, kept: Mapping[str, np.ndarray]
+) -> dict[tuple[str, str], CellPairs]:
+    """Cells that hold two modalities, as rows among the kept rows of each."""
+    found = {}
+    for first, second in combinations(data.modalities, 2):
+        rows = data.modalities[first].rows, data.modalities[second].rows
+        places = [_places(kept[name], data.modalities[name].n_cells) for name in (first, second)]
+        both = (rows[0] >= 0) & (rows[1] >= 0)
+        left, right = places[0][rows[0][both]], places[1][rows[1][both]]
+        here = (left >= 0) & (right >= 0)
+        if here.any():
+            found[first, second] = CellPairs(left[here], right[here], np.ones(int(here.sum())))
+    return found
+
+
+def linked_features(
+    data: MosaicData,
+    graph: FeatureGraph | None,
+    both: tuple[str, str],
+    residuals: Mapping[str, np.ndarray],
+    kept: Mapping[str, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Cells of two modalities on the linked features of the one that has fewer of them.
+
+    The modality with fewer linked features keeps them, encoded by its likelihood; counts of the
+    other are summed over each one's positive edges, less those over its negative ones. Sparse ones
+    are averaged over neighbours in their own modality; batch and depth are regressed out.
+
+    Returns
+    -------
+    ``(n_kept, n_linked)`` of each, columns standardised; None where the graph has no edge between
+    the two.
+    """
+    if graph is None:
+        return None
+    features = {name: list(data.modalities[name].var_names) for name in both}
+    adjacency = sp.csr_matrix(graph.adjacency(features), dtype=np.float64)
+    split = len(features[both[0]])
+    between = sp.csr_matrix(adjacency[:split, split:])
+    linked = np.diff(between.indptr) > 0, np.diff(between.tocsc().indptr) > 0
+    if not linked[0].any():
+        return None
+    sides: dict[str, np.ndarray] = {}
+    first_is_axis = linked[0].sum() < linked[1].sum()
+    axis, other = both if first_is_axis else both[::-1]
+    onto = between[linked[0]].T if first_is_axis else between[:, linked[1]]
+    columns = linked[0] if first_is_axis else linked[1]
+    sides[axis] = _axis_values(data.modalities[axis], columns, kept[axis])
+    sides[other] = _onto(data.modalities[other], sp.csr_matrix(onto), kept[other])
+    for name in both:
+        modality, rows = data.modalities[name], kept[name]
+        values = sides[name]
+        if _is_sparse(modality, columns if name == axis else None):
+            values = smooth(values, residuals[name][rows], N_SMOOTHED)
+        sides[name] = _without_technical(modality, values, rows)
+    return _reduced(sides[both[0]], sides[both[1]])
+
+
+def _subsample(modality: ModalityData, data: MosaicData, seed: int) -> np.ndarray:
+    """Rows of a modality among which anchors are sought, ascending; paired cells first."""
+    if modality.n_cells <= MAX_CELLS:
+        return np.arange(modality.n_cells)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(modality.n_cells)
+    paired = (data.presence.sum(1) >= 2)[modality.cells]
+    order = order[np.argsort(~paired[order], kind="stable")]
+    return np.sort(order[:MAX_CELLS])
+
+
+def _places(kept: np.ndarray, n_rows: int) -> np.ndarray:
+    """Place of each row among the kept ones, -1 where it is not, ``(n_rows,)``."""
+    places = np.full(n_rows, -1, dtype=np.int64)
+    places[kept] = np.arange(len(kept))
+    return places
+
+
+def _residuals(
+    projected: np.ndarray,
+    batch: np.ndarray,
+    batch_effect: np.ndarray,
+    depth_effect: np.ndarray | None,
+) -> np.ndarray:
+    values = projected
+    if depth_effect is not None:
+        values = projected[:, :-1] - projected[:, -1:] * depth_effect
+    return np.asarray(values - np.where((batch >= 0)[:, None], batch_effect[batch], 0.0))
+
+
+def _is_sparse(modality: ModalityData, columns: np.ndarray | None) -> bool:
+    """Whether linked features are too sparse to be read cell by cell."""
+    if not likelihoods.get(modality.spec.likelihood).is_count:
+        return False
+    values = modality.values if columns is None else modality.values[:, columns]
+    return float(values.mean()) < SPARSE_COUNTS
+
+
+def _axis_values(modality: ModalityData, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    depth = depth_of(modality)
+    target = 1.0 if depth is None else float(np.median(depth[depth > 0]))
+    encoded = encode(modality, target)[rows]
+    dense = (
+        encoded[:, columns].toarray() if sp.issparse(encoded) else np.asarray(encoded)[:, columns]
+    )
+    if not likelihoods.get(modality.spec.likelihood).uses_library_size and depth is not None:
+        # Counts that no library size has scaled: centred log-ratios.
+        dense = dense - np.asarray(encoded.mean(1)).reshape(-1, 1)
+    filled: np.ndarray = np.nan_to_num(dense - np.nanmean(dense, 0))
+    return filled
+
+
+def _onto(modality: ModalityData, weights: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
+    """Log-normalised sums over positive edges minus those over negative ones."""
+    if not sp.issparse(modality.values):
+        filled = np.nan_to_num(modality.values[rows] - np.nanmean(modality.values, 0))
+        return np.asarray(filled @ weights)
+    counts = modality.values[rows]
+    total = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1.0)
+    scale = sp.diags(1e4 / total)
+    up, down = (
+        np.log1p((scale @ (counts @ part)).toarray())
+        for part in (weights.maximum(0.0), (-weights).maximum(0.0))
+    )
+    return np.asarray(up - down)
+
+
+def _without_technical(modality: ModalityData, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    depth = depth_of(modality)
+    n_batches = max(len(modality.batch_categories), 1)
+    batch = modality.batch[rows]
+    if depth is None:
+        return _residuals(values, batch, *fit_technical(values, batch, n_batches, has_depth=False))
+    log_depth = np.log1p(depth[rows])
+    log_depth = (log_depth - log_depth.mean()) / max(float(log_depth.std()), 1e-6)
+    together = np.column_stack([values, log_depth])
+    return _residuals(together, batch, *fit_technical(together, batch, n_batches, has_depth=True))
+
+
+def _reduced(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standardise the columns, and reduce many of them to principal components of both."""
+    sides = []
+    for values in (left, right):
+        spread = values.std(0)
+        sides.append((values - values.mean(0)) / np.where(spread > 1e-9, spread, 1.0))
+    if left.shape[1] <= MAX_LINKED:
+        return sides[0], sides[1]
+    units = [
+        side / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-12) for side in sides
+    ]
+    together = np.concatenate(units)
+    centred = together - together.mean(0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    left, right = ((unit - together.mean(0)) @ axes[:, -MAX_LINKED:] for unit in units)
+    return left, right

@@ -1,0 +1,141 @@
+"""What ties the modalities of a model together, and so how they are aligned."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mosaicvi._errors import DataError, RequestError
+from mosaicvi._settings import logger
+
+if TYPE_CHECKING:
+    from mosaicvi.data._mosaic_data import MosaicData
+    from mosaicvi.graph import FeatureGraph
+
+ALIGNMENTS = ("auto", "anchors", "pairs", "none")
+
+ENOUGH_PAIRS = 0.5
+"""Share of the smaller modality's cells that must be paired for pairs to align without anchors."""
+
+
+def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: str) -> str:
+    """Decide how modalities are aligned, and say so.
+
+    Parameters
+    ----------
+    data
+        Registered data.
+    graph
+        Feature graph, or None.
+    alignment
+        ``"auto"``, ``"anchors"``, ``"pairs"`` or ``"none"``, see
+        :class:`~mosaicvi.model.MosaicVI`.
+
+    Returns
+    -------
+    ``"anchors"``, ``"pairs"`` or ``"none"``.
+
+    Raises
+    ------
+    RequestError
+        If the alignment is unknown, or needs a graph that is not given.
+    DataError
+        If nothing ties some modalities to the others.
+    """
+    if alignment not in ALIGNMENTS:
+        raise RequestError(
+            f"{alignment!r}", key="alignment", expected="one of " + ", ".join(map(repr, ALIGNMENTS))
+        )
+    names = list(data.modalities)
+    if len(names) == 1 or alignment == "none":
+        return "none"
+    pairs = {
+        both: int((data.modalities[both[0]].present & data.modalities[both[1]].present).sum())
+        for both in combinations(names, 2)
+    }
+    edges = dict.fromkeys(pairs, 0) if graph is None else _edges_between(data, graph, names)
+    if alignment == "anchors" and not any(edges.values()):
+        raise RequestError(
+            "anchors rest on features that belong together, and no edge of a graph links any two "
+            "modalities",
+            key="alignment",
+            remedy="pass graph=, from mosaicvi.graph.from_names, from_coordinates or from_table",
+        )
+    usable = pairs if alignment == "pairs" else {b: pairs[b] + edges[b] for b in pairs}
+    _check_tied(names, usable, pairs, edges)
+    if alignment != "auto":
+        chosen = alignment
+    else:
+        chosen = "anchors" if _wants_anchors(data, pairs, edges) else "pairs"
+    said = "; ".join(
+        f"{first} and {second}: {pairs[first, second]} cells hold both, "
+        f"{edges[first, second]} edges link their features"
+        for first, second in pairs
+    )
+    logger.info("alignment=%r (%s)", chosen, said)
+    return chosen
+
+
+def _wants_anchors(
+    data: MosaicData, pairs: dict[tuple[str, str], int], edges: dict[tuple[str, str], int]
+) -> bool:
+    """Whether some two linked modalities have too few pairs to be aligned by pairs alone."""
+    return any(
+        edges[both] > 0
+        and pairs[both] < ENOUGH_PAIRS * min(data.modalities[name].n_cells for name in both)
+        for both in pairs
+    )
+
+
+def _edges_between(
+    data: MosaicData, graph: FeatureGraph, names: list[str]
+) -> dict[tuple[str, str], int]:
+    """Edges between the features of each two modalities."""
+    for name in names:
+        if name not in graph.modalities:
+            raise DataError(
+                "the feature graph has no features of it",
+                modality=name,
+                key="graph",
+                expected=f"features of {', '.join(map(repr, names))}",
+                remedy="build the graph from this MuData, with the names of its modalities",
+            )
+    edges = graph.align({name: list(data.modalities[name].var_names) for name in names}).edges
+    ends = np.cumsum([data.modalities[name].n_features for name in names])
+    sides = (np.searchsorted(ends, side, side="right") for side in (edges.source, edges.target))
+    low, high = np.sort(np.stack(list(sides)), axis=0)
+    return {
+        (names[i], names[j]): int(((low == i) & (high == j)).sum())
+        for i, j in combinations(range(len(names)), 2)
+    }
+
+
+def _check_tied(
+    names: list[str],
+    usable: dict[tuple[str, str], int],
+    pairs: dict[tuple[str, str], int],
+    edges: dict[tuple[str, str], int],
+) -> None:
+    """Every modality must be tied to every other, through others if need be."""
+    group = {name: name for name in names}
+    for (first, second), count in usable.items():
+        if count:
+            old, new = group[second], group[first]
+            group = {name: new if tied == old else tied for name, tied in group.items()}
+    apart = [name for name in names if group[name] != group[names[0]]]
+    if apart:
+        raise DataError(
+            f"nothing ties {', '.join(map(repr, apart))} to {names[0]!r}: no cell holds both, and "
+            + (
+                "no edge of the feature graph links their features"
+                if any(edges.values())
+                else "no feature graph links their features"
+            ),
+            modality=apart[0],
+            key="graph",
+            remedy="pass graph=, which says which features belong together (mosaicvi.graph."
+            "from_names, from_coordinates or from_table), or cells that hold both; "
+            "alignment='none' gives each modality a latent space of its own",
+        )

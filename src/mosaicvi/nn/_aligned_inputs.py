@@ -1,0 +1,129 @@
+"""Encoder inputs of modalities that are to be aligned: batch and depth out, shared scores in."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mosaicvi._types import Float, Float32, Int
+
+
+class AlignedInputs(nn.Module):
+    """Residuals of a frozen projection, and their scores on directions that modalities share.
+
+    ``r = x - batch_effect[b] - depth * depth_effect``, ``x -> [r, (r - center) @ weights]``
+
+    where ``depth`` is the projection's last column, which is dropped: what only says how deeply a
+    cell was sequenced, or where, is no property on which assays can be aligned.
+
+    Parameters
+    ----------
+    batch_effect
+        Mean of each batch at mean depth, shape ``(n_batches, n_components)``; a batch that was not
+        seen stands at the mean over cells, which is zero.
+    depth_effect
+        Slope on standardised log depth, shape ``(n_components,)``; None: no depth column.
+    center
+        Shape ``(n_components,)``.
+    weights
+        Shape ``(n_components, n_directions)``.
+    """
+
+    batch_effect: Tensor
+    depth_effect: Tensor
+    center: Tensor
+    weights: Tensor
+
+    def __init__(
+        self,
+        batch_effect: Float[np.ndarray, "batches components"],
+        depth_effect: Float[np.ndarray, " components"] | None,
+        center: Float[np.ndarray, " components"],
+        weights: Float[np.ndarray, "components directions"],
+    ) -> None:
+        super().__init__()
+        slope = np.zeros(0) if depth_effect is None else depth_effect
+        for name, values in (
+            ("batch_effect", batch_effect),
+            ("depth_effect", slope),
+            ("center", center),
+            ("weights", weights),
+        ):
+            self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32))
+
+    @classmethod
+    def blank(
+        cls, n_batches: int, n_components: int, n_directions: int, *, has_depth: bool
+    ) -> AlignedInputs:
+        """Zeros of a shape, to be overwritten from a file."""
+        return cls(
+            np.zeros((n_batches, n_components)),
+            np.zeros(n_components) if has_depth else None,
+            np.zeros(n_components),
+            np.zeros((n_components, n_directions)),
+        )
+
+    @property
+    def n_directions(self) -> int:
+        """Number of shared scores, the last outputs."""
+        return int(self.weights.shape[1])
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Numbers of residuals and of shared scores."""
+        return int(self.center.shape[0]), self.n_directions
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+        return sum(self.widths)
+
+    def residuals(
+        self, projected: Float[Tensor, "cells inputs"], batch: Int[Tensor, " cells"]
+    ) -> Float[Tensor, "cells components"]:
+        """Projection without batch and depth, ``(n_cells, n_components)``."""
+        known = (batch >= 0).unsqueeze(-1)
+        values = projected
+        if self.depth_effect.shape[0]:
+            values = projected[:, :-1] - projected[:, -1:] * self.depth_effect
+        return values - torch.where(known, self.batch_effect[batch.clamp_min(0)], 0.0)
+
+    def forward(
+        self, projected: Float[Tensor, "cells inputs"], batch: Int[Tensor, " cells"]
+    ) -> Float32[Tensor, "cells outputs"]:
+        """Residuals and shared scores, ``(n_cells, n_components + n_directions)``.
+
+        Parameters
+        ----------
+        projected
+            Output of the frozen projection, log depth last, shape ``(n_cells, n_inputs)``.
+        batch
+            Batch codes, shape ``(n_cells,)``; -1 for a batch not seen.
+        """
+        rest = self.residuals(projected, batch)
+        return torch.cat([rest, (rest - self.center) @ self.weights], -1)
+
+
+def fit_technical(
+    projected: Float[np.ndarray, "cells inputs"],
+    batch: Int[np.ndarray, " cells"],
+    n_batches: int,
+    *,
+    has_depth: bool,
+) -> tuple[Float[np.ndarray, "batches components"], Float[np.ndarray, " components"] | None]:
+    """Effects of batch and log depth on a projection, by least squares.
+
+    Returns
+    -------
+    ``batch_effect`` and ``depth_effect`` of :class:`AlignedInputs`.
+    """
+    values = projected[:, :-1] if has_depth else projected
+    table = np.zeros((n_batches, values.shape[1]))
+    seen = np.unique(batch[batch >= 0])
+    design = (batch[:, None] == seen[None, :]).astype(np.float64)
+    if has_depth:
+        design = np.column_stack([design, projected[:, -1]])
+    effects = np.linalg.lstsq(design, values.astype(np.float64), rcond=None)[0]
+    table[seen] = effects[: len(seen)]
+    return table, (effects[-1] if has_depth else None)
