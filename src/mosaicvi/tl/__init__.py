@@ -1,6 +1,7 @@
 """Tools: common jobs in one call, on top of a model's getters."""
 
 from mosaicvi.tl._alignment_confidence import alignment_confidence
+from mosaicvi.tl._build_atlas import build_atlas
 from mosaicvi.tl._impute_protein import impute_protein
 from mosaicvi.tl._match_cells import match_cells
 from mosaicvi.tl._protein_background import protein_background
@@ -9,6 +10,7 @@ from mosaicvi.tl._transfer_labels import transfer_labels
 
 __all__ = [
     "alignment_confidence",
+    "build_atlas",
     "impute_protein",
     "match_cells",
     "protein_background",
