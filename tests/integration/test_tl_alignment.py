@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
-
-from mosaicvi import pl, tl
-from mosaicvi._errors import DataError, RequestError
-from mosaicvi.datasets import SimulatedModality, simulate
 from tests.fits import QUIET, build, fit, small_mosaic, without_truth
 from tests.helpers import fingerprint
+
+from mosaicvi import graph, pl, tl
+from mosaicvi._errors import DataError, RequestError
+from mosaicvi.datasets import SimulatedModality, simulate
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -188,3 +188,41 @@ def test_atlas_names_from_uns(paired: MuData) -> None:
     assert list(mdata.mod) == list(paired.mod)
     assert len(tied(mdata)) == 1
     assert isinstance(mdata.obs["batch"].dtype, pd.CategoricalDtype)
+
+
+def test_consistency_is_correlation_over_metacells(model: MosaicVI) -> None:
+    data = model.adata
+    genes, proteins = data["rna"].var_names, data["protein"].var_names
+    rows = pd.DataFrame(
+        {"source": genes[: len(proteins)], "target": proteins, "sign": 1, "weight": 1.0}
+    )
+    edges = graph.from_table(data, rows, "rna", "protein", weight="weight", sign="sign")
+    table = tl.integration_consistency(model, edges, n_metacells=6, n_permutations=5)
+    assert list(table["type"])[-1] == "all"
+    assert table["consistency"].between(-1, 1).all()
+    flipped = graph.from_table(
+        data, rows.assign(sign=-1), "rna", "protein", weight="weight", sign="sign"
+    )
+    other = tl.integration_consistency(model, flipped, n_metacells=6, n_permutations=5)
+    np.testing.assert_allclose(other["consistency"], -table["consistency"])
+    with pytest.raises(RequestError, match="no edge"):
+        tl.integration_consistency(model, graph.FeatureGraph({"rna": genes, "protein": proteins}))
+
+
+def test_negative_transfer_against_itself_and_a_trained_model(model: MosaicVI) -> None:
+    same = tl.negative_transfer(
+        model, TYPES, separate={"rna": model, "protein": model}, n_resamples=20
+    )
+    np.testing.assert_array_equal(same["difference"], 0)
+    assert not same["harmed"].any()
+    found = tl.negative_transfer(
+        model,
+        TYPES,
+        modalities=["protein"],
+        n_resamples=50,
+        train_kwargs={"max_epochs": 1, **QUIET},
+    )
+    assert list(found["type"])[-1] == "all"
+    assert (found["low"] <= found["difference"]).all()
+    assert (found["difference"] <= found["high"]).all()
+    np.testing.assert_allclose(found["joint"] - found["separate"], found["difference"])
