@@ -254,7 +254,7 @@ def _numbers(ax: Axes, place: np.ndarray, values: np.ndarray) -> None:
         rasterized=True,
     )
     _bare(ax, "alignment confidence")
-    bar = ax.figure.colorbar(dots, ax=ax, fraction=0.045, pad=0.02, ticks=[0, 0.5, 1])
+    bar = ax.figure.colorbar(dots, ax=ax, shrink=0.55, aspect=14, pad=0.02, ticks=[0, 0.5, 1])
     bar.outline.set_visible(False)  # type: ignore[operator]
 
 
