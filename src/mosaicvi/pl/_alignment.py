@@ -79,16 +79,15 @@ def alignment(
     confidence = None
     if confidence_key in mdata.obs.columns:
         confidence = mdata.obs[confidence_key].to_numpy(dtype=float)
-    has_violins = confidence is not None and label_key is not None
-    number = len(columns) + (confidence is not None) + has_violins
+    number = len(columns) + (confidence is not None) * (1 + (label_key is not None))
     panels = _panels(ax, number)
     spots = iter(panels)
     for kind, values in columns.items():
         _categories(next(spots), place, values, kind)
     if confidence is not None:
         _numbers(next(spots), place, confidence)
-    if has_violins:
-        _by_label(next(spots), confidence, columns["label"])
+        if label_key is not None:
+            _by_label(next(spots), confidence, columns["label"])
     return np.array(panels, dtype=object)
 
 
@@ -148,7 +147,7 @@ def _column(mdata: MuData, key: str) -> pd.Series:
             key=key,
             expected="one of " + ", ".join(map(repr, mdata.obs.columns)),
         )
-    return mdata.obs[key].astype(object)
+    return pd.Series(mdata.obs[key].astype(object))
 
 
 def _panels(ax: Any, number: int) -> list[Axes]:
@@ -203,7 +202,9 @@ def _categories(ax: Axes, place: np.ndarray, values: pd.Series, kind: str) -> No
     colours = palette(names)
     order = _shown(len(place))
     tints = np.array([colours.get(name, PALE) for name in text[order]])
-    ax.scatter(*place[order].T, s=_dot_size(len(order)), c=tints, lw=0, rasterized=True)
+    ax.scatter(
+        place[order, 0], place[order, 1], s=_dot_size(len(order)), c=tints, lw=0, rasterized=True
+    )
     _bare(ax, TITLES[kind])
     if len(names) > MANY_TYPES:
         _name_in_place(ax, place, text, names)
@@ -228,7 +229,8 @@ def _name_in_place(ax: Axes, place: np.ndarray, text: np.ndarray, names: Sequenc
     for name in names:
         middle = np.nanmedian(place[text == name], axis=0)
         ax.text(
-            *middle,
+            middle[0],
+            middle[1],
             name,
             fontsize=6.5,
             color=INK,
@@ -243,9 +245,10 @@ def _numbers(ax: Axes, place: np.ndarray, values: np.ndarray) -> None:
     shown = order[np.isfinite(values[order])]
     missing = order[~np.isfinite(values[order])]
     size = _dot_size(len(order))
-    ax.scatter(*place[missing].T, s=size, color=PALE, lw=0, rasterized=True)
+    ax.scatter(place[missing, 0], place[missing, 1], s=size, color=PALE, lw=0, rasterized=True)
     dots = ax.scatter(
-        *place[shown].T,
+        place[shown, 0],
+        place[shown, 1],
         s=size,
         c=values[shown],
         cmap=LOW_TO_HIGH,
@@ -255,7 +258,7 @@ def _numbers(ax: Axes, place: np.ndarray, values: np.ndarray) -> None:
     )
     _bare(ax, "alignment confidence")
     bar = ax.figure.colorbar(dots, ax=ax, shrink=0.55, aspect=14, pad=0.02, ticks=[0, 0.5, 1])
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def _by_label(ax: Axes, confidence: np.ndarray, labels: pd.Series) -> None:

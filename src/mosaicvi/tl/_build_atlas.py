@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,6 @@ from mosaicvi.model import MosaicVI
 from mosaicvi.tl._alignment_confidence import alignment_confidence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from mudata import MuData
 
     from mosaicvi.graph import FeatureGraph
@@ -111,20 +110,22 @@ def _named(
     assays: Mapping[str, AnnData] | Sequence[AnnData], names: Sequence[str] | None
 ) -> dict[str, AnnData]:
     """Assays by name, as objects of their own that share the values."""
-    if hasattr(assays, "keys"):
-        pairs = list(cast("Mapping[str, AnnData]", assays).items())
+    if isinstance(assays, Mapping):
+        pairs = list(assays.items())
     else:
-        listed = list(cast("Sequence[AnnData]", assays))
-        known = [getattr(part, "uns", {}).get(UNS_MODALITY) for part in listed]
-        names = known if names is None else names
-        if len(names) != len(listed) or None in names:
+        given: Sequence[Any] = (
+            [getattr(part, "uns", {}).get(UNS_MODALITY) for part in assays]
+            if names is None
+            else names
+        )
+        if len(given) != len(assays) or None in given:
             raise RequestError(
-                f"{len(listed)} assays, names {list(names)}",
+                f"{len(assays)} assays, names {list(given)}",
                 key="modalities",
                 expected="a name for each assay",
                 remedy='build_atlas({"rna": rna, "protein": protein})',
             )
-        pairs = list(zip(map(str, names), listed, strict=True))
+        pairs = list(zip(map(str, given), assays, strict=True))
     if len(pairs) < 2 or len({name for name, _ in pairs}) < len(pairs):
         raise RequestError(
             f"assays {[name for name, _ in pairs]}",

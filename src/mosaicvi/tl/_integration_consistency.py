@@ -14,6 +14,8 @@ from mosaicvi.tl._latents import Floats, Ints, unimodal_cells
 from mosaicvi.tl._measured import present_cells, registered, scale_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mudata import MuData
 
     from mosaicvi.data import ModalityData
@@ -112,8 +114,14 @@ def integration_consistency(
         ]
     )
     rows = [
-        _row(*key, found[cells], shuffled[:, cells], parts[3][cells])
-        for key, cells in table.groupby(["modalities", "type"]).indices.items()
+        _row(
+            str(table["modalities"].iloc[cells[0]]),
+            str(table["type"].iloc[cells[0]]),
+            found[cells],
+            shuffled[:, cells],
+            parts[3][cells],
+        )
+        for cells in (np.flatnonzero(group == number) for number in range(group.max() + 1))
     ]
     rows.append(_row(OVERALL, OVERALL, found, shuffled, parts[3]))
     return pd.DataFrame(rows)
@@ -162,7 +170,7 @@ def _row(
 def _profiles(
     model: MosaicVI,
     adata: MuData | None,
-    modalities: dict[str, ModalityData],
+    modalities: Mapping[str, ModalityData],
     n_metacells: int | None,
     seed: int,
 ) -> Floats:
