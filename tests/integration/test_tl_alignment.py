@@ -161,7 +161,7 @@ def test_atlas_in_one_call(paired: MuData) -> None:
     assert mdata.obsm["X_mosaicvi"].shape == (mdata.n_obs, 4)
     assert mdata.obs["mosaicvi_alignment_confidence"].notna().all()
     assert mdata.obsp["connectivities"].shape == (mdata.n_obs, mdata.n_obs)
-    assert list(mdata.obs.loc[paired.obs_names, "batch"]) == list(paired.obs["batch"])
+    assert list(mdata.obs.loc[paired.obs_names, "atlas_batch"]) == list(paired.obs["batch"])
     assert model.is_trained
 
 
@@ -187,7 +187,7 @@ def test_atlas_names_from_uns(paired: MuData) -> None:
     mdata = _mudata(_named(parts, None), None)
     assert list(mdata.mod) == list(paired.mod)
     assert len(tied(mdata)) == 1
-    assert isinstance(mdata.obs["batch"].dtype, pd.CategoricalDtype)
+    assert isinstance(mdata.obs["atlas_batch"].dtype, pd.CategoricalDtype)
 
 
 def test_consistency_is_correlation_over_metacells(model: MosaicVI) -> None:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture", "atac": "poisson"}
 """Likelihood of a modality that goes by one of these names."""
 UNS_MODALITY = "modality"
-BATCH = "batch"
+BATCH = "atlas_batch"
+"""A name that no assay has, so that it contradicts none of their columns."""
 
 
 def build_atlas(
@@ -73,7 +74,7 @@ def build_atlas(
     Returns
     -------
     MuData, and the fitted model. ``obs``: columns of the assays (their first value a cell),
-    ``batch``, ``mosaicvi_alignment_confidence``; ``obsm``: ``X_mosaicvi``, ``X_umap`` and the
+    ``atlas_batch``, ``mosaicvi_alignment_confidence``; ``obsm``: ``X_mosaicvi``, ``X_umap`` and the
     confidence by pair of modalities; ``obsp`` and ``uns["neighbors"]``: scanpy's neighbours in the
     latent space.
 
