@@ -25,7 +25,7 @@ TYPES = "cell_type"
 @pytest.fixture(scope="module")
 def model() -> MosaicVI:
     mdata = small_mosaic(360, n_proteins=12, separation=0.9, n_types=4)
-    return fit(build(mdata), max_epochs=8)
+    return fit(build(mdata), max_epochs=40)
 
 
 @pytest.fixture
