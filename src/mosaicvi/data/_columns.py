@@ -27,7 +27,9 @@ _Source = tuple[str, np.ndarray]
 """Where values come from, and the values, aligned to the MuData's cells."""
 
 
-def labels(mdata: MuData, key: str, rows: Rows, *, option: str) -> np.ndarray:
+def labels(
+    mdata: MuData, key: str, rows: Rows, *, option: str, complete: bool = True
+) -> np.ndarray:
     """Category names of a column for every cell.
 
     Parameters
@@ -40,10 +42,12 @@ def labels(mdata: MuData, key: str, rows: Rows, *, option: str) -> np.ndarray:
         The modalities whose cells must have a value.
     option
         The argument that named the column, for messages.
+    complete
+        Whether every cell of ``rows`` must have a value; False: some may lack one.
 
     Returns
     -------
-    Shape ``(n_cells,)``, str, or None for a cell that is in none of ``rows``.
+    Shape ``(n_cells,)``, str, or None for a cell that is in none of ``rows``, or has no value.
 
     Raises
     ------
@@ -54,7 +58,9 @@ def labels(mdata: MuData, key: str, rows: Rows, *, option: str) -> np.ndarray:
     sources = _sources(mdata, key, rows, _as_labels, None)
     for values, known in _merge(sources, key, option, mdata):
         merged[known] = values[known]
-    return _complete(mdata, merged, _known(merged), key, rows, option)
+    needed = rows if complete else {}
+    _complete(mdata, _known(merged), key, rows, needed, option)
+    return merged
 
 
 def numbers(mdata: MuData, key: str, rows: Rows, *, option: str) -> np.ndarray:
@@ -80,7 +86,8 @@ def numbers(mdata: MuData, key: str, rows: Rows, *, option: str) -> np.ndarray:
             key=key,
             expected="finite numbers",
         )
-    return _complete(mdata, merged, _known(merged), key, rows, option)
+    _complete(mdata, _known(merged), key, rows, rows, option)
+    return merged
 
 
 def size_factors(mdata: MuData, name: str, key: str, rows: np.ndarray) -> np.ndarray:
@@ -225,8 +232,13 @@ def _differ(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _complete(
-    mdata: MuData, values: np.ndarray, known: np.ndarray, key: str, rows: Rows, option: str
-) -> np.ndarray:
+    mdata: MuData,
+    known: np.ndarray,
+    key: str,
+    rows: Rows,
+    needed: Rows,
+    option: str,
+) -> None:
     """Refuse a column that no place has, or that lacks a value for a cell that needs one."""
     if not known.any():
         raise DataError(
@@ -240,7 +252,7 @@ def _complete(
                 if name in mdata.mod
             ),
         )
-    for name, its_rows in rows.items():
+    for name, its_rows in needed.items():
         lacking = np.flatnonzero((its_rows >= 0) & ~known)
         if len(lacking):
             raise DataError(
@@ -252,7 +264,6 @@ def _complete(
                 "modality's own obs",
                 remedy="fill in the column, or remove these cells",
             )
-    return values
 
 
 def _places(mdata: MuData, key: str, rows: Rows) -> bool:

@@ -1,7 +1,8 @@
 """Figures. Each takes the axes to draw on, returns them, and neither saves nor shows."""
 
+from mosaicvi.pl._alignment import alignment
 from mosaicvi.pl._calibration import calibration
 from mosaicvi.pl._history import history
 from mosaicvi.pl._imputation import imputation
 
-__all__ = ["calibration", "history", "imputation"]
+__all__ = ["alignment", "calibration", "history", "imputation"]

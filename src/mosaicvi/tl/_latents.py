@@ -1,0 +1,106 @@
+"""Where each modality's cells lie in the latent space, given that modality alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from mosaicvi._errors import RequestError
+from mosaicvi.tl._measured import registered
+
+if TYPE_CHECKING:
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from mosaicvi.model import MosaicVI
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class UnimodalCells:
+    """Cells of one modality.
+
+    Attributes
+    ----------
+    modality
+        Its name.
+    rows
+        Rows of the MuData that have it, shape ``(n_modality_cells,)``.
+    names
+        Names of these cells.
+    latent
+        Posterior means given this modality alone, float64 ``(n_modality_cells, n_latent)``.
+    """
+
+    modality: str
+    rows: Ints
+    names: NDArray[np.str_]
+    latent: Floats
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def unimodal_cells(
+    model: MosaicVI, modality: str, adata: MuData | None, *, key: str
+) -> UnimodalCells:
+    """Embed the cells that have a modality, from that modality alone.
+
+    Raises
+    ------
+    RequestError
+        The model has no such modality, or no cell has it.
+    """
+    data = registered(model, adata)
+    if modality not in data.modalities:
+        raise RequestError(
+            f"the model has no modality {modality!r}",
+            key=key,
+            expected="one of " + ", ".join(map(repr, data.modalities)),
+        )
+    rows = np.flatnonzero(data.modalities[modality].present)
+    if not len(rows):
+        raise RequestError("no cell has it", modality=modality, key=key)
+    latent = model.get_latent_representation(adata, rows, from_modalities=[modality])
+    names = np.asarray(data.obs_names)[rows].astype(str)
+    return UnimodalCells(modality, rows, names, np.asarray(latent, dtype=np.float64))
+
+
+def two_modalities(
+    model: MosaicVI, source: str, target: str, adata: MuData | None
+) -> tuple[UnimodalCells, UnimodalCells]:
+    """Cells of a source and of a target modality, which must differ."""
+    if source == target:
+        raise RequestError(
+            f"source and target are both {source!r}", key="target", expected="another modality"
+        )
+    return (
+        unimodal_cells(model, source, adata, key="source"),
+        unimodal_cells(model, target, adata, key="target"),
+    )
+
+
+def nearest(points: Floats, reference: Floats, k: int) -> tuple[Floats, Ints]:
+    """Euclidean distances and rows of the k nearest reference points, nearest first.
+
+    The search works on blocks of points, so memory is O(points x k).
+
+    Returns
+    -------
+    Both ``(n_points, min(k, n_reference))``.
+    """
+    search = NearestNeighbors(n_neighbors=min(k, len(reference))).fit(reference)
+    distance, index = search.kneighbors(points)
+    return np.asarray(distance), np.asarray(index, dtype=np.int64)
+
+
+def nearest_others(points: Floats, k: int) -> tuple[Floats, Ints]:
+    """Nearest points of the same set, each point itself left out; shapes as :func:`nearest`."""
+    search = NearestNeighbors(n_neighbors=max(min(k, len(points) - 1), 1)).fit(points)
+    distance, index = search.kneighbors()
+    return np.asarray(distance), np.asarray(index, dtype=np.int64)

@@ -1,0 +1,127 @@
+"""How well cells of one modality are held in place by those of another, without any truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from mosaicvi.tl._latents import Floats, Ints, nearest, nearest_others
+
+SCALES = (10, 20, 40)
+LARGEST_SHARE = 20
+"""A neighbourhood holds at most one in so many cells of its modality."""
+SMALLEST = 5
+N_RANDOM = 256
+NO_STRUCTURE = 0.05
+"""Share of the distance between random cells by which differences are softened."""
+BLOCK = 2_000_000
+"""Distances held at a time."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Nearest cells for one step, a matrix that averages over them."""
+
+    matrix: sp.csr_matrix
+
+    @classmethod
+    def of(cls, index: Ints, n_reference: int) -> Steps:
+        """Equal weights on the listed cells, ``(n_points, n_reference)``."""
+        n_points, k = index.shape
+        parts = (np.full(n_points * k, 1.0 / k), index.ravel(), np.arange(0, n_points * k + 1, k))
+        return cls(sp.csr_matrix(parts, shape=(n_points, n_reference)))
+
+
+def neighbourhood(scale: int, n_cells: int) -> int:
+    """Cells of a neighbourhood: the scale, or a twentieth of the cells if that is fewer.
+
+    At least five, and never all: small modalities get small neighbourhoods, so that ten times as
+    many cells on one side do not blur the other.
+    """
+    return max(min(scale, max(n_cells // LARGEST_SHARE, SMALLEST), n_cells - 1), 1)
+
+
+def trip_length(points: Floats, first: sp.csr_matrix, second: sp.csr_matrix) -> Floats:
+    """Mean distance between each point and where two steps lead, shape ``(n_points,)``.
+
+    Parameters
+    ----------
+    points
+        Start and end of the trips, ``(n_points, n_latent)``.
+    first, second
+        Weights of the steps, ``(n_points, n_between)`` and ``(n_between, n_points)``.
+    """
+    length = np.zeros(len(points))
+    fan = max(int(np.diff(first.indptr).max(initial=1) * np.diff(second.indptr).max(initial=1)), 1)
+    size = max(BLOCK // (fan * points.shape[1]), 1)
+    for start in range(0, len(points), size):
+        part = slice(start, min(start + size, len(points)))
+        ends = sp.csr_matrix(first[part] @ second)
+        rows = np.repeat(np.arange(ends.shape[0]), np.diff(ends.indptr))
+        distance = np.linalg.norm(points[part][rows] - points[ends.indices], axis=1)
+        length[part] = np.bincount(rows, ends.data * distance, minlength=ends.shape[0])
+    return length
+
+
+def random_distance(points: Floats, reference: Floats, seed: int) -> Floats:
+    """Mean distance of each point to random reference points, shape ``(n_points,)``."""
+    rng = np.random.default_rng(seed)
+    some = reference[rng.permutation(len(reference))[:N_RANDOM]]
+    size = max(BLOCK // (len(some) * points.shape[1]), 1)
+    parts = [points[start : start + size] for start in range(0, len(points), size)]
+    return np.concatenate(
+        [np.linalg.norm(part[:, None] - some[None], axis=2).mean(axis=1) for part in parts]
+    )
+
+
+def alignment_confidence_of(
+    own: Floats, other: Floats, *, scales: tuple[int, ...] = SCALES, seed: int = 0
+) -> Floats:
+    r"""Confidence of each cell of one modality that the other modality has cells of its kind.
+
+    A round trip steps from cell i to its nearest cells of the other modality, and from those to
+    their nearest cells of its own. Let ``D`` be the mean distance between i and where it ends,
+    ``D0`` that of a trip of two steps within the own modality, ``R`` that to random cells of the
+    own modality, each averaged over scales and over the neighbours of i, and
+    ``e = 0.05 R``. The locality that the trip keeps is
+
+    ``K = clip((R - D + e) / (R - D0 + e), 0, 1)``,
+
+    agreement beyond chance as in Cohen's kappa. A cell outside the other modality's cloud is
+    marked down by ``F = min(1, R' / d)^2``, with ``d`` its mean distance to its nearest cells of
+    the other modality and ``R'`` that between random cells of it. The confidence is ``K F``.
+
+    All distances of ``K`` are within one modality, so a shift between modalities and other noise
+    there do not count against a cell; ranks alone choose the steps, so densities do not either.
+
+    Returns
+    -------
+    Between 0 and 1, shape ``(n_own,)``.
+    """
+    n_own, n_other = len(own), len(other)
+    if n_own < 3 or n_other < 3:
+        return np.zeros(n_own)
+    k_own = [neighbourhood(scale, n_own) for scale in scales]
+    k_other = [neighbourhood(scale, n_other) for scale in scales]
+    _, within = nearest_others(own, max(k_own))
+    away, there = nearest(own, other, max(k_other))
+    _, back = nearest(other, own, max(k_own))
+    trips, references = np.zeros(n_own), np.zeros(n_own)
+    for few, many in zip(k_own, k_other, strict=True):
+        home = Steps.of(within[:, :few], n_own).matrix
+        out = Steps.of(there[:, :many], n_other).matrix
+        trips += trip_length(own, out, Steps.of(back[:, :few], n_own).matrix) / len(scales)
+        references += trip_length(own, home, home) / len(scales)
+    around = within[:, : k_own[len(k_own) // 2]]
+    trip, reference, chance = (
+        (values + values[around].sum(axis=1)) / (1 + around.shape[1])
+        for values in (trips, references, random_distance(own, own, seed))
+    )
+    softened = NO_STRUCTURE * chance + np.finfo(float).tiny
+    kept = (chance - trip + softened) / np.maximum(chance - reference + softened, softened)
+    spread = random_distance(other[:N_RANDOM], other, seed).mean()
+    far = away[:, : k_other[0]].mean(axis=1)
+    outside = np.minimum(1.0, spread / np.maximum(far, np.finfo(float).tiny)) ** 2
+    return np.asarray(np.clip(kept, 0.0, 1.0) * outside)

@@ -1,0 +1,235 @@
+"""Labels of one modality's cells given to another's, with a probability and abstention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from mosaicvi import _keys
+from mosaicvi._errors import DataError, RequestError
+from mosaicvi._settings import logger
+from mosaicvi.data._columns import labels
+from mosaicvi.data._structure import rows_of
+from mosaicvi.tl._latents import Floats, UnimodalCells, two_modalities
+from mosaicvi.tl._round_trip import alignment_confidence_of
+from mosaicvi.tl._votes import Voters, at_temperature, fit_temperature, vote
+from mosaicvi.tl._write import mudata_of, spread, write
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+    from mosaicvi.model import MosaicVI
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """Labels and their probabilities, before anything is written.
+
+    Attributes
+    ----------
+    code
+        Most probable label of each target cell.
+    probability
+        Its probability.
+    confidence
+        Alignment confidence of each target cell.
+    temperature
+        Temperature that the round trip chose.
+    """
+
+    code: np.ndarray
+    probability: Floats
+    confidence: Floats
+    temperature: float
+
+
+def transfer_labels(
+    model: MosaicVI,
+    label_key: str,
+    *,
+    source: str,
+    target: str,
+    adata: MuData | None = None,
+    n_neighbours: int = 30,
+    min_probability: float = 0.5,
+    min_confidence: float = 0.5,
+    key_added: str | None = None,
+    copy: bool = False,
+    seed: int = 0,
+) -> MuData | None:
+    """Give labels of one modality's cells to the cells of another.
+
+    Each target cell asks its nearest labelled source cells in the latent space, each cell placed
+    there by its own modality alone. The probability of a label is calibrated by labels that went to
+    the target and back (see :doc:`/models/alignment_diagnostics`), and holds where the source has
+    the cell's type. Whether it has is another question, which the alignment confidence answers
+    (:func:`alignment_confidence`): a cell abstains, that is, gets no label, if either is too low.
+
+    Parameters
+    ----------
+    model
+        Fitted model.
+    label_key
+        Column with the labels, in ``mdata.obs`` or in the source modality's ``obs``. Source cells
+        without a value are left out.
+    source, target
+        Modality whose labels are known, and modality whose cells ask.
+    adata
+        MuData to write to; None: the one the model was built on.
+    n_neighbours
+        Labelled source cells that each target cell asks.
+    min_probability
+        A label that is less probable is not given.
+    min_confidence
+        A cell of lower alignment confidence gets no label. 0: every cell that is sure enough.
+    key_added
+        Column to write; None: ``mosaicvi_<label_key>``.
+    copy
+        Write to a copy and return it.
+    seed
+        Seed of the split that calibrates.
+
+    Returns
+    -------
+    None, or the copy. Written, for target cells (others are missing or NaN):
+
+    - ``obs[key_added]``: label, categorical; missing where the cell abstains.
+    - ``obs[key_added + "_probability"]``: probability of the most probable label, from 0 to 1, also
+      where it was not given.
+    - ``obs[key_added + "_confidence"]``: alignment confidence, from 0 to 1.
+    - ``uns["mosaicvi"]["transfer_labels"]``: parameters and the temperature.
+
+    Raises
+    ------
+    RequestError
+        If a modality is unknown, both are the same, or a number is out of range.
+    DataError
+        If the column is in no ``obs`` or says different things in two, no source cell has a label,
+        or the target's own labels in this column share none with the source's.
+
+    Examples
+    --------
+    >>> mosaicvi.tl.transfer_labels(model, "cell_type", source="rna", target="protein")
+    >>> mdata.obs["mosaicvi_cell_type"]
+    """
+    _check(n_neighbours, min_probability, min_confidence)
+    mdata = mudata_of(model, adata)
+    known, asked = two_modalities(model, source, target, adata)
+    names, codes = _source_labels(mdata, label_key, known, target)
+    done = transfer(known.latent, codes, asked.latent, len(names), n_neighbours, seed)
+    given = (done.probability >= min_probability) & (done.confidence >= min_confidence)
+    logger.info(
+        "labels for %d of %d cells of %r; %d abstain", given.sum(), len(asked), target, sum(~given)
+    )
+    answer = np.full(mdata.n_obs, -1)
+    answer[asked.rows[given]] = done.code[given]
+    key = f"{_keys.OBS_LABEL_PREFIX}{label_key}" if key_added is None else key_added
+    return write(
+        mdata,
+        {
+            key: pd.Categorical.from_codes(answer, categories=pd.Index(names)),
+            key + _keys.OBS_PROBABILITY_SUFFIX: spread(done.probability, asked.rows, mdata.n_obs),
+            key + _keys.OBS_CONFIDENCE_SUFFIX: spread(done.confidence, asked.rows, mdata.n_obs),
+        },
+        tool="transfer_labels",
+        parameters={
+            "label_key": label_key,
+            "key_added": key,
+            "source": source,
+            "target": target,
+            "n_neighbours": n_neighbours,
+            "min_probability": min_probability,
+            "min_confidence": min_confidence,
+            "temperature": done.temperature,
+            "seed": seed,
+        },
+        copy=copy,
+    )
+
+
+def transfer(
+    source: Floats, codes: np.ndarray, target: Floats, n_labels: int, k: int, seed: int
+) -> Transferred:
+    """Transfer labels between two latents.
+
+    Parameters
+    ----------
+    source, target
+        Latents, ``(n_source, n_latent)`` and ``(n_target, n_latent)``.
+    codes
+        Label of each source cell, -1 where it has none.
+    n_labels
+        Number of labels.
+    k
+        Neighbours asked.
+    seed
+        Seed of the split.
+    """
+    labelled = codes >= 0
+    voters = Voters(source[labelled], codes[labelled], n_labels)
+    # Unlabelled source cells are no evidence for a type: the target is held against the labelled.
+    back = alignment_confidence_of(voters.latent, target, seed=seed)
+    temperature = fit_temperature(voters, back, target, k, seed=seed)
+    probability = at_temperature(vote(voters, target, k), temperature)
+    return Transferred(
+        probability.argmax(axis=1),
+        probability.max(axis=1),
+        alignment_confidence_of(target, voters.latent, seed=seed),
+        temperature,
+    )
+
+
+def _check(n_neighbours: int, min_probability: float, min_confidence: float) -> None:
+    if n_neighbours < 1:
+        raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
+    for key, value in (("min_probability", min_probability), ("min_confidence", min_confidence)):
+        if not 0.0 <= value <= 1.0:
+            raise RequestError(f"{value}", key=key, expected="between 0 and 1")
+
+
+def _source_labels(
+    mdata: MuData, key: str, known: UnimodalCells, target: str
+) -> tuple[list[str], np.ndarray]:
+    """Names of the labels, and the code of each source cell (-1: none)."""
+    rows = {known.modality: rows_of(mdata, known.modality)}
+    column = labels(mdata, key, rows, option="label_key", complete=False)
+    values = column[known.rows]
+    has = ~pd.isna(values)
+    if not has.any():
+        raise DataError(
+            "no cell has a label",
+            modality=known.modality,
+            key=key,
+            remedy="choose the modality that has labels as source, or another column",
+        )
+    names = sorted(set(values[has]))
+    if len(names) < 2:
+        raise DataError(
+            f"all labels are {names[0]!r}", modality=known.modality, key=key, expected="two or more"
+        )
+    _check_shared(mdata, key, names, target)
+    return names, pd.Categorical(values, categories=names).codes.astype(np.int64)
+
+
+def _check_shared(mdata: MuData, key: str, names: list[str], target: str) -> None:
+    """Refuse two modalities whose own columns of one name share no category."""
+    own = mdata.mod[target].obs
+    if key not in own.columns:
+        return
+    others = {str(value) for value in own[key].dropna().unique()}
+    if others and not others & set(names):
+        raise DataError(
+            f"the source's labels ({_some(names)}) and the target's ({_some(sorted(others))}) "
+            "share none",
+            modality=target,
+            key=key,
+            expected="one vocabulary in both",
+            remedy="rename the labels of one modality, or drop the column there",
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,228 @@
+"""Labels, matches, confidence, reports and atlases with a small fitted model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.fits import QUIET, build, fit, small_mosaic, without_truth
+from tests.helpers import fingerprint
+
+from mosaicvi import graph, pl, tl
+from mosaicvi._errors import DataError, RequestError
+from mosaicvi.datasets import SimulatedModality, simulate
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+    from mosaicvi import MosaicVI
+
+TYPES = "cell_type"
+
+
+@pytest.fixture(scope="module")
+def model() -> MosaicVI:
+    mdata = small_mosaic(360, n_proteins=12, separation=0.9, n_types=4)
+    return fit(build(mdata), max_epochs=40)
+
+
+@pytest.fixture
+def mdata(model: MosaicVI) -> MuData:
+    """The model's cells, as a user's copy that a test may change."""
+    return model.adata.copy()
+
+
+def test_labels_are_written_and_mostly_right(model: MosaicVI, mdata: MuData) -> None:
+    before = fingerprint(model.adata)
+    copied = tl.transfer_labels(
+        model, TYPES, source="rna", target="protein", adata=mdata, n_neighbours=10, copy=True
+    )
+    assert fingerprint(model.adata) == before
+    assert f"mosaicvi_{TYPES}" not in mdata.obs
+    has_protein = copied.obs_names.isin(copied["protein"].obs_names)
+    given, chance = copied.obs[f"mosaicvi_{TYPES}"], copied.obs[f"mosaicvi_{TYPES}_probability"]
+    assert given[~has_protein].isna().all()
+    assert chance[~has_protein].isna().all()
+    assert chance[has_protein].between(0, 1).all()
+    known = given.notna()
+    assert (chance[known] >= 0.5).all()
+    assert (copied.obs[f"mosaicvi_{TYPES}_confidence"][known] >= 0.5).all()
+    truth = copied.obs[TYPES].astype(str)
+    assert known.sum() > 0.5 * has_protein.sum()
+    assert (given[known].astype(str) == truth[known]).mean() > 0.7
+    record = copied.uns["mosaicvi"]["transfer_labels"]
+    assert record["source"] == "rna"
+    assert record["temperature"] > 0
+
+
+def test_labels_in_place_from_the_source_alone(model: MosaicVI, mdata: MuData) -> None:
+    mdata["rna"].obs["mine"] = np.where(np.arange(mdata["rna"].n_obs) % 5 == 0, None, "x")
+    mdata["rna"].obs.loc[mdata["rna"].obs_names[1:80:5], "mine"] = "y"
+    found = tl.transfer_labels(
+        model, "mine", source="rna", target="protein", adata=mdata, key_added="t", min_confidence=0
+    )
+    assert found is None
+    assert set(mdata.obs["t"].cat.categories) == {"x", "y"}
+
+
+def test_bad_requests_of_labels(model: MosaicVI, mdata: MuData) -> None:
+    def ask(
+        key: str = TYPES, source: str = "rna", target: str = "protein", **options: float
+    ) -> None:
+        tl.transfer_labels(model, key, source=source, target=target, adata=mdata, **options)
+
+    with pytest.raises(RequestError, match="atac"):
+        ask(source="atac")
+    with pytest.raises(RequestError, match="another modality"):
+        ask(target="rna")
+    with pytest.raises(RequestError, match="min_probability"):
+        ask(min_probability=2)
+    with pytest.raises(DataError, match="in no obs"):
+        ask("absent")
+    mdata["rna"].obs["empty"] = None
+    with pytest.raises(DataError, match="empty"):
+        ask("empty")
+    mdata["rna"].obs["one"] = "T"
+    with pytest.raises(DataError, match="two or more"):
+        ask("one")
+    mdata["rna"].obs["apart"] = np.resize(["T", "B"], mdata["rna"].n_obs)
+    mdata["protein"].obs["apart"] = np.resize(["Tc", "Bc"], mdata["protein"].n_obs)
+    with pytest.raises(DataError, match=r"conflict|share none"):
+        ask("apart")
+    only = ~mdata["protein"].obs_names.isin(mdata["rna"].obs_names)
+    mdata["protein"].obs.loc[~only, "apart"] = None
+    with pytest.raises(DataError, match="share none"):
+        ask("apart")
+
+
+def test_confidence_of_every_cell(model: MosaicVI, mdata: MuData) -> None:
+    tl.alignment_confidence(model, adata=mdata)
+    assert mdata.obs["mosaicvi_alignment_confidence"].between(0, 1).all()
+    table = mdata.obsm["mosaicvi_alignment_confidence"]
+    assert list(table.columns) == ["rna>protein", "protein>rna"]
+    has_rna = mdata.obs_names.isin(mdata["rna"].obs_names)
+    np.testing.assert_array_equal(table["rna>protein"].notna(), has_rna)
+    with pytest.raises(RequestError, match="two modalities"):
+        tl.alignment_confidence(model, modalities=["rna"])
+    with pytest.raises(RequestError, match="n_neighbours"):
+        tl.alignment_confidence(model, n_neighbours=[0])
+
+
+def test_matches_within_groups(model: MosaicVI) -> None:
+    matches = tl.match_cells(model, "rna", "protein", k=2, group_key="batch")
+    batch = model.adata.obs["batch"].astype(str)
+    left, right = batch.loc[matches["source"]], batch.loc[matches["target"]]
+    np.testing.assert_array_equal(left.to_numpy(), right.to_numpy())
+    assert (matches.groupby("source").size() == 2).all()
+    single = tl.match_cells(model, "protein", "rna", one_to_one=True)
+    assert single["target"].is_unique
+    assert single["source"].is_unique
+    with pytest.raises(RequestError, match="one_to_one"):
+        tl.match_cells(model, k=2, one_to_one=True)
+
+
+def test_figure(model: MosaicVI, mdata: MuData) -> None:
+    tl.alignment_confidence(model, adata=mdata)
+    mdata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(mdata.n_obs, 2))
+    panels = pl.alignment(mdata, TYPES, batch_key="batch")
+    titles = [panel.get_title(loc="left") for panel in panels]
+    assert titles == ["modality", "label", "batch", "alignment confidence", "confidence by label"]
+    assert len(pl.alignment(mdata, ax=panels[:2])) == 2
+    with pytest.raises(RequestError, match="one a panel"):
+        pl.alignment(mdata, TYPES, ax=panels[:2])
+    with pytest.raises(RequestError, match="absent"):
+        pl.alignment(mdata, "absent")
+    with pytest.raises(RequestError, match="X_mosaicvi"):
+        pl.alignment(mdata, umap_key="absent")
+
+
+@pytest.fixture(scope="module")
+def paired() -> MuData:
+    specs = {
+        "rna": SimulatedModality.rna(40, likelihood="nb"),
+        "protein": SimulatedModality.protein(6),
+    }
+    return without_truth(simulate(120, specs, n_latent=3, seed=1))
+
+
+def test_atlas_in_one_call(paired: MuData) -> None:
+    assays = {name: part.copy() for name, part in paired.mod.items()}
+    mdata, model = tl.build_atlas(
+        assays,
+        batch_key="batch",
+        likelihoods={"rna": "nb"},
+        model_kwargs={"n_latent": 4, "n_hidden": 16},
+        train_kwargs={"max_epochs": 2, **QUIET},
+    )
+    assert set(mdata.obs_names) == set(paired.obs_names)
+    assert mdata.obsm["X_umap"].shape == (mdata.n_obs, 2)
+    assert mdata.obsm["X_mosaicvi"].shape == (mdata.n_obs, 4)
+    assert mdata.obs["mosaicvi_alignment_confidence"].notna().all()
+    assert mdata.obsp["connectivities"].shape == (mdata.n_obs, mdata.n_obs)
+    assert list(mdata.obs.loc[paired.obs_names, "atlas_batch"]) == list(paired.obs["batch"])
+    assert model.is_trained
+
+
+def test_atlas_of_what_nothing_ties(paired: MuData) -> None:
+    rna, other = paired["rna"].copy(), paired["protein"].copy()
+    other.obs_names = "other:" + other.obs_names
+    with pytest.raises(DataError, match="nothing ties"):
+        tl.build_atlas({"rna": rna, "spots": other}, likelihoods={"spots": "nb"})
+    with pytest.raises(RequestError, match="a name for each"):
+        tl.build_atlas([rna, other])
+    with pytest.raises(RequestError, match="likelihood"):
+        tl.build_atlas([rna, other], modalities=["rna", "spots"])
+    with pytest.raises(RequestError, match="two or more"):
+        tl.build_atlas({"rna": rna})
+
+
+def test_atlas_names_from_uns(paired: MuData) -> None:
+    parts = [part.copy() for part in paired.mod.values()]
+    for name, part in zip(paired.mod, parts, strict=True):
+        part.uns["modality"] = name
+    from mosaicvi.tl._build_atlas import _mudata, _named, tied
+
+    mdata = _mudata(_named(parts, None), None)
+    assert list(mdata.mod) == list(paired.mod)
+    assert len(tied(mdata)) == 1
+    assert isinstance(mdata.obs["atlas_batch"].dtype, pd.CategoricalDtype)
+
+
+def test_consistency_is_correlation_over_metacells(model: MosaicVI) -> None:
+    data = model.adata
+    genes, proteins = data["rna"].var_names, data["protein"].var_names
+    rows = pd.DataFrame(
+        {"source": genes[: len(proteins)], "target": proteins, "sign": 1, "weight": 1.0}
+    )
+    edges = graph.from_table(data, rows, "rna", "protein", weight="weight", sign="sign")
+    table = tl.integration_consistency(model, edges, n_metacells=6, n_permutations=5)
+    assert list(table["type"])[-1] == "all"
+    assert table["consistency"].between(-1, 1).all()
+    flipped = graph.from_table(
+        data, rows.assign(sign=-1), "rna", "protein", weight="weight", sign="sign"
+    )
+    other = tl.integration_consistency(model, flipped, n_metacells=6, n_permutations=5)
+    np.testing.assert_allclose(other["consistency"], -table["consistency"])
+    with pytest.raises(RequestError, match="no edge"):
+        tl.integration_consistency(model, graph.FeatureGraph({"rna": genes, "protein": proteins}))
+
+
+def test_negative_transfer_against_itself_and_a_trained_model(model: MosaicVI) -> None:
+    same = tl.negative_transfer(
+        model, TYPES, separate={"rna": model, "protein": model}, n_resamples=20
+    )
+    np.testing.assert_array_equal(same["difference"], 0)
+    assert not same["harmed"].any()
+    found = tl.negative_transfer(
+        model,
+        TYPES,
+        modalities=["protein"],
+        n_resamples=50,
+        train_kwargs={"max_epochs": 1, **QUIET},
+    )
+    assert list(found["type"])[-1] == "all"
+    assert (found["low"] <= found["difference"]).all()
+    assert (found["difference"] <= found["high"]).all()
+    np.testing.assert_allclose(found["joint"] - found["separate"], found["difference"])

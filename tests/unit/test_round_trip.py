@@ -1,0 +1,203 @@
+"""Alignment confidence, votes and matches against loops, closed forms and simulated types."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from mosaicvi._errors import RequestError
+from mosaicvi.tl import _match_cells, _round_trip
+from mosaicvi.tl._integration_consistency import correlation
+from mosaicvi.tl._match_cells import find_matches
+from mosaicvi.tl._negative_transfer import purity
+from mosaicvi.tl._round_trip import alignment_confidence_of, trip_length
+from mosaicvi.tl._transfer_labels import transfer
+from mosaicvi.tl._votes import Voters, at_temperature, vote
+
+
+def types(
+    sizes: list[int], seed: int, *, noise: float = 1.0, gap: float = 0.0, centres: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of types around fixed centres; ``gap`` shifts all of them by so much."""
+    rng = np.random.default_rng(seed)
+    means = np.random.default_rng(99).normal(scale=4.0, size=(centres, 6))
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    return means[codes] + noise * rng.normal(size=(len(codes), 6)) + gap, codes
+
+
+def naive_confidence(own: np.ndarray, other: np.ndarray, scales: tuple[int, ...]) -> np.ndarray:
+    """The formula by loops over cells, without the random part: chance over all cells."""
+
+    def near(point: np.ndarray, reference: np.ndarray, k: int) -> list[int]:
+        return list(np.argsort(((reference - point) ** 2).sum(1), kind="stable")[:k])
+
+    def within(i: int, k: int) -> list[int]:
+        return [j for j in near(own[i], own, k + 1) if j != i][:k]
+
+    n = len(own)
+    trip, home = np.zeros(n), np.zeros(n)
+    k_own = [_round_trip.neighbourhood(scale, n) for scale in scales]
+    k_other = [_round_trip.neighbourhood(scale, len(other)) for scale in scales]
+    for i, (a, b) in itertools.product(range(n), zip(k_own, k_other, strict=True)):
+        ends = [m for j in near(own[i], other, b) for m in near(other[j], own, a)]
+        trip[i] += np.mean([np.linalg.norm(own[i] - own[m]) for m in ends]) / len(scales)
+        ends = [m for j in within(i, a) for m in within(j, a)]
+        home[i] += np.mean([np.linalg.norm(own[i] - own[m]) for m in ends]) / len(scales)
+    chance = np.array([np.linalg.norm(own - own[i], axis=1).mean() for i in range(n)])
+    around = [[i, *within(i, k_own[len(k_own) // 2])] for i in range(n)]
+    trip, home, chance = (
+        np.array([v[cells].mean() for cells in around]) for v in (trip, home, chance)
+    )
+    kept = np.clip((1.05 * chance - trip) / (1.05 * chance - home), 0, 1)
+    spread = np.mean([np.linalg.norm(other - point, axis=1).mean() for point in other])
+    far = [np.linalg.norm(other[near(p, other, k_other[0])] - p, axis=1).mean() for p in own]
+    return np.asarray(kept * np.minimum(1, spread / np.array(far)) ** 2)
+
+
+@pytest.mark.parametrize("block", [700, 2_000_000])
+def test_confidence_is_the_naive_loop(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_round_trip, "BLOCK", block)
+    own, _ = types([15, 20, 10], 0)
+    other, _ = types([20, 0, 30], 1, gap=1.0)
+    expected = naive_confidence(own, other, (2, 5))
+    np.testing.assert_allclose(alignment_confidence_of(own, other, scales=(2, 5)), expected)
+
+
+def test_trip_length_of_single_steps() -> None:
+    import scipy.sparse as sp
+
+    points = np.array([[0.0, 0.0], [3.0, 4.0]])
+    first, second = sp.csr_matrix([[1.0], [1.0]]), sp.csr_matrix([[0.5, 0.5]])
+    np.testing.assert_allclose(trip_length(points, first, second), [2.5, 2.5])
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "sizes", [([150] * 4, [150] * 4), ([40] * 4, [400] * 4), ([400] * 4, [40] * 4)]
+)
+def test_a_type_that_the_other_modality_lacks(
+    sizes: tuple[list[int], list[int]], seed: int
+) -> None:
+    own, codes = types(sizes[0], seed)
+    other, _ = types([*sizes[1][:2], 0, sizes[1][3]], 100 + seed, noise=0.6, gap=0.5)
+    confidence = alignment_confidence_of(own, other)
+    assert roc_auc_score(codes == 2, -confidence) > 0.97
+    assert np.median(confidence[codes == 2]) < 0.5 < np.quantile(confidence[codes != 2], 0.1)
+
+
+def test_a_common_composition_is_not_needed() -> None:
+    own, codes = types([300, 300, 300, 300], 3)
+    other, _ = types([900, 30, 300, 60], 4)
+    confidence = alignment_confidence_of(own, other)
+    assert all(np.median(confidence[codes == code]) > 0.6 for code in range(4))
+
+
+def test_a_modality_far_from_the_other_is_no_match() -> None:
+    own, _ = types([200], 5)
+    other, _ = types([200, 200], 6, gap=200.0)
+    assert alignment_confidence_of(own, other).max() < 0.05
+    same, _ = types([200], 7)
+    assert np.median(alignment_confidence_of(own, same)) > 0.7
+
+
+def test_few_cells() -> None:
+    own, _ = types([2], 0)
+    assert list(alignment_confidence_of(own, own)) == [0, 0]
+    own, _ = types([4, 3], 0)
+    found = alignment_confidence_of(own, own + 0.0)
+    assert ((found >= 0) & (found <= 1)).all()
+    assert np.isfinite(alignment_confidence_of(np.ones((30, 2)), np.ones((40, 2)))).all()
+
+
+def test_votes_are_the_naive_loop() -> None:
+    known, codes = types([12, 9, 7], 0)
+    asked, _ = types([5, 5, 5], 1)
+    votes = vote(Voters(known, codes, 3), asked, 6)
+    for i, point in enumerate(asked):
+        distance = np.linalg.norm(known - point, axis=1)
+        near = np.argsort(distance)[:6]
+        weight = np.exp(-((distance[near] / distance[near[-1]]) ** 2))
+        weight *= 6 / weight.sum()
+        expected = [weight[codes[near] == code].sum() for code in range(3)]
+        np.testing.assert_allclose(
+            votes[i], (np.array(expected) + np.array([12, 9, 7]) / 28) / 7, rtol=1e-10
+        )
+
+
+def test_temperature_against_the_closed_form() -> None:
+    table = np.array([[0.6, 0.3, 0.1], [0.5, 0.5, 0.0]])
+    expected = table**0.5 / (table**0.5).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(at_temperature(table, 2.0), expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_probability_holds_where_types_overlap(seed: int) -> None:
+    known, codes = types([300] * 4, seed, noise=3.0)
+    asked, truth = types([300] * 4, 50 + seed, noise=3.0)
+    done = transfer(known, codes, asked, 4, 30, 0)
+    right = done.code == truth
+    sure = done.probability > np.median(done.probability)
+    for part in (sure, ~sure):
+        # cautious: the way back adds errors, so the labels are right rather more often
+        assert -0.05 < right[part].mean() - done.probability[part].mean() < 0.25
+    assert right[sure].mean() > right[~sure].mean() + 0.1
+
+
+def test_orphans_have_low_confidence_in_transfer() -> None:
+    known, codes = types([150, 150, 0, 150], 0)
+    asked, truth = types([150, 150, 150, 150], 1)
+    done = transfer(known, codes, asked, 4, 30, 0)
+    assert (done.confidence[truth == 2] < 0.5).mean() > 0.9
+    assert (done.confidence[truth != 2] >= 0.5).mean() > 0.9
+
+
+def test_matches_are_the_naive_ones() -> None:
+    source, _ = types([20, 15], 0)
+    target, _ = types([18, 22], 1)
+    distance = np.linalg.norm(source[:, None] - target[None], axis=2)
+    found = find_matches(source, target, 3, one_to_one=False)
+    np.testing.assert_array_equal(found.target.reshape(-1, 3), np.argsort(distance, 1)[:, :3])
+    for row in range(len(found.source)):
+        i, j = found.source[row], found.target[row]
+        assert found.distance[row] == pytest.approx(distance[i, j])
+        assert found.mutual[row] == (i in np.argsort(distance[:, j])[:3])
+        scale = np.sort(distance[i])[9] * np.sort(distance[:, j])[9]
+        assert found.similarity[row] == pytest.approx(np.exp(-(distance[i, j] ** 2) / scale))
+
+
+def test_assignment_beats_every_permutation(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, _ = types([3, 3], 2)
+    target, _ = types([3, 2], 3)
+    found = find_matches(source, target, 1, one_to_one=True)
+    cost = ((source[:, None] - target[None]) ** 2).sum(2)
+    best = min(
+        sum(cost[i, j] for j, i in enumerate(rows))
+        for rows in itertools.permutations(range(len(source)), len(target))
+    )
+    assert np.square(found.distance).sum() == pytest.approx(best)
+    assert len(set(found.source)) == len(set(found.target)) == 5
+    monkeypatch.setattr(_match_cells, "LARGEST_ASSIGNMENT", 29)
+    with pytest.raises(RequestError, match="group_key"):
+        find_matches(source, target, 1, one_to_one=True)
+
+
+def test_correlation_is_numpy() -> None:
+    values = np.random.default_rng(0).normal(size=(9, 5))
+    centred = values - values.mean(0)
+    unit = centred / np.linalg.norm(centred, axis=0)
+    source, target = np.array([0, 1, 4]), np.array([3, 2, 0])
+    expected = [
+        np.corrcoef(values[:, a], values[:, b])[0, 1] for a, b in zip(source, target, strict=True)
+    ]
+    np.testing.assert_allclose(correlation(unit, source, target), expected)
+
+
+def test_purity_is_the_naive_loop() -> None:
+    points, codes = types([15, 12], 0, noise=4.0)
+    for i, value in enumerate(purity(points, codes, 5)):
+        distance = np.linalg.norm(points - points[i], axis=1)
+        near = [j for j in np.argsort(distance) if j != i][:5]
+        assert value == pytest.approx(np.mean(codes[near] == codes[i]))
