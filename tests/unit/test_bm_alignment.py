@@ -312,15 +312,17 @@ def test_end_to_end(
     assert main(["alignment", "--data", files["paired"], "--pairs", "some"]) == 2
 
 
-def test_a_model_without_pairs_is_marked(
+def test_a_model_that_nothing_ties_is_marked(
     files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["alignment", "--data", files["paired"], "--graph", "links", "--pairs", "0,0.2"]
-    words += ["--methods", "mosaicvi", "--option", "train.max_epochs=1", "--jobs", "2"]
-    assert main(words) == 0
+    words = ["alignment", "--data", files["paired"], "--pairs", "0,0.2", "--methods", "mosaicvi"]
+    words += ["--option", "train.max_epochs=1", "--jobs", "2"]
+    assert main([*words, "--graph", "none"]) == 0
     without, given = capsys.readouterr().out.split("pairs=0.2")
     assert "mosaicvi (unaligned)" in without
     assert "unaligned" not in given
+    assert main([*words, "--graph", "links"]) == 0
+    assert "unaligned" not in capsys.readouterr().out
 
 
 def test_the_table_says_what_rows_are() -> None:

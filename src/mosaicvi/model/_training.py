@@ -30,6 +30,10 @@ EPOCH_SCALE = 2000.0
 EPOCH_RANGE = (8, 200)
 """Bounds of the default number of epochs."""
 
+ANCHORED_SCALE = 600.0
+ANCHORED_RANGE = (4, 60)
+"""The same of a fit whose modalities are aligned by anchors."""
+
 WEIGHT_ALPHA = 0.8
 """Exponent of the modality weights; see :func:`~mosaicvi.model._construct.modality_weights`."""
 
@@ -46,13 +50,15 @@ N_PROBE_CELLS = 1024
 """Cells on which the nats of each modality are measured before training."""
 
 
-def default_epochs(n_cells: int) -> int:
+def default_epochs(n_cells: int, *, anchored: bool = False) -> int:
     """Epochs of a default fit.
 
     More cells need more steps but fewer passes: few cells overfit when steps are fixed, many cells
-    need no repeats.
+    need no repeats. A fit that starts from anchors is aligned before it begins, and longer training
+    only moves modalities apart again (decisions, "Alignment from anchors").
     """
-    return int(np.clip(round(EPOCH_SCALE / np.sqrt(max(n_cells, 1))), *EPOCH_RANGE))
+    scale, bounds = (ANCHORED_SCALE, ANCHORED_RANGE) if anchored else (EPOCH_SCALE, EPOCH_RANGE)
+    return int(np.clip(round(scale / np.sqrt(max(n_cells, 1))), *bounds))
 
 
 @torch.no_grad()

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from mosaicvi import _keys, graph
+from mosaicvi import _keys
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.data._columns import labels
 from mosaicvi.data._structure import check_modality, rows_of
 from mosaicvi.datasets._assemble import assemble
+from mosaicvi.graph import from_coordinates, from_names
 from mosaicvi.model import MosaicVI
 from mosaicvi.tl._alignment_confidence import alignment_confidence
 
@@ -36,7 +37,7 @@ def build_atlas(
     modalities: Sequence[str] | None = None,
     likelihoods: Mapping[str, str] | None = None,
     batch_key: str | None = None,
-    feature_graph: FeatureGraph | None = None,
+    graph: FeatureGraph | None = None,
     annotation: Any = None,
     seed: int = 0,
     model_kwargs: Mapping[str, Any] | None = None,
@@ -61,7 +62,7 @@ def build_atlas(
     batch_key
         Column of the assays' ``obs`` with the technical batch; None: each assay is one batch, a
         paired cell that of its first assay.
-    feature_graph
+    graph
         Graph to tie assays with; None: built where it is needed.
     annotation
         Where genes lie, for ``atac``: as in :func:`mosaicvi.graph.from_coordinates`; None: columns
@@ -95,8 +96,8 @@ def build_atlas(
     mdata = _mudata(named, batch_key)
     MosaicVI.setup_mudata(mdata, chosen, batch_key=BATCH)
     arguments: dict[str, Any] = {"seed": seed, **(model_kwargs or {})}
-    if feature_graph is not None or len(tied(mdata)) > 1:
-        arguments["graph"] = _graph(mdata, annotation) if feature_graph is None else feature_graph
+    if graph is not None or len(tied(mdata)) > 1:
+        arguments["graph"] = _built_graph(mdata, annotation) if graph is None else graph
     else:
         logger.info("shared cells tie all assays; no graph is needed.")
     model = MosaicVI(mdata, **arguments)
@@ -188,23 +189,23 @@ def tied(mdata: MuData) -> list[set[str]]:
     return groups
 
 
-def _graph(mdata: MuData, annotation: Any) -> FeatureGraph:
+def _built_graph(mdata: MuData, annotation: Any) -> FeatureGraph:
     """Graph of all pairs of modalities that a builder knows."""
     found = []
     if {"rna", "protein"} <= set(mdata.mod):
         logger.info("graph: antibodies linked to genes by name (graph.from_names).")
         antigen = "antigen" if "antigen" in mdata.mod["protein"].var.columns else None
-        found.append(graph.from_names(mdata, "rna", "protein", antigen_key=antigen))
+        found.append(from_names(mdata, "rna", "protein", antigen_key=antigen))
     if {"rna", "atac"} <= set(mdata.mod):
         logger.info("graph: genes linked to peaks by coordinates (graph.from_coordinates).")
-        found.append(graph.from_coordinates(mdata, "rna", "atac", annotation=annotation))
+        found.append(from_coordinates(mdata, "rna", "atac", annotation=annotation))
     linked = set().union(*(part.modalities for part in found))
     lacking = [name for name in mdata.mod if name not in linked]
     if lacking:
         raise DataError(
             "nothing ties it to the other assays: they share no cell, and no graph can be built",
             modality=lacking[0],
-            remedy="give feature_graph=, such as mosaicvi.graph.from_table(...)",
+            remedy="give graph=, such as mosaicvi.graph.from_table(...)",
         )
     return found[0].union(*found[1:])
 

@@ -9,19 +9,21 @@ import numpy as np
 from mosaicvi.bm._alignment_input import Embedding
 from mosaicvi.bm._input import BATCH
 from mosaicvi.bm.aligners._base import Aligner
+from mosaicvi.bm.aligners._features import turned
 from mosaicvi.bm.methods._mosaicvi import sort_options
 
 NOT_ALIGNED = (
-    "no pairs were given, and the model ties modalities by pairs alone: each modality has a latent "
-    "space of its own here, and scores across them mean nothing"
+    "no pairs were given and the graph has no edges, so nothing ties the modalities: each has a "
+    "latent space of its own here, and scores across them mean nothing"
 )
 
 
 class MosaicVIAligner(Aligner):
     """MosaicVI at its defaults, or with ``--option``.
 
-    It learns from the pairs that are given, and from every other cell by itself. A cell's latent is
-    that from its own modality. Without pairs it cannot align, and the record says so.
+    It learns from the pairs that are given, from the graph, and from every cell by itself. A cell's
+    latent is that from its own modality, under the same fixed rotation as the other methods'.
+    Without pairs and without edges it cannot align, and the record says so.
     """
 
     name = "mosaicvi"
@@ -29,16 +31,22 @@ class MosaicVIAligner(Aligner):
 
     def fit(self) -> None:
         """Set up and train."""
-        self.kind = "" if self.task.n_pairs else "unaligned"
+        linked = self.task.graph.n_edges > 0
+        self.tied = linked or self.task.n_pairs > 0
+        self.kind = "" if self.tied else "unaligned"
         from mosaicvi.model import MosaicVI  # not at the top: the table of methods stays light
 
         options = sort_options(dict(self.task.options))
         mdata = self.task.mdata
         setup = {"modalities": self.task.likelihoods, "batch_key": BATCH, **options["setup"]}
         MosaicVI.setup_mudata(mdata, **setup)
-        self._model = MosaicVI(
-            mdata, graph=self.task.graph, **{"seed": self.task.seed, **options["model"]}
-        )
+        arguments = {
+            "graph": self.task.graph if linked else None,
+            "alignment": "auto" if self.tied else "none",
+            "seed": self.task.seed,
+            **options["model"],
+        }
+        self._model = MosaicVI(mdata, **arguments)
         self._fit_result = self._model.train(**options["train"])
 
     def predict(self) -> dict[str, Embedding]:
@@ -46,10 +54,8 @@ class MosaicVIAligner(Aligner):
         mdata, latents = self.task.mdata, {}
         for name in self.task.modalities:
             rows = mdata.obs_names.get_indexer(mdata.mod[name].obs_names)
-            latents[name] = np.asarray(
-                self._model.get_latent_representation(indices=rows, from_modalities=[name]),
-                dtype=np.float64,
-            )
+            latent = self._model.get_latent_representation(indices=rows, from_modalities=[name])
+            latents[name] = turned(np.asarray(latent, dtype=np.float64))
         return {"": Embedding(latents)}
 
     def details(self) -> dict[str, Any]:
@@ -60,6 +66,6 @@ class MosaicVIAligner(Aligner):
             "best_epoch": result.best_epoch,
             "status": result.status,
             "n_pairs": n_pairs,
-            "aligned": n_pairs > 0,
-            **({} if n_pairs else {"note": NOT_ALIGNED}),
+            "aligned": self.tied,
+            **({} if self.tied else {"note": NOT_ALIGNED}),
         }
