@@ -1,5 +1,6 @@
 """What brings modalities together: pairs of cells, directions they share, and losses on them."""
 
+from mosaicvi.alignment._adversarial import balancing_weights, discrimination, reverse
 from mosaicvi.alignment._anchors import Anchors, AnchorSpec, find_anchors
 from mosaicvi.alignment._canonical import Canonical, fit_canonical
 from mosaicvi.alignment._edge_confidence import edge_confidence, group_cells
@@ -11,12 +12,15 @@ __all__ = [
     "Anchors",
     "Canonical",
     "CellPairs",
+    "balancing_weights",
+    "discrimination",
     "edge_confidence",
     "find_anchors",
     "fit_canonical",
     "group_cells",
     "infonce",
     "mutual_neighbours",
+    "reverse",
     "smooth",
     "unit",
 ]

@@ -8,12 +8,12 @@ import numpy as np
 
 from mosaicvi._errors import RequestError
 from mosaicvi.data import MosaicDataModule
-from mosaicvi.data._pairs import PairSampler
 from mosaicvi.model import _answers, _imputation, _training
 from mosaicvi.model._base import MultimodalModel
 from mosaicvi.model._cells import Indices, PreparedData, name_keys, select
 from mosaicvi.model._construct import NetworkSpec, construct, features_of, find_again
 from mosaicvi.model._edge_evidence import graph_confidence
+from mosaicvi.model._guide import guide
 from mosaicvi.model._summaries import check_quantiles, check_scale
 from mosaicvi.model._ties import choose_alignment
 from mosaicvi.module import Objective
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from mosaicvi.alignment import Anchors
+    from mosaicvi.data._pairs import AlignmentGuide
     from mosaicvi.graph import FeatureGraph
 
 BATCH_PRIOR_WEIGHT = 4.0
@@ -215,7 +216,7 @@ class MosaicVI(MultimodalModel):
                     Objective(spec),
                     OptimizerSpec(**optimizer_kwargs),
                     n_steps=epochs * len(datamodule.train_dataloader()),
-                    pairs=self._pair_sampler(prepared, datamodule.train_idx, batch_size),
+                    guide=self._guide(prepared, datamodule.train_idx, batch_size),
                 ),
                 datamodule,
                 max_epochs=epochs,
@@ -232,18 +233,17 @@ class MosaicVI(MultimodalModel):
         self.split_keys.clear()
         return result
 
-    def _pair_sampler(
+    def _guide(
         self, prepared: PreparedData, training: np.ndarray, n_pairs: int
-    ) -> PairSampler | None:
-        """Anchor pairs of training cells; sought again where the model was loaded from a file."""
+    ) -> AlignmentGuide | None:
+        """Anchors of training cells; sought again where the model was loaded from a file."""
         if not len(self.module.aligned):
             return None
         if self.anchors is None:
             self.anchors = find_again(
                 prepared.data, self.graph, self.module, self.module_spec, seed=self.seed
             )
-        pairs = _training.among(prepared.data, self.anchors.pairs, training)
-        return PairSampler(pairs, prepared.dataset.encoder_inputs, n_pairs=n_pairs, seed=self.seed)
+        return guide(prepared, self.module, self.anchors, training, n_pairs, seed=self.seed)
 
     def get_edge_confidence(self, *, seed: int | None = None) -> pd.DataFrame:
         """How far the cells bear out each edge of the feature graph.

@@ -12,7 +12,6 @@ import torch
 
 from mosaicvi import likelihoods
 from mosaicvi._errors import RequestError
-from mosaicvi.alignment import CellPairs
 from mosaicvi.data._splitter import split_cells
 from mosaicvi.model._construct import modality_weights
 from mosaicvi.module._objective import ObjectiveSpec
@@ -126,20 +125,6 @@ def objective_spec(
 def patience(epochs: int) -> int:
     """Validation passes without improvement after which a default fit stops."""
     return max(5, round(PATIENCE_FRACTION * epochs))
-
-
-def among(
-    data: MosaicData, pairs: Mapping[tuple[str, str], CellPairs], cells: np.ndarray
-) -> dict[tuple[str, str], CellPairs]:
-    """Pairs of which both sides are some of the cells (rows of the MuData)."""
-    chosen = np.zeros(data.n_cells, dtype=bool)
-    chosen[cells] = True
-    kept = {}
-    for (first, second), found in pairs.items():
-        left = chosen[data.modalities[first].cells[found.left]]
-        both = left & chosen[data.modalities[second].cells[found.right]]
-        kept[first, second] = CellPairs(found.left[both], found.right[both], found.weight[both])
-    return kept
 
 
 @contextmanager

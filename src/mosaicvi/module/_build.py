@@ -203,7 +203,7 @@ def build_module(
         n_latent=spec.n_latent,
         n_categories=spec.n_categories,
         aligned=inputs,
-        shared_encoder=_shared_encoder(spec, encoders, inputs),
+        shared_encoder=_shared_encoder(spec, inputs),
         graph=_graph_prior(spec, graph),
     )
 
@@ -214,15 +214,10 @@ def blank_aligned(size: ModalitySize) -> AlignedInputs:
     return AlignedInputs.blank(size.n_batches, width, size.n_directions, has_depth=size.has_depth)
 
 
-def _shared_encoder(
-    spec: ModuleSpec, encoders: Mapping[str, Encoder], inputs: Mapping[str, AlignedInputs]
-) -> Encoder | None:
-    """Encoder of shared inputs; the modalities' own then start at adding nothing to it."""
+def _shared_encoder(spec: ModuleSpec, inputs: Mapping[str, AlignedInputs]) -> Encoder | None:
+    """Encoder of the inputs that modalities share; None where they share none."""
     if not inputs:
         return None
-    for encoder in encoders.values():
-        torch.nn.init.zeros_(encoder.location.weight)
-        torch.nn.init.zeros_(encoder.location.bias)
     return Encoder(
         next(iter(inputs.values())).n_directions,
         spec.n_latent,

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from mosaicvi.nn._projection import Projection
 
 
+N_DISCRIMINATOR = 128
+"""Width of the hidden layers of the discriminator of modalities."""
+
+
 @dataclass(frozen=True)
 class Experts:
     """Gaussian experts of a minibatch, before fusion.
@@ -104,6 +108,7 @@ class MosaicModule(nn.Module):
         self.contrastive_head = nn.Sequential(
             nn.Linear(n_latent, 2 * n_latent), nn.GELU(), nn.Linear(2 * n_latent, n_latent)
         )
+        self.discriminator = _discriminator(n_latent, len(encoders) if self.aligned else 0)
         self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
 
     @property
@@ -114,22 +119,26 @@ class MosaicModule(nn.Module):
     def expert(self, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of one modality's expert, each ``(n_cells, n_latent)``.
 
-        Where modalities are aligned, the mean is that of the shared encoder on the shared inputs,
-        moved by what the modality's own encoder adds.
+        Where modalities are aligned by anchors, the mean is that of the encoder that all of them
+        share, from the inputs that they share; what only one of them knows would place its cells
+        apart. How sure it is, each modality's own encoder says.
         """
         location, spread = self.encoders[name](inputs)
-        if self.shared_encoder is None:
-            return location, spread
-        n_shared = self.aligned[name].n_directions
-        shared = inputs[:, inputs.shape[1] - n_shared :]
-        common, _ = self.shared_encoder(shared)
-        return common + location, spread
+        if self.shared_encoder is not None:
+            n_shared = self.aligned[name].n_directions
+            location, _ = self.shared_encoder(inputs[:, inputs.shape[1] - n_shared :])
+        return location, spread
 
     def unimodal(self, name: str, inputs: Tensor) -> GaussianMixture:
         """Posterior from one modality's encoder inputs, ``(n_cells, n_inputs)``, alone."""
         mean, variance = self.expert(name, inputs)
         present = torch.ones((1, len(inputs)), dtype=torch.bool, device=inputs.device)
         return self.fusion(mean.unsqueeze(0), variance.unsqueeze(0), present)
+
+    def discriminate(self, z: Tensor) -> Tensor:
+        """Logits of the modality that a latent point came from, ``(n_cells, n_modalities)``."""
+        logits: Tensor = self.discriminator(z)
+        return logits
 
     def feature_embeddings(self) -> dict[str, Tensor]:
         """Embeddings that the feature graph ties, modality to ``(n_features, n_latent)``."""
@@ -242,3 +251,16 @@ class MosaicModule(nn.Module):
         """Negative log prior of one modality's hierarchical parameters, in nats, a scalar."""
         nats: Tensor = self.decoders[name].negative_log_prior()
         return nats
+
+
+def _discriminator(n_latent: int, n_modalities: int) -> nn.Module:
+    """Network that tells modalities apart; nothing where there is none to tell."""
+    if not n_modalities:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Linear(n_latent, N_DISCRIMINATOR),
+        nn.GELU(),
+        nn.Linear(N_DISCRIMINATOR, N_DISCRIMINATOR),
+        nn.GELU(),
+        nn.Linear(N_DISCRIMINATOR, n_modalities),
+    )

@@ -83,10 +83,11 @@ class FeatureGraphPrior(nn.Module):
         self.prior_scale = prior_scale
         n_total = sum(arrays.n_features)
         self.sizes = arrays.n_features
-        self.register_buffer("source", torch.as_tensor(arrays.source, dtype=torch.int64))
-        self.register_buffer("target", torch.as_tensor(arrays.target, dtype=torch.int64))
-        self.register_buffer("sign", torch.as_tensor(arrays.sign, dtype=torch.float32))
-        self.register_buffer("weight", torch.as_tensor(arrays.weight, dtype=torch.float32))
+        # Copies: a graph's arrays are read-only, which torch does not know.
+        self.register_buffer("source", torch.tensor(arrays.source, dtype=torch.int64))
+        self.register_buffer("target", torch.tensor(arrays.target, dtype=torch.int64))
+        self.register_buffer("sign", torch.tensor(arrays.sign, dtype=torch.float32))
+        self.register_buffer("weight", torch.tensor(arrays.weight, dtype=torch.float32))
         self.own = nn.Parameter(torch.randn(n_total, n_latent) * 0.05)
         self.log_scale = nn.Parameter(torch.zeros(()))
 

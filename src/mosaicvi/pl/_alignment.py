@@ -226,7 +226,9 @@ def _categories(ax: Axes, place: np.ndarray, values: pd.Series, kind: str) -> No
 def _name_in_place(ax: Axes, place: np.ndarray, text: np.ndarray, names: Sequence[str]) -> None:
     from matplotlib.patheffects import withStroke
 
-    for name in names:
+    # Names of few cells would cover those of many; the panel by label lists them all.
+    largest = sorted(names, key=lambda name: -int((text == name).sum()))[:MANY_TYPES]
+    for name in largest:
         middle = np.nanmedian(place[text == name], axis=0)
         ax.text(
             middle[0],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from mosaicvi.data._batch import MultiBatch
-    from mosaicvi.data._pairs import PairSampler
+    from mosaicvi.data._pairs import AlignmentGuide
     from mosaicvi.module._mosaic_module import MosaicModule
     from mosaicvi.module._objective import Losses, Objective
 
@@ -54,8 +54,8 @@ class MosaicTrainingPlan(pl.LightningModule):
         Settings of the optimiser.
     n_steps
         Steps of the whole schedule.
-    pairs
-        Draws anchor pairs for each step; None: there are none.
+    guide
+        Anchor pairs and weights for each step; None: modalities are not aligned by anchors.
     """
 
     def __init__(
@@ -64,20 +64,20 @@ class MosaicTrainingPlan(pl.LightningModule):
         objective: Objective,
         optimizer: OptimizerSpec,
         n_steps: int,
-        pairs: PairSampler | None = None,
+        guide: AlignmentGuide | None = None,
     ) -> None:
         super().__init__()
         self.module, self.objective = module, objective
         self.optimizer_spec, self.n_steps = optimizer, max(n_steps, 1)
-        self.pairs = pairs
+        self.guide = guide
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
     def training_step(self, batch: MultiBatch, batch_idx: int) -> Tensor:
         """Loss of one minibatch."""
-        drawn = [] if self.pairs is None else self.pairs.draw(batch.indices.device)
+        guidance = None if self.guide is None else self.guide.step(batch)
         progress = self.global_step / self.n_steps
-        losses = self.objective(self.module, batch, progress=progress, pairs=drawn)
+        losses = self.objective(self.module, batch, progress=progress, guidance=guidance)
         self._add("train", losses, batch)
         return losses.total
 
