@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from mosaicvi._types import Float, Float32, Int
+from mosaicvi._types import Float, Float32, Int, Real
 
 N_SCORED = 4096
 """Edges scored in a step."""
@@ -47,7 +47,7 @@ class GraphArrays:
 
     source: Int[np.ndarray, " edges"]
     target: Int[np.ndarray, " edges"]
-    sign: Float[np.ndarray, " edges"]
+    sign: Real[np.ndarray, " edges"]
     weight: Float[np.ndarray, " edges"]
     n_features: tuple[int, ...]
 
@@ -75,8 +75,6 @@ class FeatureGraphPrior(nn.Module):
     target: Tensor
     sign: Tensor
     weight: Tensor
-    modality: Tensor
-    starts: Tensor
 
     def __init__(self, arrays: GraphArrays, n_latent: int, *, prior_scale: float) -> None:
         super().__init__()
@@ -129,7 +127,9 @@ class FeatureGraphPrior(nn.Module):
         ends = torch.cumsum(torch.tensor(self.sizes, device=target.device), 0)
         modality = torch.bucketize(target, ends, right=True)
         both = torch.cat([self.source, self.target])
-        degree = torch.bincount(both, minlength=self.own.shape[0]).float()
+        # An edge of weight zero is no edge.
+        counted = (torch.cat([self.weight, self.weight]) > 0).float()
+        degree = torch.zeros(len(self.own), device=target.device).index_add(0, both, counted)
         drawn = torch.empty_like(target)
         for code in range(len(self.sizes)):
             here = modality == code
