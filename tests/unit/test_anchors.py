@@ -27,7 +27,7 @@ class Drawn:
 
 
 def draw(
-    sizes: dict[str, int], *, noise: float = 2.5, links: list[tuple[str, str]] | None = None
+    sizes: dict[str, int], *, noise: float = 2.0, links: list[tuple[str, str]] | None = None
 ) -> Drawn:
     """Components that tell the state well, and linked features that tell it badly."""
     rng = np.random.default_rng(0)

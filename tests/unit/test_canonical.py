@@ -59,9 +59,7 @@ def test_correlations_equal_the_closed_form_over_weighted_and_repeated_pairs() -
     right = np.where(rng.random(2000) < 0.8, left, rng.integers(N_CELLS, size=2000))
     weight = rng.gamma(1.0, size=2000)
     found = fit_canonical(values, {("rna", "protein"): CellPairs(left, right, weight)}, 20)
-    expected = closed_form(
-        values["rna"][left], values["protein"][right], weight, _canonical.RIDGE
-    )
+    expected = closed_form(values["rna"][left], values["protein"][right], weight, _canonical.RIDGE)
     assert found.correlation.shape == (4,)
     np.testing.assert_allclose(found.correlation, expected, atol=1e-8)
 

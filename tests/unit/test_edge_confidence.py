@@ -104,9 +104,7 @@ def test_confidence_rises_with_the_signed_correlation_and_is_bounded() -> None:
 def test_seed_and_number_of_edges() -> None:
     left, right, sign = features()
     source, target, _ = edges(0.3)
-    first, again = (
-        edge_confidence(left, right, source, target, sign, seed=4) for _ in range(2)
-    )
+    first, again = (edge_confidence(left, right, source, target, sign, seed=4) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     other = edge_confidence(left, right, source, target, sign, seed=5)
     assert stats.spearmanr(first, other).statistic > 0.95

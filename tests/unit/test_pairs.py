@@ -16,7 +16,9 @@ BOTH = ("rna", "protein")
 
 def pairs(seed: int = 0) -> CellPairs:
     rng = np.random.default_rng(seed)
-    return CellPairs(rng.permutation(30)[:N_PAIRS], np.arange(N_PAIRS), rng.gamma(1.0, size=N_PAIRS))
+    return CellPairs(
+        rng.permutation(30)[:N_PAIRS], np.arange(N_PAIRS), rng.gamma(1.0, size=N_PAIRS)
+    )
 
 
 def inputs() -> dict[str, np.ndarray]:
@@ -54,7 +56,9 @@ def test_same_seed_same_draws_and_each_step_its_own() -> None:
     first, again, other = (
         PairSampler({BOTH: pairs()}, inputs(), n_pairs=64, seed=seed) for seed in (3, 3, 4)
     )
-    steps = [[sampler.draw(CPU)[0].inputs[0] for _ in range(2)] for sampler in (first, again, other)]
+    steps = [
+        [sampler.draw(CPU)[0].inputs[0] for _ in range(2)] for sampler in (first, again, other)
+    ]
     for left, right in zip(steps[0], steps[1], strict=True):
         torch.testing.assert_close(left, right, atol=0, rtol=0)
     assert not torch.equal(steps[0][0], steps[0][1])
