@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -162,6 +163,19 @@ def test_split_gives_each_modality_its_features_in_order() -> None:
     parts = prior.split(prior.own)
     assert [len(part) for part in parts] == list(SIZES)
     torch.testing.assert_close(torch.cat(parts), prior.own)
+
+
+def test_the_arrays_of_a_graph_are_copied() -> None:
+    """A graph's arrays are read-only: no warning of torch, and no way to write into them."""
+    given = arrays()
+    for values in (given.source, given.target, given.sign, given.weight):
+        values.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prior = make(given)
+    before = given.source.copy()
+    prior.load_state_dict(make(arrays(7)).state_dict())
+    np.testing.assert_array_equal(given.source, before)
 
 
 def test_negative_log_prior_is_gaussian_up_to_a_constant() -> None:

@@ -81,10 +81,14 @@ class FeatureGraphPrior(nn.Module):
         self.prior_scale = prior_scale
         n_total = sum(arrays.n_features)
         self.sizes = arrays.n_features
-        self.register_buffer("source", torch.as_tensor(arrays.source, dtype=torch.int64))
-        self.register_buffer("target", torch.as_tensor(arrays.target, dtype=torch.int64))
-        self.register_buffer("sign", torch.as_tensor(arrays.sign, dtype=torch.float32))
-        self.register_buffer("weight", torch.as_tensor(arrays.weight, dtype=torch.float32))
+        # Copied: a graph's arrays are read-only, and a tensor that shared them would not be.
+        for name, values, dtype in (
+            ("source", arrays.source, torch.int64),
+            ("target", arrays.target, torch.int64),
+            ("sign", arrays.sign, torch.float32),
+            ("weight", arrays.weight, torch.float32),
+        ):
+            self.register_buffer(name, torch.as_tensor(np.array(values), dtype=dtype))
         self.own = nn.Parameter(torch.randn(n_total, n_latent) * 0.05)
         self.log_scale = nn.Parameter(torch.zeros(()))
 
