@@ -14,6 +14,7 @@ import pytest
 import scipy.sparse as sp
 from tests.helpers import (
     GENES,
+    PROTEINS,
     SCVI_UNS_KEYS,
     cell_names,
     counts_modality,
@@ -22,8 +23,10 @@ from tests.helpers import (
     mosaic,
 )
 
+from mosaicvi import MosaicVI
 from mosaicvi._errors import DataError, MosaicviError, MosaicviWarning, RequestError
 from mosaicvi.data import ModalitySpec, build_manager
+from mosaicvi.graph import Edges, FeatureGraph
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -491,3 +494,82 @@ def test_always_zero_feature_and_huge_counts_are_fine() -> None:
     data = build_manager(mdata, BOTH).data
     assert data.modalities["rna"].values[0, 0] == 1e6
     assert data.modalities["rna"].values[:, 3].nnz == 0
+
+
+UNTIED = {"rna": range(15), "protein": range(15, 30)}
+
+
+def unpaired(**cells: range) -> mudata.MuData:
+    """Modalities of which no two share a cell, ready for a model."""
+    names = cell_names(40)
+    features = {"rna": GENES, "protein": PROTEINS, "atac": ("peak1", "peak2", "peak3")}
+    parts = {m: counts_modality([names[i] for i in cells[m]], features[m]) for m in cells}
+    mdata = make_mudata(parts)
+    MosaicVI.setup_mudata(mdata, dict.fromkeys(cells, "nb"))
+    return mdata
+
+
+def links(**features: tuple[str, ...]) -> FeatureGraph:
+    """First features of the first two modalities linked."""
+    first = len(next(iter(features.values())))
+    return FeatureGraph(features, Edges.of([0], [first], 1, 1.0, "test"))
+
+
+TIES = {
+    "two modalities that nothing ties": (
+        UNTIED,
+        {},
+        DataError,
+        ("nothing ties 'protein' to 'rna'", "no cell holds both", "from_names", "graph="),
+    ),
+    "a third modality that nothing ties": (
+        {**UNTIED, "atac": range(30, 40)},
+        {"graph": links(rna=GENES, protein=PROTEINS, atac=("peak1", "peak2", "peak3"))},
+        DataError,
+        ("nothing ties 'atac' to 'rna'", "no edge of the feature graph"),
+    ),
+    "a graph without a feature of some modality": (
+        {**UNTIED, "atac": range(30, 40)},
+        {"graph": links(rna=GENES, protein=PROTEINS)},
+        DataError,
+        ("'atac'", "'graph'", "no features of it", "build the graph from this MuData"),
+    ),
+    "a graph of other features": (
+        UNTIED,
+        {"graph": links(rna=("ENSG1", "ENSG2"), protein=PROTEINS)},
+        DataError,
+        ("nothing ties 'protein' to 'rna'",),
+    ),
+    "anchors without a graph": (
+        UNTIED,
+        {"alignment": "anchors"},
+        RequestError,
+        ("'alignment'", "no edge", "from_names, from_coordinates or from_table"),
+    ),
+    "an alignment that does not exist": (
+        UNTIED,
+        {"alignment": "sinkhorn"},
+        RequestError,
+        ("'sinkhorn'", "'auto'", "'anchors'", "'pairs'", "'none'"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIES)
+def test_a_model_of_untied_modalities_is_refused(name: str) -> None:
+    cells, options, error, says = TIES[name]
+    mdata = unpaired(**cells)
+    before = fingerprint(mdata)
+    with pytest.raises(error) as caught:
+        MosaicVI(mdata, n_latent=3, n_hidden=8, **options)
+    for text in says:
+        assert text in str(caught.value), str(caught.value)
+    assert re.search(r"Expected|Remedy", str(caught.value))
+    assert fingerprint(mdata) == before
+
+
+def test_confidence_of_edges_needs_edges() -> None:
+    model = MosaicVI(unpaired(**UNTIED), n_latent=3, n_hidden=8, alignment="none")
+    with pytest.raises(RequestError, match="no feature graph") as caught:
+        model.get_edge_confidence()
+    assert "graph=" in str(caught.value)

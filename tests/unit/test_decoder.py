@@ -159,3 +159,37 @@ def test_negative_log_prior_is_gaussian_up_to_a_constant() -> None:
     torch.testing.assert_close(
         decoder.negative_log_prior() - value, expected() - oracle, rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("likelihood", sorted(likelihoods.TABLE))
+def test_heads_read_linked_embeddings_by_their_loading(likelihood: str) -> None:
+    decoder = make(likelihood, linked=True)
+    z, linked = torch.randn(N_CELLS, N_LATENT), torch.randn(N_FEATURES, N_LATENT)
+    plain, tied = decoder(z, {}), decoder(z, {}, linked=linked)
+    for head in decoder.likelihood.heads:
+        expected = plain[head.name] + head.loading * (z @ linked.T)
+        torch.testing.assert_close(tied[head.name], expected, atol=1e-5, rtol=1e-5)
+    # The mean head starts at reading all of them; a gene that is expressed is no background.
+    starts = {head.name: head.loading for head in decoder.likelihood.heads}
+    assert starts[decoder.mean_head] == 1
+    assert starts.get("mixing", -1) == -1
+    assert starts.get("dropout", 0) == starts.get("background", 0) == 0
+
+
+def test_loadings_are_learnt_around_their_start() -> None:
+    decoder = make(linked=True)
+    before = decoder.negative_log_prior()
+    shift = torch.randn(N_FEATURES)
+    with torch.no_grad():
+        decoder.loadings["foreground"] += shift
+        decoder.loadings["mixing"] -= shift
+    after = decoder.negative_log_prior()
+    normal = torch.distributions.Normal(0.0, 0.5)
+    expected = 2 * (normal.log_prob(torch.zeros(N_FEATURES)) - normal.log_prob(shift)).sum()
+    torch.testing.assert_close(after - before, expected, rtol=1e-3, atol=1e-3)
+    assert not make().loadings
+    linked = torch.randn(N_FEATURES, N_LATENT)
+    unlinked = make()
+    torch.testing.assert_close(
+        unlinked.head_embeddings("foreground", linked), unlinked.embeddings["foreground"]
+    )

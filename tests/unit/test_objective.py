@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import cross_entropy, normalize
 
 from mosaicvi._types import SparseCounts
+from mosaicvi.data._pairs import PairBatch
 from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.module import Losses, Objective, ObjectiveSpec, _objective
 
 if TYPE_CHECKING:
@@ -332,7 +335,7 @@ def test_no_pairs_no_paired_terms(patterns: dict[str, float]) -> None:
         )
         single = build(data, {"rna": "nb"}, n_latent=3)
     else:
-        single = build_model(patterns)
+        single = build_model(patterns, alignment="none")
     result = Objective(PLAIN)(single.module, fetch(single))
     kinds = {name.split("/")[0] for name in result.terms}
     assert kinds == {"reconstruction", "kl", "prior"}
@@ -355,3 +358,74 @@ def test_one_cell(model: MosaicVI) -> None:
         result = Objective(PLAIN)(model.module, fetch(model, np.array([cell])))
         assert torch.isfinite(result.total)
         assert all(torch.isfinite(value) for value in result.terms.values())
+
+
+def aligned_model() -> MosaicVI:
+    features = {
+        "rna": list(SimulatedModality.rna(20).names),
+        "protein": list(SimulatedModality.protein(4).names),
+    }
+    graph = FeatureGraph(features, Edges.of(np.arange(4), 20 + np.arange(4), 1, 0.8, "test"))
+    return build_model({"rna": 0.5, "protein": 0.5}, graph=graph)
+
+
+@torch.no_grad()
+def test_anchors_and_graph_enter_with_their_weights() -> None:
+    model = aligned_model()
+    spec = replace(PLAIN, alignment_weight=3.0, graph_weight=5.0, kl_weight=1.0)
+    inputs = model._cells(None).dataset.encoder_inputs
+    rows = {"rna": [3, 1, 8, 5], "protein": [0, 2, 2, 9]}
+    sides = tuple(torch.from_numpy(inputs[name][each]) for name, each in rows.items())
+    batch = fetch(model)
+    losses = Objective(spec)(model.module, batch, pairs=[PairBatch(("rna", "protein"), sides)])
+    means = []
+    for name, side in zip(rows, sides, strict=True):
+        aligned = model.module.aligned[name]
+        own, variance = model.module.encoders[name](side)
+        common, _ = model.module.shared_encoder(side[:, -aligned.n_directions :])
+        means.append(normalize((own + common) / variance / (1 / variance + 1), dim=-1))
+    scores = means[0] @ means[1].T / model.module.log_temperature.exp()
+    target = torch.arange(4)
+    expected = (cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2
+    torch.testing.assert_close(losses.terms["alignment"], expected, rtol=1e-4, atol=1e-4)
+    # No cell holds both: nothing else but reconstruction, kl, graph and prior is there.
+    kinds = {name.split("/")[0] for name in losses.terms}
+    assert kinds == {"reconstruction", "kl", "alignment", "graph", "prior"}
+    share = {name: len(batch.modalities[name].positions) / N_CELLS for name in rows}
+    total = losses.terms["kl"] + 3 * losses.terms["alignment"] + 5 * losses.terms["graph"]
+    own = model.module.graph.own.square().sum() / 2 / model.module.graph.prior_scale**2
+    prior = own.clone()
+    for name, weight in PLAIN.modality_weights.items():
+        total += weight * share[name] * losses.terms[f"reconstruction/{name}"]
+        own += model.module.decoders[name].negative_log_prior()
+        prior += weight * model.module.decoders[name].negative_log_prior()
+    torch.testing.assert_close(losses.terms["prior"], own / PLAIN.n_train_cells)
+    torch.testing.assert_close(losses.total, total + prior / PLAIN.n_train_cells)
+
+
+@torch.no_grad()
+def test_alignment_warms_up_and_the_graph_is_there_from_the_start() -> None:
+    spec = replace(PLAIN, alignment_weight=3.0, graph_weight=5.0, warmup=0.2)
+    assert spec.at(0.1)["alignment"] == pytest.approx(1.5)
+    assert spec.at(0.2)["alignment"] == spec.at(1.0)["alignment"] == pytest.approx(3.0)
+    assert spec.at(0.0)["graph"] == 5.0
+    model = aligned_model()
+    assert "alignment" not in Objective(spec)(model.module, fetch(model)).terms
+
+
+@torch.no_grad()
+def test_modalities_that_are_aligned_share_an_encoder_of_shared_scores() -> None:
+    """Before training the modalities' own encoders add nothing to it."""
+    patterns = {"rna": 0.5, "protein": 0.5}
+    specs = {"rna": SimulatedModality.rna(20, "nb"), "protein": SimulatedModality.protein(4)}
+    data = without_truth(simulate(N_CELLS, specs, n_latent=3, patterns=patterns, seed=1))
+    features = {name: list(data[name].var_names) for name in specs}
+    graph = FeatureGraph(features, Edges.of(np.arange(4), 20 + np.arange(4), 1, 0.8, "test"))
+    module = build(data, n_latent=3, n_hidden=8, graph=graph).module.eval()
+    shared = torch.randn(7, module.aligned["rna"].n_directions)
+    means = []
+    for name in module.modalities:
+        own = torch.randn(7, module.aligned[name].widths[0])
+        means.append(module.expert(name, torch.cat([own, shared], -1))[0])
+    torch.testing.assert_close(means[0], means[1])
+    assert means[0].abs().max() > 1e-3

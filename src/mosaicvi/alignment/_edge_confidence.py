@@ -19,8 +19,8 @@ LEAST_CONFIDENCE = 0.01
 
 
 def group_cells(
-    spaces: list[Float[np.ndarray, "cells dimensions"]], *, seed: int
-) -> list[Int[np.ndarray, " cells"]]:
+    spaces: list[Float[np.ndarray, "_ dimensions"]], *, seed: int
+) -> list[Int[np.ndarray, " _"]]:
     """Groups of similar cells across modalities, ``(n_cells,)`` of each, from 0.
 
     Centres are sought among equally many cells of each modality, so that the larger one does not

@@ -65,8 +65,9 @@ class MosaicVI(MultimodalModel):
         Prior spread between batches, on the log scale of the decoder's heads; an unseen batch is
         answered with at least about this uncertainty.
     graph
-        Which features of different modalities belong together; see :mod:`mosaicvi.graph`. Needed
-        where no cells, or few, hold two modalities. Features are matched by name.
+        Which features of different modalities belong together, as the builders of
+        ``mosaicvi.graph`` make it. Needed where no cells, or few, hold two modalities. Features are
+        matched by name.
     alignment
         How modalities are brought together. ``"pairs"``: by cells that hold several. ``"anchors"``:
         also by pairs of cells that linked features point to, and by the graph; batch and depth are

@@ -200,11 +200,15 @@ class Objective:
             total = total + weights["graph"] * terms["graph"]
         # A modality whose likelihood counts w-fold has its parameters' prior count w-fold too.
         priors = {name: module.negative_log_prior(name) for name in module.modalities}
-        terms["prior"] = torch.stack(list(priors.values())).sum() / self.spec.n_train_cells
-        weighted = torch.stack([self._weight(name) * value for name, value in priors.items()])
+        shared = torch.zeros((), device=total.device)
         if module.graph is not None:
-            weighted = torch.cat([weighted, module.graph.negative_log_prior().unsqueeze(0)])
-        total = total + weights["prior"] * weighted.sum() / self.spec.n_train_cells
+            shared = module.graph.negative_log_prior()
+        terms["prior"] = (
+            torch.stack(list(priors.values())).sum() + shared
+        ) / self.spec.n_train_cells
+        own = torch.stack([self._weight(name) * value for name, value in priors.items()])
+        weighted = own.sum() + shared
+        total = total + weights["prior"] * weighted / self.spec.n_train_cells
         return Losses(terms, total)
 
     def _weight(self, name: str) -> float:

@@ -50,7 +50,7 @@ class AlignedInputs(nn.Module):
             ("center", center),
             ("weights", weights),
         ):
-            self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32))
+            self.register_buffer(name, torch.as_tensor(np.array(values), dtype=torch.float32))
 
     @classmethod
     def blank(

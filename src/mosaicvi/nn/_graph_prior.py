@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from mosaicvi._types import Float, Float32, Int
+from mosaicvi._types import Float, Float32, Int, Real
 
 N_SCORED = 4096
 """Edges scored in a step."""
@@ -47,7 +47,7 @@ class GraphArrays:
 
     source: Int[np.ndarray, " edges"]
     target: Int[np.ndarray, " edges"]
-    sign: Float[np.ndarray, " edges"]
+    sign: Real[np.ndarray, " edges"]
     weight: Float[np.ndarray, " edges"]
     n_features: tuple[int, ...]
 
@@ -75,19 +75,20 @@ class FeatureGraphPrior(nn.Module):
     target: Tensor
     sign: Tensor
     weight: Tensor
-    modality: Tensor
-    starts: Tensor
 
     def __init__(self, arrays: GraphArrays, n_latent: int, *, prior_scale: float) -> None:
         super().__init__()
         self.prior_scale = prior_scale
         n_total = sum(arrays.n_features)
         self.sizes = arrays.n_features
-        # Copies: a graph's arrays are read-only, which torch does not know.
-        self.register_buffer("source", torch.tensor(arrays.source, dtype=torch.int64))
-        self.register_buffer("target", torch.tensor(arrays.target, dtype=torch.int64))
-        self.register_buffer("sign", torch.tensor(arrays.sign, dtype=torch.float32))
-        self.register_buffer("weight", torch.tensor(arrays.weight, dtype=torch.float32))
+        # Copied: a graph's arrays are read-only, and a tensor that shared them would not be.
+        for name, values, dtype in (
+            ("source", arrays.source, torch.int64),
+            ("target", arrays.target, torch.int64),
+            ("sign", arrays.sign, torch.float32),
+            ("weight", arrays.weight, torch.float32),
+        ):
+            self.register_buffer(name, torch.as_tensor(np.array(values), dtype=dtype))
         self.own = nn.Parameter(torch.randn(n_total, n_latent) * 0.05)
         self.log_scale = nn.Parameter(torch.zeros(()))
 
@@ -130,7 +131,9 @@ class FeatureGraphPrior(nn.Module):
         ends = torch.cumsum(torch.tensor(self.sizes, device=target.device), 0)
         modality = torch.bucketize(target, ends, right=True)
         both = torch.cat([self.source, self.target])
-        degree = torch.bincount(both, minlength=self.own.shape[0]).float()
+        # An edge of weight zero is no edge.
+        counted = (torch.cat([self.weight, self.weight]) > 0).float()
+        degree = torch.zeros(len(self.own), device=target.device).index_add(0, both, counted)
         drawn = torch.empty_like(target)
         for code in range(len(self.sizes)):
             here = modality == code

@@ -1,0 +1,211 @@
+"""Draw assays that share no cells, fit with the graph of their links, and find types again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
+from tests.fits import QUIET
+
+from mosaicvi import MosaicVI
+from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.graph import FeatureGraph, from_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mudata import MuData
+
+pytestmark = pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
+
+LIKELIHOODS = {"rna": "nb", "protein": "nb_mixture", "atac": "poisson"}
+SPECS = {
+    "rna": SimulatedModality.rna(300, likelihood="nb"),
+    "protein": SimulatedModality.protein(40),
+    "atac": SimulatedModality.atac(300),
+}
+UNPAIRED = {"rna": 0.5, "protein": 0.5}
+EPOCHS = 16
+
+
+def draw(patterns: Mapping[str, float], n_cells: int = 900, seed: int = 0) -> MuData:
+    """Cells of six types; the same ones whatever the patterns are."""
+    names = dict.fromkeys(name for pattern in patterns for name in pattern.split("+"))
+    specs = {name: SPECS[name] for name in names}
+    drawn = {"n_latent": 5, "n_types": 6, "separation": 0.8, "seed": seed}
+    return simulate(n_cells, specs, patterns=patterns, **drawn)
+
+
+def graph_of(mdata: MuData, links: pd.DataFrame) -> FeatureGraph:
+    graphs = [
+        from_table(mdata, part, *both, weight="weight", sign="sign", duplicates="strongest")
+        for both, part in links.groupby(["source_modality", "target_modality"])
+    ]
+    return graphs[0].union(*graphs[1:])
+
+
+def rewired(links: pd.DataFrame, share: float, seed: int = 0) -> pd.DataFrame:
+    """Links of which a share points to the source of another."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(links)) < round(share * len(links))
+    source = links["source"].to_numpy(copy=True)
+    source[chosen] = np.roll(source[chosen], 1 + len(source) // 7)
+    return links.assign(source=source)
+
+
+def fit(mdata: MuData, graph: FeatureGraph | None, *, seed: int = 0) -> MosaicVI:
+    MosaicVI.setup_mudata(mdata, {m: LIKELIHOODS[m] for m in mdata.mod}, batch_key="batch")
+    model = MosaicVI(mdata, n_latent=10, n_hidden=64, graph=graph, seed=seed)
+    model.train(EPOCHS, **QUIET)
+    return model
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Types carried from one modality's cells to those of another."""
+
+    accuracy: float
+    chance: float
+    n_cells: int
+
+
+def cells_with(mdata: MuData, name: str) -> np.ndarray:
+    return np.flatnonzero(np.asarray(mdata.obsmap[name]).ravel() > 0)
+
+
+def transfer(model: MosaicVI, mdata: MuData, source: str, target: str) -> Transfer:
+    """Nearest neighbours in the latent space, each cell embedded from its own modality."""
+    rows = {name: cells_with(mdata, name) for name in (source, target)}
+    z = {
+        name: model.get_latent_representation(indices=cells, from_modalities=[name])
+        for name, cells in rows.items()
+    }
+    types = mdata.obs["cell_type"].to_numpy().astype(str)
+    vote = KNeighborsClassifier(15).fit(z[source], types[rows[source]])
+    truth = types[rows[target]]
+    accuracy = float((vote.predict(z[target]) == truth).mean())
+    largest = max(float((truth == name).mean()) for name in np.unique(truth))
+    return Transfer(accuracy, largest, len(truth))
+
+
+@pytest.fixture(scope="module")
+def data() -> MuData:
+    return draw(UNPAIRED)
+
+
+@pytest.fixture(scope="module")
+def aligned(data: MuData) -> MosaicVI:
+    return fit(data, graph_of(data, data.uns["links"]))
+
+
+def test_types_transfer_between_modalities_without_pairs(data: MuData, aligned: MosaicVI) -> None:
+    assert (np.asarray(data.obsmap["rna"]) * np.asarray(data.obsmap["protein"]) == 0).all()
+    for both in (("rna", "protein"), ("protein", "rna")):
+        found = transfer(aligned, data, *both)
+        # Far above always naming the most frequent type, by a binomial bound.
+        least = stats.binom.ppf(1 - 1e-6, found.n_cells, found.chance) / found.n_cells
+        assert found.accuracy > least + 0.08
+
+
+def test_the_links_bring_it_about(data: MuData, aligned: MosaicVI) -> None:
+    right = transfer(aligned, data, "rna", "protein")
+    links = data.uns["links"]
+    permuted = links.assign(source=np.roll(links["source"].to_numpy(), 11))
+    wrong = transfer(fit(data, graph_of(data, permuted)), data, "rna", "protein")
+    assert right.accuracy > wrong.accuracy + 0.15
+    apart = MosaicVI(data, n_latent=10, n_hidden=64, alignment="none")
+    apart.train(EPOCHS, **QUIET)
+    assert right.accuracy > transfer(apart, data, "rna", "protein").accuracy + 0.15
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_not_by_the_luck_of_one_seed(seed: int) -> None:
+    mdata = draw(UNPAIRED, seed=seed)
+    found = transfer(fit(mdata, graph_of(mdata, mdata.uns["links"])), mdata, "rna", "protein")
+    least = stats.binom.ppf(1 - 1e-6, found.n_cells, found.chance) / found.n_cells
+    assert found.accuracy > least + 0.08
+
+
+def test_three_modalities_of_which_no_two_share_cells() -> None:
+    mdata = draw({"rna": 1 / 3, "protein": 1 / 3, "atac": 1 / 3}, 1200)
+    model = fit(mdata, graph_of(mdata, mdata.uns["links"]))
+    # Proteins and peaks are linked through genes alone.
+    for both in (("rna", "protein"), ("rna", "atac"), ("atac", "protein"), ("protein", "atac")):
+        found = transfer(model, mdata, *both)
+        least = stats.binom.ppf(1 - 1e-6, found.n_cells, found.chance) / found.n_cells
+        assert found.accuracy > least + 0.05, both
+
+
+def test_imputation_is_less_sure_than_with_pairs_and_covers(
+    data: MuData, aligned: MosaicVI
+) -> None:
+    paired_data = draw({"rna+protein": 1.0})
+    paired = fit(paired_data, None)
+    names = data.obs_names[cells_with(data, "rna")]
+    width = {}
+    for key, model, mdata in (("none", aligned, data), ("all", paired, paired_data)):
+        answer = model.impute("protein", from_modalities=["rna"], n_samples=60)
+        rows = answer.obs_names.get_indexer(names)
+        low, high = (answer.layers[name][rows] for name in ("q05", "q95"))
+        truth = mdata.obsm["truth_protein"].toarray()[mdata.obs_names.get_indexer(names)]
+        width[key] = (np.log1p(high) - np.log1p(low)).mean(0)
+        assert ((truth >= low) & (truth <= high)).mean() > 0.8
+    # Protein by protein, but for the two isotype controls, which are background alone.
+    wider = width["none"][:-2] > width["all"][:-2]
+    assert wider.mean() > 0.8
+    assert width["none"].mean() > 1.05 * width["all"].mean()
+
+
+def test_edges_that_were_rewired_get_less_confidence() -> None:
+    mdata = draw({"rna": 0.5, "atac": 0.5}, 1000)
+    links = mdata.uns["links"]
+    model = fit(mdata, graph_of(mdata, rewired(links, 0.3)))
+    table = model.get_edge_confidence()
+    true = set(zip(links["source"], links["target"], strict=True))
+    is_true = [both in true for both in zip(table["source"], table["target"], strict=True)]
+    assert 0.6 < np.mean(is_true) < 0.8
+    assert table["confidence"].between(0.01, 1.0).all()
+    assert roc_auc_score(is_true, table["confidence"]) > 0.7
+
+
+def test_a_saved_model_keeps_its_graph_and_answers(
+    data: MuData, aligned: MosaicVI, tmp_path: Path
+) -> None:
+    aligned.save(tmp_path / "model")
+    loaded = MosaicVI.load(tmp_path / "model", data, accelerator="cpu")
+    assert aligned.graph is not None
+    assert loaded.graph is not None
+    pd.testing.assert_frame_equal(loaded.graph.to_pandas(), aligned.graph.to_pandas())
+    for name in aligned.graph.modalities:
+        assert list(loaded.graph.names(name)) == list(aligned.graph.names(name))
+    for name in ("rna", "protein"):
+        rows = cells_with(data, name)
+        np.testing.assert_array_equal(
+            loaded.get_latent_representation(indices=rows, from_modalities=[name]),
+            aligned.get_latent_representation(indices=rows, from_modalities=[name]),
+        )
+    np.testing.assert_array_equal(
+        loaded.get_edge_confidence()["confidence"], aligned.get_edge_confidence()["confidence"]
+    )
+    # The file holds no anchors: they are found again, the same ones.
+    loaded.train(1, **QUIET)
+    assert aligned.anchors is not None
+    assert loaded.anchors is not None
+    for both, pairs in aligned.anchors.pairs.items():
+        np.testing.assert_array_equal(loaded.anchors.pairs[both].left, pairs.left)
+        np.testing.assert_array_equal(loaded.anchors.pairs[both].right, pairs.right)
+
+
+def test_same_seed_same_result(data: MuData, aligned: MosaicVI) -> None:
+    again = fit(data, graph_of(data, data.uns["links"]))
+    other = fit(data, graph_of(data, data.uns["links"]), seed=1)
+    z = [model.get_latent_representation() for model in (aligned, again, other)]
+    np.testing.assert_array_equal(z[0], z[1])
+    assert np.abs(z[0] - z[2]).max() > 0.1

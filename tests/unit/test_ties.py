@@ -1,0 +1,205 @@
+"""What ties modalities, what is chosen from it, and what is said where nothing does."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tests.helpers import cell_names, counts_modality, make_mudata
+
+from mosaicvi._errors import DataError, MosaicviError, RequestError
+from mosaicvi.data import build_manager
+from mosaicvi.graph import Edges, FeatureGraph
+from mosaicvi.model._ties import choose_alignment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mosaicvi.data._mosaic_data import MosaicData
+
+FEATURES = {
+    "rna": ("GENE0", "GENE1", "GENE2", "GENE3"),
+    "protein": ("cd3", "cd4", "cd8"),
+    "atac": ("chr1:0-9", "chr1:20-29"),
+}
+PAIRED = range(20)
+
+
+def data(cells: Mapping[str, Sequence[int]]) -> MosaicData:
+    """Modalities that hold these of 40 cells."""
+    names = cell_names(40)
+    parts = {
+        name: counts_modality([names[i] for i in rows], FEATURES[name], seed=number)
+        for number, (name, rows) in enumerate(cells.items())
+    }
+    return build_manager(make_mudata(parts), dict.fromkeys(cells, "nb")).data
+
+
+def graph(*edges: tuple[str, str], modalities: Sequence[str] = tuple(FEATURES)) -> FeatureGraph:
+    """First features of two modalities linked."""
+    features = {name: FEATURES[name] for name in modalities}
+    starts = dict(zip(features, np.cumsum([0, *map(len, features.values())]), strict=False))
+    source, target = ([int(starts[both[end]]) for both in edges] for end in (0, 1))
+    return FeatureGraph(features, Edges.of(source, target, 1, 1.0, "test"))
+
+
+UNPAIRED = {"rna": range(20), "protein": range(20, 40)}
+RNA_PROTEIN = ("rna", "protein")
+
+
+@pytest.mark.parametrize(
+    ("cells", "edges", "expected"),
+    [
+        ({"rna": PAIRED}, [], "none"),
+        ({"rna": PAIRED, "protein": PAIRED}, [], "pairs"),
+        ({"rna": PAIRED, "protein": PAIRED}, [RNA_PROTEIN], "pairs"),
+        (UNPAIRED, [RNA_PROTEIN], "anchors"),
+        # 10 of the smaller one's 20 cells are paired: just enough; 9 are too few.
+        ({"rna": range(30), "protein": range(20, 40)}, [RNA_PROTEIN], "pairs"),
+        ({"rna": range(29), "protein": range(20, 40)}, [RNA_PROTEIN], "anchors"),
+        # Few pairs and no graph: what there is.
+        ({"rna": range(21), "protein": range(20, 40)}, [], "pairs"),
+        # One pair of modalities suffices to ask for anchors.
+        (
+            {"rna": PAIRED, "protein": PAIRED, "atac": range(20, 40)},
+            [("rna", "atac")],
+            "anchors",
+        ),
+    ],
+)
+def test_auto(
+    cells: Mapping[str, Sequence[int]], edges: list[tuple[str, str]], expected: str
+) -> None:
+    given = graph(*edges) if edges else None
+    assert choose_alignment(data(cells), given, "auto") == expected
+
+
+def test_the_choice_is_said_with_its_reasons(caplog: pytest.LogCaptureFixture) -> None:
+    given = data({"rna": range(22), "protein": range(20, 40)})
+    with caplog.at_level(logging.INFO, logger="mosaicvi"):
+        choose_alignment(given, graph(RNA_PROTEIN), "auto")
+    for text in ("'anchors'", "rna and protein: 2 cells hold both", "1 edges link"):
+        assert text in caplog.text
+
+
+@pytest.mark.parametrize("alignment", ["anchors", "pairs", "none"])
+def test_a_request_is_followed(alignment: str) -> None:
+    given = data({"rna": range(25), "protein": range(15, 40)})
+    assert choose_alignment(given, graph(RNA_PROTEIN), alignment) == alignment
+
+
+def test_none_asks_for_nothing() -> None:
+    assert choose_alignment(data(UNPAIRED), None, "none") == "none"
+
+
+THREE = {"rna": range(14), "protein": range(14, 27), "atac": range(27, 40)}
+
+
+@pytest.mark.parametrize(
+    ("cells", "edges", "expected"),
+    [
+        (THREE, [RNA_PROTEIN, ("rna", "atac")], "anchors"),
+        (THREE, [RNA_PROTEIN, ("protein", "atac")], "anchors"),
+        ({**THREE, "atac": range(20, 40)}, [("rna", "atac")], "anchors"),
+        ({**THREE, "rna": range(30), "atac": range(27, 40)}, [], "pairs"),
+    ],
+    ids=["star", "chain", "cells and edges", "cells"],
+)
+def test_a_third_modality_ties_two(
+    cells: Mapping[str, Sequence[int]], edges: list[tuple[str, str]], expected: str
+) -> None:
+    given = graph(*edges) if edges else None
+    assert choose_alignment(data(cells), given, "auto") == expected
+
+
+REFUSED = {
+    "unknown": (UNPAIRED, graph(RNA_PROTEIN), "magic", RequestError, ("'magic'", "'anchors'")),
+    "anchors without a graph": (
+        UNPAIRED,
+        None,
+        "anchors",
+        RequestError,
+        ("no edge", "graph=", "from_names"),
+    ),
+    "anchors with a graph that links nothing": (
+        UNPAIRED,
+        graph(),
+        "anchors",
+        RequestError,
+        ("no edge", "graph="),
+    ),
+    "nothing ties": (
+        UNPAIRED,
+        None,
+        "auto",
+        DataError,
+        (
+            "nothing ties 'protein' to 'rna'",
+            "no cell holds both",
+            "no feature graph links",
+            "graph=",
+            "from_names",
+            "alignment='none'",
+            "modality 'protein'",
+        ),
+    ),
+    "edges within a modality alone": (
+        UNPAIRED,
+        FeatureGraph(
+            {name: FEATURES[name] for name in RNA_PROTEIN}, Edges.of([0], [1], 1, 1.0, "test")
+        ),
+        "auto",
+        DataError,
+        ("nothing ties 'protein' to 'rna'",),
+    ),
+    "pairs where there are none": (
+        UNPAIRED,
+        graph(RNA_PROTEIN),
+        "pairs",
+        DataError,
+        ("nothing ties 'protein' to 'rna'",),
+    ),
+    "one of three is alone": (
+        THREE,
+        graph(RNA_PROTEIN),
+        "auto",
+        DataError,
+        ("nothing ties 'atac' to 'rna'", "no edge"),
+    ),
+    "the first is alone": (
+        THREE,
+        graph(("protein", "atac")),
+        "auto",
+        DataError,
+        ("nothing ties 'protein', 'atac' to 'rna'",),
+    ),
+    "the graph lacks a modality": (
+        THREE,
+        graph(RNA_PROTEIN, modalities=RNA_PROTEIN),
+        "auto",
+        DataError,
+        ("modality 'atac'", "no features of it", "'rna', 'protein', 'atac'", "key 'graph'"),
+    ),
+    "the graph has other features": (
+        UNPAIRED,
+        FeatureGraph(
+            {"rna": ("ENSG1",), "protein": FEATURES["protein"]}, Edges.of([0], [1], 1, 1.0, "t")
+        ),
+        "auto",
+        DataError,
+        ("nothing ties 'protein' to 'rna'",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_a_remedy(name: str) -> None:
+    cells, given, alignment, error, says = REFUSED[name]
+    assert issubclass(error, MosaicviError)
+    with pytest.raises(error) as caught:
+        choose_alignment(data(cells), given, alignment)
+    for text in says:
+        assert text in str(caught.value), str(caught.value)
+    assert any(word in str(caught.value) for word in ("Remedy", "Expected"))
