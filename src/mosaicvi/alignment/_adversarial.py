@@ -15,12 +15,16 @@ class _Reverse(torch.autograd.Function):
     """The identity, whose gradient is turned around (Ganin et al. 2016)."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, values: Float[Tensor, "cells latent"], scale: float
+    ) -> Float[Tensor, "cells latent"]:
         ctx.scale = scale
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "cells latent"]
+    ) -> tuple[Float[Tensor, "cells latent"], None]:
         return -ctx.scale * gradient, None
 
 
@@ -56,8 +60,8 @@ def discrimination(
 
 
 def balancing_weights(
-    groups: list[Int[np.ndarray, " cells"]],
-) -> list[Float[np.ndarray, " cells"]]:
+    groups: list[Int[np.ndarray, " _"]],
+) -> list[Float[np.ndarray, " _"]]:
     r"""Weights under which all modalities hold the same share of each group of cells.
 
     :math:`w = \min_n p_n(g) / p_m(g)` for a cell of group g and modality m, where
