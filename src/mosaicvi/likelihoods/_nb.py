@@ -17,26 +17,24 @@ from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._composition import (
     CompositionLikelihood,
     as_counts,
+    composition_logits,
     dispersion_from_log,
     gamma_poisson,
+    library_of,
     log_mean_of,
     start_composition,
 )
 from mosaicvi.likelihoods._math import (
     SMALLEST_MEAN,
     at_stored,
-    broadcast_shape,
     choose,
     log_excess,
     put_stored,
-    reduce_to,
-    row_blocks,
     row_sums,
     stirling_error,
-    take_cells,
-    take_rows,
     without_graph,
 )
+from mosaicvi.likelihoods._rows import rows_from_logits, rows_from_means
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -133,19 +131,21 @@ class _Entries(torch.autograd.Function):
         )
 
 
-def _block(
+def negative_binomial_rows(
     values: Float[SparseCounts, "cells features"],
     mean: Float[Tensor, "*draws cells features"],
     theta: Float[Tensor, "*#entries"],
+    *,
     observed: Bool[Tensor, "cells features"] | None,
     gradients: bool,
 ) -> tuple[Float[Tensor, "..."], ...]:
-    """Log density of some cells, and derivatives of their entries if asked for."""
+    """Log density of cells, and derivatives of entries by log mean and dispersion if asked for."""
     stored, by_mean, by_theta = negative_binomial(
         values.values, at_stored(mean, values), at_stored(theta, values), gradients=gradients
     )
     # an entry that is not stored is zero: -theta log1p(mu / theta)
-    log_ratio = (mean / theta).log1p_()
+    ratio = mean / theta
+    log_ratio = ratio.log1p()
     put_stored(log_ratio, values, 0.0)
     if observed is not None:
         log_ratio.masked_fill_(~observed, 0.0)
@@ -154,7 +154,7 @@ def _block(
     value -= log_ratio @ theta if theta.dim() == 1 else (log_ratio * theta).sum(-1)
     if not gradients:
         return (value,)
-    share = mean / (mean + theta)
+    share = ratio.div_(ratio + 1.0)
     slope = log_ratio.neg_().add_(share)
     put_stored(slope, values, by_theta)
     share.mul_(theta).neg_()
@@ -163,51 +163,6 @@ def _block(
         share.masked_fill_(~observed, 0.0)
         slope.masked_fill_(~observed, 0.0)
     return value, share, slope
-
-
-class _SparseRows(torch.autograd.Function):
-    """Log density of each cell, with special functions of counts at stored entries only."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        log_mean: Float[Tensor, "*draws cells features"],
-        theta: Float[Tensor, "*#entries"],
-        mean: Float[Tensor, "*draws cells features"],
-        values: Float[SparseCounts, "cells features"],
-        observed: Bool[Tensor, "cells features"] | None,
-    ) -> Float[Tensor, "*draws cells"]:
-        gradients = any(ctx.needs_input_grad[:2])
-        value = mean.new_empty(mean.shape[:-1])
-        derivatives = [torch.empty_like(mean) for _ in range(2)] if gradients else []
-        for rows in row_blocks(mean.shape, mean.device):
-            value[..., rows], *parts = _block(
-                take_cells(values, rows),
-                take_rows(mean, rows),
-                take_rows(theta, rows),
-                None if observed is None else take_rows(observed, rows),
-                gradients,
-            )
-            for derivative, part in zip(derivatives, parts, strict=True):
-                derivative[..., rows, :] = part
-        if gradients:
-            ctx.save_for_backward(*derivatives)
-            ctx.theta_shape = theta.shape
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, gradient: Float[Tensor, "*draws cells"]
-    ) -> tuple[Float[Tensor, "*draws cells features"], Float[Tensor, "..."], None, None, None]:
-        by_mean, by_theta = ctx.saved_tensors
-        return (
-            by_mean * gradient.unsqueeze(-1),
-            reduce_to(gradient, by_theta, ctx.theta_shape),
-            None,
-            None,
-            None,
-        )
 
 
 def negative_binomial_entries(
@@ -256,13 +211,34 @@ class NegativeBinomial(CompositionLikelihood):
         observed: Bool[Tensor, "cells features"] | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
-        counts = as_counts(values)
-        log_mean, theta = log_mean_of(parameters), parameters["dispersion"]
-        shape = broadcast_shape(log_mean, theta, values=counts)
-        log_mean, theta = without_graph(log_mean.expand(shape), theta)
-        mean = parameters["mean"].detach().expand(shape)
-        value: Tensor = _SparseRows.apply(log_mean, theta, mean, counts, observed)
-        return value
+        return rows_from_means(
+            negative_binomial_rows,
+            as_counts(values),
+            observed,
+            parameters["mean"],
+            log_mean_of(parameters),
+            parameters["dispersion"],
+        )
+
+    def log_prob_of_heads(
+        self,
+        values: Float[Values, "cells features"],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
+        return rows_from_logits(
+            negative_binomial_rows,
+            as_counts(values),
+            observed,
+            library_of(library_size, heads["mean"]),
+            composition_logits(heads["mean"], panel),
+            dispersion_from_log(feature_parameters["log_dispersion"]),
+        )
 
     def log_prob_entries(
         self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters

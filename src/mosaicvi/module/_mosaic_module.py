@@ -177,14 +177,16 @@ class MosaicModule(nn.Module):
         if panel is not None:
             observed = panel if observed is None else observed & panel
         design = self.design(batch)
-        parameters = decoder.distribution(
+        log_prob: Tensor = decoder.log_prob(
+            values,
             z[..., positions, :],
             codes,
             library if decoder.likelihood.uses_library_size else None,
             covariates=None if design is None else design[positions],
             panel=panel,
+            observed=observed,
         )
-        return decoder.likelihood.log_prob(values, parameters, observed=observed)
+        return log_prob
 
     def negative_log_prior(self, name: str) -> Tensor:
         """Negative log prior of one modality's hierarchical parameters, in nats, a scalar."""

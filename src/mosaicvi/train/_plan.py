@@ -114,6 +114,8 @@ class MosaicTrainingPlan(pl.LightningModule):
                 {"params": free, "weight_decay": 0.0},
             ],
             lr=spec.learning_rate,
+            # One kernel for all parameters: a network of many small tensors else waits for calls.
+            fused=all(p.device.type in {"cpu", "cuda"} for p in decayed + free),
         )
         total_steps = self.n_steps + 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(
