@@ -45,6 +45,7 @@ def negative_binomial(
     theta: Float[Tensor, "*#entries"],
     *,
     gradients: bool,
+    theta_errors: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[
     Float[Tensor, "*entries"],
     Float[Tensor, "*entries"] | Float[Tensor, "0"],
@@ -70,6 +71,8 @@ def negative_binomial(
         and dispersion alone is computed at their common shape.
     gradients
         Whether to compute derivatives, which are empty otherwise.
+    theta_errors
+        :func:`stirling_error` of ``theta``, where it is known already.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def negative_binomial(
     count = x.masked_fill(empty, 1.0)
     total = x + theta
     error_total, slope_total = stirling_error(total, slope=gradients)
-    error_theta, slope_theta = stirling_error(theta, slope=gradients)
+    error_theta, slope_theta = theta_errors or stirling_error(theta, slope=gradients)
     error_count, _ = stirling_error(count, slope=False)
     constant = error_total - error_theta - error_count
     constant = constant + 0.5 * (theta.log() - (count * total).log() - _LOG_2PI)
@@ -131,6 +134,25 @@ class _Entries(torch.autograd.Function):
         )
 
 
+def negative_binomial_at_stored(
+    values: Float[SparseCounts, "cells features"],
+    mean: Float[Tensor, "*draws cells features"],
+    theta: Float[Tensor, "*#entries"],
+    *,
+    gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`negative_binomial` at stored entries; a dispersion's series are summed once."""
+    error, slope = stirling_error(theta, slope=gradients)
+    errors = at_stored(error, values), at_stored(slope, values) if gradients else slope
+    return negative_binomial(
+        values.values,
+        at_stored(mean, values),
+        at_stored(theta, values),
+        gradients=gradients,
+        theta_errors=errors,
+    )
+
+
 def negative_binomial_rows(
     values: Float[SparseCounts, "cells features"],
     mean: Float[Tensor, "*draws cells features"],
@@ -140,8 +162,8 @@ def negative_binomial_rows(
     gradients: bool,
 ) -> tuple[Float[Tensor, "..."], ...]:
     """Log density of cells, and derivatives of entries by log mean and dispersion if asked for."""
-    stored, by_mean, by_theta = negative_binomial(
-        values.values, at_stored(mean, values), at_stored(theta, values), gradients=gradients
+    stored, by_mean, by_theta = negative_binomial_at_stored(
+        values, mean, theta, gradients=gradients
     )
     # an entry that is not stored is zero: -theta log1p(mu / theta)
     ratio = mean / theta

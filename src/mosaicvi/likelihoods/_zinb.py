@@ -31,7 +31,7 @@ from mosaicvi.likelihoods._math import (
 )
 from mosaicvi.likelihoods._nb import (
     NegativeBinomial,
-    negative_binomial,
+    negative_binomial_at_stored,
     negative_binomial_entries,
 )
 from mosaicvi.likelihoods._rows import rows_from_logits, rows_from_means
@@ -88,8 +88,8 @@ def _zero_inflated_rows(
 ) -> tuple[Float[Tensor, "..."], ...]:
     """Log density of cells, and derivatives of entries by log mean, dispersion and logit."""
     stored_logit = at_stored(logit, values)
-    stored, stored_mean, stored_theta = negative_binomial(
-        values.values, at_stored(mean, values), at_stored(theta, values), gradients=gradients
+    stored, stored_mean, stored_theta = negative_binomial_at_stored(
+        values, mean, theta, gradients=gradients
     )
     stored = stored + log_sigmoids(stored_logit)[1]
     ratio = mean / theta
