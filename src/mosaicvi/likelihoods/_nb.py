@@ -32,6 +32,7 @@ from mosaicvi.likelihoods._math import (
     put_stored,
     row_sums,
     stirling_error,
+    stirling_errors,
     without_graph,
 )
 from mosaicvi.likelihoods._rows import rows_from_logits, rows_from_means
@@ -81,9 +82,9 @@ def negative_binomial(
     empty = x <= 0
     count = x.masked_fill(empty, 1.0)
     total = x + theta
-    error_total, slope_total = stirling_error(total, slope=gradients)
-    error_theta, slope_theta = theta_errors or stirling_error(theta, slope=gradients)
-    error_count, _ = stirling_error(count, slope=False)
+    parts = (total, count) if theta_errors else (total, count, theta)
+    of_total, (error_count, _), *of_theta = stirling_errors(*parts, slope=gradients)
+    (error_total, slope_total), (error_theta, slope_theta) = of_total, *(of_theta or [theta_errors])
     constant = error_total - error_theta - error_count
     constant = constant + 0.5 * (theta.log() - (count * total).log() - _LOG_2PI)
     present = (~empty).to(x.dtype)

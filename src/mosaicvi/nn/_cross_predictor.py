@@ -243,9 +243,10 @@ class _Ridge:
             part = slice(start, start + _ROWS)
             block = standardised(pairing.rows[part])
             for fold in range(N_FOLDS):
-                inside = folds[part] == fold
-                grams[fold] += block[inside].T @ block[inside]
-                products[fold] += block[inside].T @ targets[part][inside]
+                inside = block[folds[part] == fold]
+                # A product of one array with itself: BLAS computes half of it.
+                grams[fold] += inside.T @ inside
+                products[fold] += inside.T @ targets[part][folds[part] == fold]
         total_gram, total_product = grams.sum(0), products.sum(0)
 
         def solve(fold: int, penalty: float) -> Float32[np.ndarray, "used targets"]:
@@ -256,12 +257,11 @@ class _Ridge:
 
         first = np.flatnonzero(folds == 0)[:_ROWS]
         block = standardised(pairing.rows[first])
-        errors = [
-            float(np.square(block @ solve(0, penalty) - targets[first]).sum())
-            for penalty in PENALTIES
-        ]
-        penalty = PENALTIES[int(np.argmin(errors))]
-        solved = np.stack([solve(fold, penalty) for fold in range(N_FOLDS)])
+        tried = [solve(0, penalty) for penalty in PENALTIES]
+        errors = [float(np.square(block @ each - targets[first]).sum()) for each in tried]
+        best = int(np.argmin(errors))
+        rest = [solve(fold, PENALTIES[best]) for fold in range(1, N_FOLDS)]
+        solved = np.stack([tried[best], *rest])
         predicted = np.empty(targets.shape, dtype=np.float32)
         for start in range(0, len(pairing.rows), _ROWS):
             part = slice(start, start + _ROWS)

@@ -32,12 +32,16 @@ class OptimizerSpec:
         Fraction of all steps over which the learning rate rises.
     gradient_norm
         Gradients are clipped to this norm.
+    n_threads
+        torch's threads on a CPU while a fit runs; None: as many as its steps keep busy, see
+        :func:`~mosaicvi.train._threads.threads_for`.
     """
 
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     rise: float = 0.2
     gradient_norm: float = 100.0
+    n_threads: int | None = None
 
 
 class MosaicTrainingPlan(pl.LightningModule):

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENTRIES_A_THREAD = 2_000_000
-"""Decoded entries (cells x draws x features) a step that keep one thread busy."""
+"""Cells of a minibatch times features that keep one thread busy."""
 
 
 def threads_for(n_entries: int, available: int) -> int:
-    """Threads for steps that decode so many entries: one for each two million, at least one.
+    """Threads for minibatches of so many cells x features: one for two million, at least one.
 
     torch splits each operation over all its threads, which then wait for each other, and a step
     consists of some thousand operations: on small steps the waiting costs more than is gained, and
