@@ -98,7 +98,7 @@ def say(line: str) -> None:
 def main() -> None:
     """Print the table, and a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="pbmc10k_cite")
+    parser.add_argument("--data", default="pbmc10k_cite", help="a data set of the benchmark")
     parser.add_argument("--hide", type=float, default=0.25)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=None, help="default: a whole fit")

@@ -19,9 +19,9 @@ def threads_for(n_entries: int, available: int) -> int:
 
     torch splits each operation over all its threads, which then wait for each other, and a step
     consists of some thousand operations: on small steps the waiting costs more than is gained, and
-    a thread that waits keeps its core busy (decisions, "One thread for small steps"). The number
-    depends on the model and the minibatch alone, up to what torch would use, so that a fit on an
-    idle machine repeats on a busy one.
+    a thread that waits keeps its core busy (docs/developer/profile.md). The number depends on the
+    model and the minibatch alone, up to what torch would use, so that a fit on an idle machine
+    repeats on a busy one.
     """
     return max(1, min(available, n_entries // ENTRIES_A_THREAD))
 
