@@ -83,8 +83,9 @@ def negative_binomial(
     count = x.masked_fill(empty, 1.0)
     total = x + theta
     parts = (total, count) if theta_errors else (total, count, theta)
-    of_total, (error_count, _), *of_theta = stirling_errors(*parts, slope=gradients)
-    (error_total, slope_total), (error_theta, slope_theta) = of_total, *(of_theta or [theta_errors])
+    errors = stirling_errors(*parts, slope=gradients)
+    (error_total, slope_total), (error_count, _) = errors[:2]
+    error_theta, slope_theta = theta_errors or errors[2]
     constant = error_total - error_theta - error_count
     constant = constant + 0.5 * (theta.log() - (count * total).log() - _LOG_2PI)
     present = (~empty).to(x.dtype)
