@@ -119,6 +119,17 @@ def test_noise_that_differs_between_batches_has_no_trust(model) -> None:
     assert model.module.trust == {"rna": 1.0, "protein": 1.0, "noise": 0.0}
 
 
+@pytest.mark.parametrize("split", ["rna", "protein"])
+def test_a_part_of_an_assay_is_trusted(split: str) -> None:
+    """Two halves of one modality tell of each other and of the third."""
+    data = small_mosaic(360, patterns={"rna+protein": 0.9, "rna": 0.1}, n_types=3)
+    parts = {name: data[name].copy() for name in data.mod}
+    parts[split], parts["second"] = data[split][:, ::2].copy(), data[split][:, 1::2].copy()
+    kinds = {"rna": "nb", "protein": "nb_mixture"}
+    kinds["second"] = kinds[split]
+    assert set(build(make_mudata(parts), kinds).module.trust.values()) == {1.0}
+
+
 def test_noise_is_no_evidence_beside_another(model) -> None:
     module = model.module
     module.eval()
