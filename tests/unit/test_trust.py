@@ -15,7 +15,8 @@ from tests.helpers import make_mudata
 from mosaicvi._errors import MosaicviWarning
 from mosaicvi.model._construct import LEAST_WEIGHT, modality_weights
 from mosaicvi.model._trust import RELATION_RANGE, modality_trust
-from mosaicvi.nn._explained import explained_share
+from mosaicvi.nn._cross_predictor import Pairing, fit_cross_predictor
+from mosaicvi.nn._explained import CHANCE, explained_share
 
 NAN = math.nan
 LOW, HIGH = RELATION_RANGE
@@ -76,10 +77,28 @@ def test_explained_share_is_that_of_a_regression_on_groups() -> None:
 
     left, total = residual(targets - predicted), residual(targets)
     expected = 1 - (left**2).sum(0) / (total**2).sum(0)
-    assert explained_share(targets, predicted, groups) == pytest.approx(expected.max())
+    assert explained_share(targets, predicted, groups) == pytest.approx(
+        expected.max() - CHANCE / 300
+    )
     # The groups' means alone look like a relation, and are none.
     assert explained_share(targets, np.repeat(shift[:, None], 2, 1), None) > 0.8
-    assert abs(explained_share(targets, np.repeat(shift[:, None], 2, 1), groups)) < 1e-9
+    found = explained_share(targets, np.repeat(shift[:, None], 2, 1), groups)
+    assert found == pytest.approx(-CHANCE / 300)
+
+
+@pytest.mark.parametrize("n_pairs", [100, 200, 600])
+def test_chance_is_not_trusted(n_pairs: int) -> None:
+    """Of twenty modalities of noise, one at most reaches where trust begins."""
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(20):
+        noise = np.log1p(rng.poisson(1.0, (n_pairs, 60))).astype(np.float32)
+        targets = rng.normal(size=(n_pairs, 8)) * np.linspace(3, 1, 8)
+        keys, groups = rng.integers(0, 2**62, n_pairs), rng.integers(0, 2, n_pairs)
+        pairing = Pairing(np.arange(n_pairs), targets.astype(np.float32), keys, groups)
+        found += fit_cross_predictor(noise, [pairing], seed=0).explained
+    assert np.isfinite(found).all()
+    assert np.sum(np.array(found) > LOW) <= 1
 
 
 def test_weights_of_what_has_no_trust() -> None:

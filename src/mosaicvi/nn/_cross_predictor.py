@@ -291,13 +291,11 @@ class _Ridge:
         location, size = predicted.mean(0), np.maximum(predicted.std(0), 1e-6)
         weights = np.zeros((N_FOLDS, int(encoded.shape[1]), targets.shape[1]), dtype=np.float32)
         weights[:, used] = solved / scale[:, None] / size
-        return cls(
-            center,
-            weights,
-            location / size,
-            pairing.keys,
-            explained_share(targets, predicted, pairing.groups),
-        )
+        # The first fold chose the penalty: on its own cells, what it explains is flattered.
+        rest = folds != 0
+        groups = None if pairing.groups is None else pairing.groups[rest]
+        explained = explained_share(targets[rest], predicted[rest], groups)
+        return cls(center, weights, location / size, pairing.keys, explained)
 
 
 def _by_fold(

@@ -6,6 +6,9 @@ import numpy as np
 
 from mosaicvi._types import Float, Int
 
+CHANCE = 4.0
+"""Over the number of cells: what chance explains of the best of a few targets, now and then."""
+
 
 def explained_share(
     targets: Float[np.ndarray, "cells targets"],
@@ -15,7 +18,8 @@ def explained_share(
     r"""Largest share over targets of the variance within groups that predictions explain.
 
     ``1 - sum_c (e_c - mean_g(e))^2 / sum_c (t_c - mean_g(t))^2`` with ``e = t - p``: at most one,
-    zero for predictions that tell groups apart and no more, negative for worse ones.
+    zero for predictions that tell groups apart and no more, negative for worse ones. From the
+    largest, ``CHANCE / n_cells`` is subtracted.
 
     Parameters
     ----------
@@ -37,4 +41,5 @@ def explained_share(
     total = np.square(within(targets)).sum(0)
     left = np.square(within(targets - predicted)).sum(0)
     varies = total > 1e-12
-    return float((1.0 - left[varies] / total[varies]).max()) if varies.any() else 0.0
+    best = (1.0 - left[varies] / total[varies]).max() if varies.any() else 0.0
+    return float(best - CHANCE / len(targets))
