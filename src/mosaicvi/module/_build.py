@@ -43,6 +43,8 @@ class ModalitySize:
         Counts a cell to which the encode transform scales.
     n_cross_scores, n_cross_members
         Scores of the cross predictor, and cells that took part in its fit.
+    trust
+        From 0 to 1: how far the modality is evidence about the others.
     """
 
     likelihood: str
@@ -55,6 +57,7 @@ class ModalitySize:
     target_sum: float
     n_cross_scores: int = 0
     n_cross_members: int = 0
+    trust: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -186,4 +189,5 @@ def build_module(
         fusion=fusion.get(spec.fusion),
         n_latent=spec.n_latent,
         n_categories=spec.n_categories,
+        trust={name: size.trust for name, size in spec.modalities.items()},
     )

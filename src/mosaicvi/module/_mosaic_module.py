@@ -39,12 +39,15 @@ class Experts:
     means, variances
         Shape ``(n_modalities, n_cells, n_latent)``; zeros and ones where a modality is absent.
     present
-        Bool ``(n_modalities, n_cells)``.
+        Which cells hold which modality, bool ``(n_modalities, n_cells)``.
+    heard
+        Which experts count: those present, but for modalities without trust where another speaks.
     """
 
     means: Tensor
     variances: Tensor
     present: Tensor
+    heard: Tensor
 
 
 class MosaicModule(nn.Module):
@@ -66,6 +69,9 @@ class MosaicModule(nn.Module):
         Dimensions of the latent space.
     n_categories
         Levels of each categorical covariate, for the design matrix.
+    trust
+        Modality to a number from 0 to 1 that scales its encoder's inputs; at 0 the modality is
+        evidence only for cells that have no other. None: 1 for all.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class MosaicModule(nn.Module):
         fusion: Fusion,
         n_latent: int,
         n_categories: Sequence[int] = (),
+        trust: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.modalities = tuple(encoders)
@@ -87,6 +94,7 @@ class MosaicModule(nn.Module):
         self.decoders: NamedModules[Decoder] = NamedModules(decoders)
         self.fusion = fusion
         self.n_latent, self.n_categories = n_latent, tuple(n_categories)
+        self.trust = {name: 1.0 if trust is None else trust[name] for name in self.modalities}
         self.contrastive_head = nn.Sequential(
             nn.Linear(n_latent, 2 * n_latent), nn.GELU(), nn.Linear(2 * n_latent, n_latent)
         )
@@ -108,14 +116,22 @@ class MosaicModule(nn.Module):
             has = torch.zeros(batch.n_cells, dtype=torch.bool, device=device)
             part = batch.modalities.get(name)
             if part is not None:
-                location, spread = self.encoders[name](part.encoder_input)
+                inputs, trust = part.encoder_input, self.trust[name]
+                location, spread = self.encoders[name](inputs if trust == 1 else trust * inputs)
                 mean = mean.index_copy(0, part.positions, location)
                 variance = variance.index_copy(0, part.positions, spread)
                 has[part.positions] = True
             means.append(mean)
             variances.append(variance)
             present.append(has)
-        return Experts(torch.stack(means), torch.stack(variances), torch.stack(present))
+        shown = torch.stack(present)
+        return Experts(torch.stack(means), torch.stack(variances), shown, self.heard(shown))
+
+    def heard(self, present: Tensor) -> Tensor:
+        """Which of the present experts count, bool ``(n_modalities, n_cells)``."""
+        trusted = [[self.trust[name] > 0] for name in self.modalities]
+        speaks = present & torch.tensor(trusted, device=present.device)
+        return torch.where(speaks.any(0), speaks, present)
 
     def posterior(self, experts: Experts, subset: Tensor | None = None) -> GaussianMixture:
         """Fuse the experts of a subset of the observed modalities.
@@ -127,7 +143,7 @@ class MosaicModule(nn.Module):
         subset
             Bool, broadcastable to ``(n_modalities, n_cells)``; None: all observed modalities.
         """
-        present = experts.present if subset is None else experts.present & subset
+        present = experts.heard if subset is None else self.heard(experts.present & subset)
         return self.fusion(experts.means, experts.variances, present)
 
     def subset_of(self, names: Sequence[str]) -> Tensor:
