@@ -46,7 +46,8 @@ def negative_binomial(
     theta: Float[Tensor, "*#entries"],
     *,
     gradients: bool,
-    theta_errors: tuple[Tensor, Tensor] | None = None,
+    theta_errors: tuple[Float[Tensor, "*#entries"], Float[Tensor, "*#entries"] | Float[Tensor, "0"]]
+    | None = None,
 ) -> tuple[
     Float[Tensor, "*entries"],
     Float[Tensor, "*entries"] | Float[Tensor, "0"],
@@ -142,7 +143,11 @@ def negative_binomial_at_stored(
     theta: Float[Tensor, "*#entries"],
     *,
     gradients: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[
+    Float[Tensor, "*draws stored"],
+    Float[Tensor, "*draws stored"] | Float[Tensor, "0"],
+    Float[Tensor, "*draws stored"] | Float[Tensor, "0"],
+]:
     """:func:`negative_binomial` at stored entries; a dispersion's series are summed once."""
     error, slope = stirling_error(theta, slope=gradients)
     errors = at_stored(error, values), at_stored(slope, values) if gradients else slope

@@ -119,7 +119,9 @@ class MosaicTrainingPlan(pl.LightningModule):
             ],
             lr=spec.learning_rate,
             # One kernel for all parameters: a network of many small tensors else waits for calls.
-            fused=all(p.device.type in {"cpu", "cuda"} for p in decayed + free),
+            # Lightning's mixed precision refuses to clip the gradients of such an optimiser.
+            fused="mixed" not in str(self.trainer.precision)
+            and all(p.device.type in {"cpu", "cuda"} for p in decayed + free),
         )
         total_steps = self.n_steps + 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(
