@@ -279,3 +279,36 @@ def test_heads_to_density_by_finite_differences(
         )
 
     assert torch.autograd.gradcheck(total, (*heads, *features), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("with_panel", [False, True])
+@pytest.mark.parametrize("name", [*COUNTS, "normal"])
+def test_heads_to_density_is_the_density_at_the_parameters(name: str, with_panel: bool) -> None:
+    """What training maximises is what every answer is drawn from, feature parameters included."""
+    likelihood = likelihoods.get(name)
+    x = draw_counts(3, 5)
+    if name == "bernoulli":
+        x = (x > 0).to(x.dtype)
+    keys = [*(head.name for head in likelihood.heads), *likelihood.feature_parameters]
+    shapes = [(2, 3, 5)] * len(likelihood.heads) + [(5,)] * len(likelihood.feature_parameters)
+    leaves = {
+        k: torch.randn(s).double().requires_grad_() for k, s in zip(keys, shapes, strict=True)
+    }
+    heads = {head.name: leaves[head.name] for head in likelihood.heads}
+    features = {key: leaves[key] for key in likelihood.feature_parameters}
+    panel = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [1, 1, 1, 0, 0]]).bool()
+    x = torch.where(panel, x, 0.0) if with_panel else x
+    given = {
+        "library_size": x.sum(-1).clamp(min=1.0) if likelihood.uses_library_size else None,
+        "panel": panel if with_panel else None,
+    }
+    observed = given["panel"]
+    actual = likelihood.log_prob_of_heads(x, heads, features, **given, observed=observed)
+    parameters = likelihood.parameters(heads, features, **given)
+    expected = likelihood.log_prob(x, parameters, observed=observed)
+    torch.testing.assert_close(actual, expected)
+    for key, leaf in leaves.items():
+        slopes = [
+            torch.autograd.grad(v.sum(), leaf, retain_graph=True)[0] for v in (actual, expected)
+        ]
+        torch.testing.assert_close(*slopes, msg=key)

@@ -177,7 +177,8 @@ class Likelihood(ABC):
     ) -> Float[Tensor, "*draws cells"]:
         """:meth:`log_prob` at :meth:`parameters`, which a likelihood may compute in one go.
 
-        Training calls this. Shape ``(..., n_cells)``, in nats.
+        Training calls this. Shape ``(..., n_cells)``, in nats. A class that overrides this and is
+        derived from with other :meth:`parameters` needs it overridden again.
         """
         parameters = self.parameters(
             heads, feature_parameters, library_size=library_size, panel=panel

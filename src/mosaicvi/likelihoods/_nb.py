@@ -46,8 +46,7 @@ def negative_binomial(
     theta: Float[Tensor, "*#entries"],
     *,
     gradients: bool,
-    theta_errors: tuple[Float[Tensor, "*#entries"], Float[Tensor, "*#entries"] | Float[Tensor, "0"]]
-    | None = None,
+    theta_errors: tuple[Float[Tensor, "..."], Float[Tensor, "..."]] | None = None,
 ) -> tuple[
     Float[Tensor, "*entries"],
     Float[Tensor, "*entries"] | Float[Tensor, "0"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,10 @@ from mosaicvi.likelihoods._base import Parameters
 from mosaicvi.likelihoods._composition import (
     CompositionLikelihood,
     as_counts,
-    composition_logits,
-    library_of,
     log_mean_of,
 )
 from mosaicvi.likelihoods._math import at_stored, put_stored, row_sums, without_graph
-from mosaicvi.likelihoods._rows import rows_from_logits, rows_from_means
+from mosaicvi.likelihoods._rows import rows_from_means
 
 Entry = Callable[
     [Float[Tensor, "*#entries"], Float[Tensor, "*#entries"]],
@@ -51,7 +49,7 @@ class _Entries(torch.autograd.Function):
         return (gradient * by_mean).sum_to_size(ctx.mean_shape), None, None
 
 
-def _rows(
+def rate_rows(
     values: Float[SparseCounts, "cells features"],
     mean: Float[Tensor, "*draws cells features"],
     *,
@@ -93,31 +91,11 @@ class RateLikelihood(CompositionLikelihood):
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
         return rows_from_means(
-            partial(_rows, entry=self.entry),
+            partial(rate_rows, entry=self.entry),
             as_counts(values),
             observed,
             parameters["mean"],
             log_mean_of(parameters),
-        )
-
-    def log_prob_of_heads(
-        self,
-        values: Float[Values, "cells features"],
-        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
-        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
-        *,
-        library_size: Float[Tensor, "*#draws #cells"] | None,
-        panel: Bool[Tensor, "cells features"] | None,
-        observed: Bool[Tensor, "cells features"] | None = None,
-    ) -> Float[Tensor, "*draws cells"]:
-        """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
-        del feature_parameters
-        return rows_from_logits(
-            partial(_rows, entry=self.entry),
-            as_counts(values),
-            observed,
-            library_of(library_size, heads["mean"]),
-            composition_logits(heads["mean"], panel),
         )
 
     def log_prob_entries(
