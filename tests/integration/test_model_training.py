@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
@@ -16,6 +17,8 @@ from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 from mosaicvi import MosaicVI
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mudata import MuData
 
 pytestmark = pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
@@ -159,6 +162,47 @@ class _Fail(pl.Callback):
 def test_other_errors_are_raised(mdata: MuData) -> None:
     with pytest.raises(RuntimeError, match="a callback of the user"):
         fit(build(mdata), 2, callbacks=[_Fail()])
+
+
+class _Threads(pl.Callback):
+    """Writes down torch's number of threads, then does what ends the fit."""
+
+    def __init__(self, end: pl.Callback | None) -> None:
+        self.seen: set[int] = set()
+        self.end = end
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seen.add(torch.get_num_threads())
+        if self.end is not None:
+            self.end.on_train_epoch_start(trainer, pl_module)
+
+
+@pytest.fixture
+def three_threads() -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("asked", [None, 2])
+@pytest.mark.parametrize("end", [None, _Interrupt(1), _Fail()], ids=["whole", "ctrl-c", "error"])
+def test_a_fit_has_its_threads_and_the_user_gets_them_back(
+    mdata: MuData, three_threads: int, end: pl.Callback | None, asked: int | None
+) -> None:
+    """The small model's steps are worth one thread."""
+    threads = _Threads(end)
+    failure = pytest.raises(RuntimeError, match="of the user")
+    with failure if isinstance(end, _Fail) else nullcontext():
+        fit(build(mdata), 2, callbacks=[threads], plan_kwargs={"n_threads": asked})
+    assert threads.seen == {1 if asked is None else asked}
+    assert torch.get_num_threads() == three_threads
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_precision_of_the_trainer(mdata: MuData, precision: str) -> None:
+    fitted = fit(build(mdata), 1, precision=precision)
+    assert np.isfinite(fitted.history["train_loss"].to_numpy()).all()
 
 
 def test_early_stopping_keeps_the_best_weights(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.special as special
+import scipy.stats as stats
 import torch
 from tests.likelihood_helpers import COUNTS, draw_counts, draw_parameters
 
@@ -186,3 +189,126 @@ def test_a_parameter_outside_its_range_finds_the_way_back() -> None:
     assert inwards.tolist() == [-1.0, 1.0, 1.0]
     (outwards,) = torch.autograd.grad(clamped @ torch.tensor([1.0, 1.0, -1.0]), x)
     assert outwards.tolist() == [0.0, 1.0, 0.0]
+
+
+def _wide_oracle(
+    name: str, x: np.ndarray, heads: dict[str, np.ndarray], theta: np.ndarray, library: np.ndarray
+) -> np.ndarray:
+    """Log density of each cell by scipy in float64, from the decoder's heads."""
+    mean = library[:, None] * special.softmax(heads["mean"], -1)
+    if name == "poisson":
+        return np.asarray(stats.poisson.logpmf(x, mean).sum(-1))
+    coefficient = -np.log(np.maximum(x, 1)) - special.betaln(np.maximum(x, 1), theta)
+    count = np.where(x > 0, coefficient, 0) - theta * np.log1p(mean / theta)
+    count = count - x * np.log1p(theta / mean)
+    if name == "zinb":
+        rest = count + special.log_expit(-heads["dropout"])
+        count = np.where(x > 0, rest, np.logaddexp(special.log_expit(heads["dropout"]), rest))
+    return np.asarray(count.sum(-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dropout", [-60.0, -3.0, 40.0])
+@pytest.mark.parametrize("name", ["nb", "zinb", "poisson"])
+def test_heads_to_density_equal_scipy(name: str, dropout: float, dtype: torch.dtype) -> None:
+    """Counts of 1e6, dispersions from 1e-3 to 1e4, cells without counts, odd numbers of features.
+
+    Dropout below -20 takes the branch without products of probabilities.
+    """
+    likelihood = likelihoods.get(name)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.poisson(torch.rand(6, 131, generator=generator) * 3, generator=generator)
+    x[0], x[1, :3] = 0.0, torch.tensor([1e6, 1e6, 12345.0])
+    heads = {
+        head.name: torch.randn(6, 131, generator=generator).to(dtype) for head in likelihood.heads
+    }
+    if "dropout" in heads:
+        heads["dropout"] += dropout
+    log_theta = torch.linspace(np.log(1e-3), np.log(1e4), 131).to(dtype)
+    library = x.sum(-1).clamp(min=1.0).to(dtype)
+    actual = likelihood.log_prob_of_heads(
+        SparseCounts.from_dense(x.to(dtype)),
+        heads,
+        dict.fromkeys(likelihood.feature_parameters, log_theta),
+        library_size=library,
+        panel=None,
+    )
+    expected = _wide_oracle(
+        name,
+        x.double().numpy(),
+        {key: head.double().numpy() for key, head in heads.items()},
+        log_theta.double().exp().numpy(),
+        library.double().numpy(),
+    )
+    tolerance = 1e-9 if dtype == torch.float64 else 2e-5
+    np.testing.assert_allclose(actual.double().numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("blocks", [1 << 20, 30])
+@pytest.mark.parametrize("name", ["nb", "zinb", "poisson", "bernoulli"])
+def test_heads_to_density_by_finite_differences(
+    name: str, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients through softmax and density at once, with draws, a panel and an empty cell."""
+    from mosaicvi.likelihoods import _math
+
+    monkeypatch.setattr(_math, "_BLOCK_ENTRIES", blocks)
+    likelihood = likelihoods.get(name)
+    x = draw_counts(3, 5)
+    x[2] = 0.0
+    if name == "bernoulli":
+        x = (x > 0).to(x.dtype)
+    heads = [
+        torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True) for _ in likelihood.heads
+    ]
+    features = [
+        torch.randn(5, dtype=torch.float64, requires_grad=True)
+        for _ in likelihood.feature_parameters
+    ]
+    library = torch.tensor([3.0, 20.0, 100.0], dtype=torch.float64)
+    panel = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [1, 1, 1, 0, 0]]).bool()
+
+    def total(*arguments: torch.Tensor) -> torch.Tensor:
+        return likelihood.log_prob_of_heads(
+            SparseCounts.from_dense(x),
+            {head.name: a for head, a in zip(likelihood.heads, arguments, strict=False)},
+            dict(zip(likelihood.feature_parameters, arguments[len(heads) :], strict=True)),
+            library_size=library,
+            panel=panel,
+            observed=panel,
+        )
+
+    assert torch.autograd.gradcheck(total, (*heads, *features), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("with_panel", [False, True])
+@pytest.mark.parametrize("name", [*COUNTS, "normal"])
+def test_heads_to_density_is_the_density_at_the_parameters(name: str, with_panel: bool) -> None:
+    """What training maximises is what every answer is drawn from, feature parameters included."""
+    likelihood = likelihoods.get(name)
+    x = draw_counts(3, 5)
+    if name == "bernoulli":
+        x = (x > 0).to(x.dtype)
+    keys = [*(head.name for head in likelihood.heads), *likelihood.feature_parameters]
+    shapes = [(2, 3, 5)] * len(likelihood.heads) + [(5,)] * len(likelihood.feature_parameters)
+    leaves = {
+        k: torch.randn(s).double().requires_grad_() for k, s in zip(keys, shapes, strict=True)
+    }
+    heads = {head.name: leaves[head.name] for head in likelihood.heads}
+    features = {key: leaves[key] for key in likelihood.feature_parameters}
+    panel = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [1, 1, 1, 0, 0]]).bool()
+    x = torch.where(panel, x, 0.0) if with_panel else x
+    given = {
+        "library_size": x.sum(-1).clamp(min=1.0) if likelihood.uses_library_size else None,
+        "panel": panel if with_panel else None,
+    }
+    observed = given["panel"]
+    actual = likelihood.log_prob_of_heads(x, heads, features, **given, observed=observed)
+    parameters = likelihood.parameters(heads, features, **given)
+    expected = likelihood.log_prob(x, parameters, observed=observed)
+    torch.testing.assert_close(actual, expected)
+    for key, leaf in leaves.items():
+        slopes = [
+            torch.autograd.grad(v.sum(), leaf, retain_graph=True)[0] for v in (actual, expected)
+        ]
+        torch.testing.assert_close(*slopes, msg=key)

@@ -168,6 +168,26 @@ class Likelihood(ABC):
         Shape ``(..., n_cells)``.
         """
 
+    def log_prob_of_heads(
+        self,
+        values: Float[Values, "cells features"],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
+        """:meth:`log_prob` at :meth:`parameters`, which a likelihood may compute in one go.
+
+        Training calls this. Shape ``(..., n_cells)``, in nats. A class that overrides this and is
+        derived from with other :meth:`parameters` needs it overridden again.
+        """
+        parameters = self.parameters(
+            heads, feature_parameters, library_size=library_size, panel=panel
+        )
+        return self.log_prob(values, parameters, observed=observed)
+
     @abstractmethod
     def log_prob_entries(
         self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters

@@ -72,17 +72,31 @@ class CompositionLikelihood(Likelihood):
         Whoever changes ``"mean"`` must drop or change ``"log_mean"`` too: densities read the
         latter where it is given. Features outside the panel have mean zero.
         """
-        logits = full_precision(heads["mean"])
-        if panel is not None:
-            logits = logits.masked_fill(~panel, UNMEASURED_LOGIT)
-        log_mean = torch.log_softmax(logits, dim=-1)
-        if library_size is not None:
-            log_mean = log_mean + library_size.clamp(min=SMALLEST_LIBRARY).log().unsqueeze(-1)
+        log_mean = torch.log_softmax(composition_logits(heads["mean"], panel), dim=-1)
+        log_mean = log_mean + library_of(library_size, log_mean).log().unsqueeze(-1)
         return {"mean": log_mean.exp(), "log_mean": log_mean}
 
     def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Mean counts, shape ``(..., n_cells, n_features)``."""
         return parameters["mean"]
+
+
+def composition_logits(
+    head: Float[Tensor, "*draws cells features"], panel: Bool[Tensor, "cells features"] | None
+) -> Float[Tensor, "*draws cells features"]:
+    """Logits of a softmax over measured features, at full precision."""
+    logits = full_precision(head)
+    return logits if panel is None else logits.masked_fill(~panel, UNMEASURED_LOGIT)
+
+
+def library_of(
+    library_size: Float[Tensor, "*#draws #cells"] | None,
+    like: Float[Tensor, "*draws cells features"],
+) -> Float[Tensor, "*#draws #cells"]:
+    """Library sizes, none of them zero; one where none is given."""
+    if library_size is None:
+        return like.new_ones(like.shape[-2])
+    return library_size.clamp(min=SMALLEST_LIBRARY)
 
 
 def log_mean_of(parameters: Parameters) -> Float[Tensor, "*#entries"]:

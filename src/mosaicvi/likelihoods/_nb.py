@@ -17,26 +17,25 @@ from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._composition import (
     CompositionLikelihood,
     as_counts,
+    composition_logits,
     dispersion_from_log,
     gamma_poisson,
+    library_of,
     log_mean_of,
     start_composition,
 )
 from mosaicvi.likelihoods._math import (
     SMALLEST_MEAN,
     at_stored,
-    broadcast_shape,
     choose,
     log_excess,
     put_stored,
-    reduce_to,
-    row_blocks,
     row_sums,
     stirling_error,
-    take_cells,
-    take_rows,
+    stirling_errors,
     without_graph,
 )
+from mosaicvi.likelihoods._rows import rows_from_logits, rows_from_means
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -47,6 +46,7 @@ def negative_binomial(
     theta: Float[Tensor, "*#entries"],
     *,
     gradients: bool,
+    theta_errors: tuple[Float[Tensor, "..."], Float[Tensor, "..."]] | None = None,
 ) -> tuple[
     Float[Tensor, "*entries"],
     Float[Tensor, "*entries"] | Float[Tensor, "0"],
@@ -72,6 +72,8 @@ def negative_binomial(
         and dispersion alone is computed at their common shape.
     gradients
         Whether to compute derivatives, which are empty otherwise.
+    theta_errors
+        :func:`stirling_error` of ``theta``, where it is known already.
 
     Returns
     -------
@@ -80,9 +82,10 @@ def negative_binomial(
     empty = x <= 0
     count = x.masked_fill(empty, 1.0)
     total = x + theta
-    error_total, slope_total = stirling_error(total, slope=gradients)
-    error_theta, slope_theta = stirling_error(theta, slope=gradients)
-    error_count, _ = stirling_error(count, slope=False)
+    parts = (total, count) if theta_errors else (total, count, theta)
+    errors = stirling_errors(*parts, slope=gradients)
+    (error_total, slope_total), (error_count, _) = errors[:2]
+    error_theta, slope_theta = theta_errors or errors[2]
     constant = error_total - error_theta - error_count
     constant = constant + 0.5 * (theta.log() - (count * total).log() - _LOG_2PI)
     present = (~empty).to(x.dtype)
@@ -133,19 +136,44 @@ class _Entries(torch.autograd.Function):
         )
 
 
-def _block(
+def negative_binomial_at_stored(
     values: Float[SparseCounts, "cells features"],
     mean: Float[Tensor, "*draws cells features"],
     theta: Float[Tensor, "*#entries"],
+    *,
+    gradients: bool,
+) -> tuple[
+    Float[Tensor, "*draws stored"],
+    Float[Tensor, "*draws stored"] | Float[Tensor, "0"],
+    Float[Tensor, "*draws stored"] | Float[Tensor, "0"],
+]:
+    """:func:`negative_binomial` at stored entries; a dispersion's series are summed once."""
+    error, slope = stirling_error(theta, slope=gradients)
+    errors = at_stored(error, values), at_stored(slope, values) if gradients else slope
+    return negative_binomial(
+        values.values,
+        at_stored(mean, values),
+        at_stored(theta, values),
+        gradients=gradients,
+        theta_errors=errors,
+    )
+
+
+def negative_binomial_rows(
+    values: Float[SparseCounts, "cells features"],
+    mean: Float[Tensor, "*draws cells features"],
+    theta: Float[Tensor, "*#entries"],
+    *,
     observed: Bool[Tensor, "cells features"] | None,
     gradients: bool,
 ) -> tuple[Float[Tensor, "..."], ...]:
-    """Log density of some cells, and derivatives of their entries if asked for."""
-    stored, by_mean, by_theta = negative_binomial(
-        values.values, at_stored(mean, values), at_stored(theta, values), gradients=gradients
+    """Log density of cells, and derivatives of entries by log mean and dispersion if asked for."""
+    stored, by_mean, by_theta = negative_binomial_at_stored(
+        values, mean, theta, gradients=gradients
     )
     # an entry that is not stored is zero: -theta log1p(mu / theta)
-    log_ratio = (mean / theta).log1p_()
+    ratio = mean / theta
+    log_ratio = ratio.log1p()
     put_stored(log_ratio, values, 0.0)
     if observed is not None:
         log_ratio.masked_fill_(~observed, 0.0)
@@ -154,7 +182,7 @@ def _block(
     value -= log_ratio @ theta if theta.dim() == 1 else (log_ratio * theta).sum(-1)
     if not gradients:
         return (value,)
-    share = mean / (mean + theta)
+    share = ratio.div_(ratio + 1.0)
     slope = log_ratio.neg_().add_(share)
     put_stored(slope, values, by_theta)
     share.mul_(theta).neg_()
@@ -163,51 +191,6 @@ def _block(
         share.masked_fill_(~observed, 0.0)
         slope.masked_fill_(~observed, 0.0)
     return value, share, slope
-
-
-class _SparseRows(torch.autograd.Function):
-    """Log density of each cell, with special functions of counts at stored entries only."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        log_mean: Float[Tensor, "*draws cells features"],
-        theta: Float[Tensor, "*#entries"],
-        mean: Float[Tensor, "*draws cells features"],
-        values: Float[SparseCounts, "cells features"],
-        observed: Bool[Tensor, "cells features"] | None,
-    ) -> Float[Tensor, "*draws cells"]:
-        gradients = any(ctx.needs_input_grad[:2])
-        value = mean.new_empty(mean.shape[:-1])
-        derivatives = [torch.empty_like(mean) for _ in range(2)] if gradients else []
-        for rows in row_blocks(mean.shape, mean.device):
-            value[..., rows], *parts = _block(
-                take_cells(values, rows),
-                take_rows(mean, rows),
-                take_rows(theta, rows),
-                None if observed is None else take_rows(observed, rows),
-                gradients,
-            )
-            for derivative, part in zip(derivatives, parts, strict=True):
-                derivative[..., rows, :] = part
-        if gradients:
-            ctx.save_for_backward(*derivatives)
-            ctx.theta_shape = theta.shape
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, gradient: Float[Tensor, "*draws cells"]
-    ) -> tuple[Float[Tensor, "*draws cells features"], Float[Tensor, "..."], None, None, None]:
-        by_mean, by_theta = ctx.saved_tensors
-        return (
-            by_mean * gradient.unsqueeze(-1),
-            reduce_to(gradient, by_theta, ctx.theta_shape),
-            None,
-            None,
-            None,
-        )
 
 
 def negative_binomial_entries(
@@ -256,13 +239,34 @@ class NegativeBinomial(CompositionLikelihood):
         observed: Bool[Tensor, "cells features"] | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
-        counts = as_counts(values)
-        log_mean, theta = log_mean_of(parameters), parameters["dispersion"]
-        shape = broadcast_shape(log_mean, theta, values=counts)
-        log_mean, theta = without_graph(log_mean.expand(shape), theta)
-        mean = parameters["mean"].detach().expand(shape)
-        value: Tensor = _SparseRows.apply(log_mean, theta, mean, counts, observed)
-        return value
+        return rows_from_means(
+            negative_binomial_rows,
+            as_counts(values),
+            observed,
+            parameters["mean"],
+            log_mean_of(parameters),
+            parameters["dispersion"],
+        )
+
+    def log_prob_of_heads(
+        self,
+        values: Float[Values, "cells features"],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
+        return rows_from_logits(
+            negative_binomial_rows,
+            as_counts(values),
+            observed,
+            library_of(library_size, heads["mean"]),
+            composition_logits(heads["mean"], panel),
+            dispersion_from_log(feature_parameters["log_dispersion"]),
+        )
 
     def log_prob_entries(
         self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters

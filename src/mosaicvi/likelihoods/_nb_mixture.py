@@ -32,6 +32,14 @@ LARGEST_LOG_MEAN = 15.0
 """Guard against float overflow: means stay within exp(-15) and exp(15)."""
 
 
+def _pair(
+    low: Float[Tensor, "*#entries"], high: Float[Tensor, "*#entries"], n_axes: int
+) -> Float[Tensor, "2 ..."]:
+    """Parameters of both components on a new first axis, before ``n_axes`` others."""
+    low, high = (part.reshape((1,) * (n_axes - part.dim()) + part.shape) for part in (low, high))
+    return torch.stack(torch.broadcast_tensors(low, high))
+
+
 def _block(
     x: Float[Tensor, "*#draws cells features"],
     parameters: Sequence[Float[Tensor, "*#entries"]],
@@ -43,12 +51,15 @@ def _block(
     of background and foreground.
     """
     log_background, log_foreground, logit, theta_background, theta_foreground = parameters
-    low, low_mean, low_theta = negative_binomial(
-        x, log_background.exp(), theta_background, gradients=gradients
+    # Both components at once: on a small panel, calls cost more than arithmetic.
+    n_axes = max(part.dim() for part in (x, *parameters))
+    both, by_mean, by_theta = negative_binomial(
+        x,
+        _pair(log_background, log_foreground, n_axes).exp(),
+        _pair(theta_background, theta_foreground, n_axes),
+        gradients=gradients,
     )
-    high, high_mean, high_theta = negative_binomial(
-        x, log_foreground.exp(), theta_foreground, gradients=gradients
-    )
+    low, high = both
     log_share, log_rest = log_sigmoids(logit)
     low, high = low + log_share, high + log_rest
     value = torch.logaddexp(low, high)
@@ -58,11 +69,11 @@ def _block(
     rest = torch.sigmoid(high - low)
     return (
         value,
-        low_mean * share,
-        high_mean * rest,
+        by_mean[0] * share,
+        by_mean[1] * rest,
         share - torch.sigmoid(logit),
-        low_theta * share,
-        high_theta * rest,
+        by_theta[0] * share,
+        by_theta[1] * rest,
     )
 
 

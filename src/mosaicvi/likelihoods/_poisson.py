@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -10,11 +12,17 @@ import torch
 from torch import Tensor
 
 from mosaicvi._noise import CellNoise
-from mosaicvi._types import Bool, Float, Int, Matrix, Real
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
-from mosaicvi.likelihoods._composition import start_composition
+from mosaicvi.likelihoods._composition import (
+    as_counts,
+    composition_logits,
+    library_of,
+    start_composition,
+)
 from mosaicvi.likelihoods._math import SMALLEST_MEAN, log_excess, stirling_error
-from mosaicvi.likelihoods._rate import RateLikelihood
+from mosaicvi.likelihoods._rate import RateLikelihood, rate_rows
+from mosaicvi.likelihoods._rows import rows_from_logits
 
 
 def poisson(
@@ -47,6 +55,26 @@ class Poisson(RateLikelihood):
     ) -> tuple[Float[Tensor, "*entries"], Float[Tensor, "*entries"]]:
         """Log density of counts, and its derivative by the log mean."""
         return poisson(x, mean), x - mean
+
+    def log_prob_of_heads(
+        self,
+        values: Float[Values, "cells features"],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
+        del feature_parameters
+        return rows_from_logits(
+            partial(rate_rows, entry=self.entry),
+            as_counts(values),
+            observed,
+            library_of(library_size, heads["mean"]),
+            composition_logits(heads["mean"], panel),
+        )
 
     def sample(
         self, parameters: Parameters, noise: CellNoise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,13 @@ from torch.autograd.function import once_differentiable
 
 from mosaicvi._types import Bool, Float, Float32, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import Parameters
-from mosaicvi.likelihoods._composition import CompositionLikelihood, as_counts, log_mean_of
-from mosaicvi.likelihoods._math import (
-    at_stored,
-    broadcast_shape,
-    put_stored,
-    row_sums,
-    without_graph,
+from mosaicvi.likelihoods._composition import (
+    CompositionLikelihood,
+    as_counts,
+    log_mean_of,
 )
+from mosaicvi.likelihoods._math import at_stored, put_stored, row_sums, without_graph
+from mosaicvi.likelihoods._rows import rows_from_means
 
 Entry = Callable[
     [Float[Tensor, "*#entries"], Float[Tensor, "*#entries"]],
@@ -51,38 +51,27 @@ class _Entries(torch.autograd.Function):
         return (gradient * by_mean).sum_to_size(ctx.mean_shape), None, None
 
 
-class _SparseRows(torch.autograd.Function):
-    """Log-probability of each cell, with special functions at stored entries only."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        log_mean: Float[Tensor, "*draws cells features"],
-        mean: Float[Tensor, "*draws cells features"],
-        values: Float[SparseCounts, "cells features"],
-        observed: Bool[Tensor, "cells features"] | None,
-        entry: Entry,
-    ) -> Float[Tensor, "*draws cells"]:
-        stored, slope = entry(values.values, at_stored(mean, values))
-        by_mean = -mean
-        put_stored(by_mean, values, 0.0)
-        if observed is not None:
-            hidden = ~at_stored(observed, values)
-            by_mean.masked_fill_(~observed, 0.0)
-            stored, slope = stored.masked_fill(hidden, 0.0), slope.masked_fill(hidden, 0.0)
-        value = row_sums(stored, values) + by_mean.sum(-1)
-        if ctx.needs_input_grad[0]:
-            put_stored(by_mean, values, slope)
-            ctx.save_for_backward(by_mean)
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, gradient: Float[Tensor, "*draws cells"]
-    ) -> tuple[Float[Tensor, "*draws cells features"], None, None, None, None]:
-        (by_mean,) = ctx.saved_tensors
-        return by_mean * gradient.unsqueeze(-1), None, None, None, None
+def rate_rows(
+    values: Float[SparseCounts, "cells features"],
+    mean: Float[Tensor, "*draws cells features"],
+    *,
+    entry: Entry,
+    observed: Bool[Tensor, "cells features"] | None,
+    gradients: bool,
+) -> tuple[Float[Tensor, "..."], ...]:
+    """Log-probability of cells, and the derivative of entries by the log rate if asked for."""
+    stored, slope = entry(values.values, at_stored(mean, values))
+    by_mean = -mean
+    put_stored(by_mean, values, 0.0)
+    if observed is not None:
+        hidden = ~at_stored(observed, values)
+        by_mean.masked_fill_(~observed, 0.0)
+        stored, slope = stored.masked_fill(hidden, 0.0), slope.masked_fill(hidden, 0.0)
+    value = row_sums(stored, values) + by_mean.sum(-1)
+    if not gradients:
+        return (value,)
+    put_stored(by_mean, values, slope)
+    return value, by_mean
 
 
 class RateLikelihood(CompositionLikelihood):
@@ -119,14 +108,13 @@ class RateLikelihood(CompositionLikelihood):
         observed: Bool[Tensor, "cells features"] | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
-        counts = as_counts(values)
-        (log_mean,) = without_graph(log_mean_of(parameters))
-        shape = broadcast_shape(log_mean, values=counts)
-        mean = parameters["mean"].detach().expand(shape)
-        value: Tensor = _SparseRows.apply(
-            log_mean.expand(shape), mean, counts, observed, self.entry
+        return rows_from_means(
+            partial(rate_rows, entry=self.entry),
+            as_counts(values),
+            observed,
+            parameters["mean"],
+            log_mean_of(parameters),
         )
-        return value
 
     def log_prob_entries(
         self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters

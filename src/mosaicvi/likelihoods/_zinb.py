@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
 from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Head, Parameters
-from mosaicvi.likelihoods._composition import as_counts, log_mean_of
+from mosaicvi.likelihoods._composition import (
+    as_counts,
+    composition_logits,
+    dispersion_from_log,
+    library_of,
+    log_mean_of,
+)
 from mosaicvi.likelihoods._math import (
     at_stored,
     broadcast_shape,
     full_precision,
     log_sigmoids,
     put_stored,
-    reduce_to,
-    row_blocks,
-    take_cells,
-    take_rows,
-    without_graph,
+    row_sums,
+    sum_log,
 )
 from mosaicvi.likelihoods._nb import (
     NegativeBinomial,
-    negative_binomial,
+    negative_binomial_at_stored,
     negative_binomial_entries,
 )
+from mosaicvi.likelihoods._rows import rows_from_logits, rows_from_means
 
 START_LOGIT = -3.0
 """Dropout starts at 5 %: low, so that data have to argue for it."""
+
+SMALLEST_FAST_LOGIT = -20.0
+"""Above this ``p(0)`` is no smaller than 2e-9, and its log may be taken of products."""
 
 
 def log_zero_inflated(
@@ -57,94 +63,72 @@ def log_zero_inflated(
     return value.add_(torch.maximum(log_zero, logit).clamp_(max=0.0))
 
 
-def _block(
+def _zeros(
+    log_ratio: Float[Tensor, "*draws cells features"],
+    theta: Float[Tensor, "*#entries"],
+    logit: Float[Tensor, "*draws cells features"],
+) -> tuple[Float[Tensor, "*draws cells features"], Float[Tensor, "*draws cells features"]]:
+    r"""Shares of dropout: in all entries, and among zeros.
+
+    With the NB's log-probability of zero :math:`z = -\theta` ``log_ratio``, they are
+    :math:`\pi = \sigma(l)` and :math:`\sigma(l - z)`, by which :math:`p(0)` is their quotient.
+    """
+    among_zeros = torch.addcmul(logit, theta, log_ratio).sigmoid_()
+    return logit.sigmoid(), among_zeros
+
+
+def _zero_inflated_rows(
     values: Float[SparseCounts, "cells features"],
     mean: Float[Tensor, "*draws cells features"],
     theta: Float[Tensor, "*#entries"],
     logit: Float[Tensor, "*draws cells features"],
+    *,
     observed: Bool[Tensor, "cells features"] | None,
     gradients: bool,
 ) -> tuple[Float[Tensor, "..."], ...]:
-    """Log density of some cells, and derivatives of their entries if asked for."""
+    """Log density of cells, and derivatives of entries by log mean, dispersion and logit."""
     stored_logit = at_stored(logit, values)
-    stored, stored_mean, stored_theta = negative_binomial(
-        values.values, at_stored(mean, values), at_stored(theta, values), gradients=gradients
+    stored, stored_mean, stored_theta = negative_binomial_at_stored(
+        values, mean, theta, gradients=gradients
     )
     stored = stored + log_sigmoids(stored_logit)[1]
-    log_ratio = (mean / theta).log1p_()
-    log_zero = (log_ratio * theta).neg_()
-    value = log_zero_inflated(log_zero, logit)
-    empty = values.values <= 0  # a stored zero is a zero like any other
+    ratio = mean / theta
+    log_ratio = ratio.log1p()
+    dropped, among_zeros = _zeros(log_ratio, theta, logit)
+    # a stored zero is a zero like any other
+    empty = values.values <= 0
+    has_empty = mean.device.type != "cpu" or bool(empty.any())
 
     def finish(
-        dense: Float[Tensor, "*draws cells features"], at_count: Float[Tensor, "*draws stored"]
+        dense: Float[Tensor, "*draws cells features"],
+        at_count: Float[Tensor, "*draws stored"] | float,
+        hidden: float = 0.0,
     ) -> Float[Tensor, "*draws cells features"]:
-        at_count = torch.where(empty, at_stored(dense, values), at_count)
+        if has_empty:
+            at_count = torch.where(empty, at_stored(dense, values), at_count)
         put_stored(dense, values, at_count)
-        return dense if observed is None else dense.masked_fill_(~observed, 0.0)
+        return dense if observed is None else dense.masked_fill_(~observed, hidden)
 
-    value = finish(value, stored).sum(-1)
+    if mean.device.type == "cpu" and float(logit.min()) > SMALLEST_FAST_LOGIT:
+        value = sum_log(finish(dropped / among_zeros, 1.0, 1.0))
+        if observed is not None:
+            stored = stored.masked_fill(~at_stored(observed, values), 0.0)
+        value += row_sums(stored.masked_fill(empty, 0.0) if has_empty else stored, values)
+    else:
+        value = finish(log_zero_inflated(-theta * log_ratio, logit), stored).sum(-1)
     if not gradients:
         return (value,)
-    share = log_zero.sub_(logit).sigmoid_()  # posterior that a zero is the NB's own
-    slope = mean / (mean + theta)
-    by_theta = log_ratio.neg_().add_(slope).mul_(share)
-    by_mean = slope.mul_(theta).mul_(share).neg_()
-    by_logit = torch.sigmoid(-logit).sub_(share)
+    own = 1.0 - among_zeros  # posterior that a zero is the NB's own
+    slope = ratio.div_(ratio + 1.0)
+    by_theta = log_ratio.neg_().add_(slope).mul_(own)
+    by_mean = slope.mul_(theta).mul_(own).neg_()
+    by_logit = among_zeros.sub_(dropped)
     return (
         value,
         finish(by_mean, stored_mean),
         finish(by_theta, stored_theta),
         finish(by_logit, -torch.sigmoid(stored_logit)),
     )
-
-
-class _SparseRows(torch.autograd.Function):
-    """Log density of each cell, with special functions of counts at stored entries only."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        log_mean: Float[Tensor, "*draws cells features"],
-        theta: Float[Tensor, "*#entries"],
-        logit: Float[Tensor, "*draws cells features"],
-        mean: Float[Tensor, "*draws cells features"],
-        values: Float[SparseCounts, "cells features"],
-        observed: Bool[Tensor, "cells features"] | None,
-    ) -> Float[Tensor, "*draws cells"]:
-        gradients = any(ctx.needs_input_grad[:3])
-        value = mean.new_empty(mean.shape[:-1])
-        derivatives = [torch.empty_like(mean) for _ in range(3)] if gradients else []
-        for rows in row_blocks(mean.shape, mean.device):
-            value[..., rows], *parts = _block(
-                take_cells(values, rows),
-                take_rows(mean, rows),
-                take_rows(theta, rows),
-                take_rows(logit, rows),
-                None if observed is None else take_rows(observed, rows),
-                gradients,
-            )
-            for derivative, part in zip(derivatives, parts, strict=True):
-                derivative[..., rows, :] = part
-        if gradients:
-            ctx.save_for_backward(*derivatives)
-            ctx.theta_shape = theta.shape
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, gradient: Float[Tensor, "*draws cells"]
-    ) -> tuple[Float[Tensor, "..."] | None, ...]:
-        by_mean, by_theta, by_logit = ctx.saved_tensors
-        return (
-            by_mean * gradient.unsqueeze(-1),
-            reduce_to(gradient, by_theta, ctx.theta_shape),
-            by_logit * gradient.unsqueeze(-1),
-            None,
-            None,
-            None,
-        )
 
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
@@ -185,10 +169,36 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         log_mean, theta = log_mean_of(parameters), parameters["dispersion"]
         logit = parameters["dropout_logit"]
         shape = broadcast_shape(log_mean, theta, logit, values=counts)
-        log_mean, theta, logit = without_graph(log_mean.expand(shape), theta, logit.expand(shape))
-        mean = parameters["mean"].detach().expand(shape)
-        value: Tensor = _SparseRows.apply(log_mean, theta, logit, mean, counts, observed)
-        return value
+        return rows_from_means(
+            _zero_inflated_rows,
+            counts,
+            observed,
+            parameters["mean"],
+            log_mean,
+            theta,
+            logit.expand(shape),
+        )
+
+    def log_prob_of_heads(
+        self,
+        values: Float[Values, "cells features"],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
+        return rows_from_logits(
+            _zero_inflated_rows,
+            as_counts(values),
+            observed,
+            library_of(library_size, heads["mean"]),
+            composition_logits(heads["mean"], panel),
+            dispersion_from_log(feature_parameters["log_dispersion"]),
+            full_precision(heads["dropout"]),
+        )
 
     def log_prob_entries(
         self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters

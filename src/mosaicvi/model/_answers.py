@@ -212,7 +212,7 @@ def modality_contribution(sampler: PosteriorSampler, indices: np.ndarray) -> pd.
     with torch.no_grad():
         for chunk in sampler.latent(indices, None):
             experts = module.experts(chunk.batch)
-            precision = experts.present.unsqueeze(-1) / experts.variances
+            precision = experts.heard.unsqueeze(-1) / experts.variances
             if chunk.posterior.n_components == 1:
                 own = precision / (1 + precision.sum(0))
             else:

@@ -18,6 +18,7 @@ from mosaicvi.model._inputs import (
     project,
 )
 from mosaicvi.model._linkage import graph_arrays, link
+from mosaicvi.model._trust import modality_trust
 from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 MIN_PAIRED_CELLS = 100
 """A modality's decoder gets its residual MLP when at least this many of its cells also hold another
 modality (or when the model has only one modality); otherwise it stays bilinear."""
+
+LEAST_WEIGHT = 1e-3
+"""Weight of a modality without trust, as a share of what it would have with it."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +115,12 @@ def construct(
         }
         linkage = link(data, graph, projected, AnchorSpec(), seed=seed)
     predictors = fit_predictors(data, projections, target_sums, keys, seed=seed)
+    trust = modality_trust({name: each.explained for name, each in predictors.items()})
     sizes = {
         name: replace(
             _size(data, name, projections[name], predictors[name], target_sums[name]),
             n_directions=0 if linkage is None else linkage.inputs[name].n_directions,
+            trust=trust[name],
         )
         for name in data.modalities
     }
@@ -214,8 +220,10 @@ def _size(
     )
 
 
-def modality_weights(nats: Mapping[str, float], alpha: float) -> dict[str, float]:
-    """Weight of each modality's likelihood terms, ``(largest nats / its nats) ** alpha``.
+def modality_weights(
+    nats: Mapping[str, float], alpha: float, trust: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Weight of each modality's likelihood terms, ``trust * (largest nats / its nats) ** alpha``.
 
     Parameters
     ----------
@@ -224,6 +232,14 @@ def modality_weights(nats: Mapping[str, float], alpha: float) -> dict[str, float
     alpha
         0: the plain likelihood, in which a large modality drowns a small one; 1: every modality
         counts alike.
+    trust
+        Modality to its trust (here at least :data:`LEAST_WEIGHT`, so that its decoder is fitted
+        even where it does not shape the latent space); None: 1 for all. Without trust, a modality
+        is not the largest.
     """
-    largest = max(nats.values())
-    return {name: float((largest / max(value, 1e-6)) ** alpha) for name, value in nats.items()}
+    given = dict.fromkeys(nats, 1.0) if trust is None else trust
+    largest = max(value for name, value in nats.items() if given[name] > 0)
+    return {
+        name: float(max(given[name], LEAST_WEIGHT) * (largest / max(value, 1e-6)) ** alpha)
+        for name, value in nats.items()
+    }

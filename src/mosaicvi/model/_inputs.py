@@ -136,7 +136,8 @@ def fit_predictors(
             # Log depth, the last column, is no property of the other modality worth predicting.
             width = int(projections[other].scale.shape[0])
             targets = scores[other][partner.rows[both], :width]
-            pairings.append(Pairing(modality.rows[both], targets, keys[both]))
+            batch = partner.batch[partner.rows[both]]
+            pairings.append(Pairing(modality.rows[both], targets, keys[both], batch))
         predictors[name] = fit_cross_predictor(
             encode(modality, target_sums[name]),
             pairings,

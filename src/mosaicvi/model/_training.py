@@ -119,7 +119,8 @@ def objective_spec(
     if spec.modality_weights:
         return spec
     nats = start_nats(module, dataset, indices)
-    return replace(spec, modality_weights=modality_weights(nats, WEIGHT_ALPHA))
+    weights = modality_weights(nats, WEIGHT_ALPHA, module.trust)
+    return replace(spec, modality_weights=weights)
 
 
 def patience(epochs: int) -> int:

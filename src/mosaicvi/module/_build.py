@@ -47,6 +47,8 @@ class ModalitySize:
         Scores of the cross predictor, and cells that took part in its fit.
     n_directions
         Inputs that are shared with other modalities; 0 where modalities are not aligned.
+    trust
+        From 0 to 1: how far the modality is evidence about the others.
     """
 
     likelihood: str
@@ -60,6 +62,7 @@ class ModalitySize:
     n_cross_scores: int = 0
     n_cross_members: int = 0
     n_directions: int = 0
+    trust: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,7 @@ def build_module(
         aligned=inputs,
         shared_encoder=_shared_encoder(spec, inputs),
         graph=_graph_prior(spec, graph),
+        trust={name: size.trust for name, size in spec.modalities.items()},
     )
 
 

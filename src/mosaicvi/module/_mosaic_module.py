@@ -45,12 +45,15 @@ class Experts:
     means, variances
         Shape ``(n_modalities, n_cells, n_latent)``; zeros and ones where a modality is absent.
     present
-        Bool ``(n_modalities, n_cells)``.
+        Which cells hold which modality, bool ``(n_modalities, n_cells)``.
+    heard
+        Which experts count: those present, but for modalities without trust where another speaks.
     """
 
     means: Tensor
     variances: Tensor
     present: Tensor
+    heard: Tensor
 
 
 class MosaicModule(nn.Module):
@@ -78,6 +81,9 @@ class MosaicModule(nn.Module):
         Encoder of those shared inputs, the same for all modalities.
     graph
         Feature graph that ties the embeddings of different modalities.
+    trust
+        Modality to a number from 0 to 1 that scales its encoder's inputs; at 0 the modality is
+        evidence only for cells that have no other. None: 1 for all.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class MosaicModule(nn.Module):
         aligned: Mapping[str, AlignedInputs] | None = None,
         shared_encoder: Encoder | None = None,
         graph: FeatureGraphPrior | None = None,
+        trust: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.modalities = tuple(encoders)
@@ -105,6 +112,7 @@ class MosaicModule(nn.Module):
         self.graph = graph
         self.fusion = fusion
         self.n_latent, self.n_categories = n_latent, tuple(n_categories)
+        self.trust = {name: 1.0 if trust is None else trust[name] for name in self.modalities}
         self.contrastive_head = nn.Sequential(
             nn.Linear(n_latent, 2 * n_latent), nn.GELU(), nn.Linear(2 * n_latent, n_latent)
         )
@@ -123,7 +131,8 @@ class MosaicModule(nn.Module):
         share, from the inputs that they share; what only one of them knows would place its cells
         apart. How sure it is, each modality's own encoder says.
         """
-        location, spread = self.encoders[name](inputs)
+        trust = self.trust[name]
+        location, spread = self.encoders[name](inputs if trust == 1 else trust * inputs)
         if self.shared_encoder is not None:
             n_shared = self.aligned[name].n_directions
             location, _ = self.shared_encoder(inputs[:, inputs.shape[1] - n_shared :])
@@ -165,7 +174,14 @@ class MosaicModule(nn.Module):
             means.append(mean)
             variances.append(variance)
             present.append(has)
-        return Experts(torch.stack(means), torch.stack(variances), torch.stack(present))
+        shown = torch.stack(present)
+        return Experts(torch.stack(means), torch.stack(variances), shown, self.heard(shown))
+
+    def heard(self, present: Tensor) -> Tensor:
+        """Which of the present experts count, bool ``(n_modalities, n_cells)``."""
+        trusted = [[self.trust[name] > 0] for name in self.modalities]
+        speaks = present & torch.tensor(trusted, device=present.device)
+        return torch.where(speaks.any(0), speaks, present)
 
     def posterior(self, experts: Experts, subset: Tensor | None = None) -> GaussianMixture:
         """Fuse the experts of a subset of the observed modalities.
@@ -177,7 +193,7 @@ class MosaicModule(nn.Module):
         subset
             Bool, broadcastable to ``(n_modalities, n_cells)``; None: all observed modalities.
         """
-        present = experts.present if subset is None else experts.present & subset
+        present = experts.heard if subset is None else self.heard(experts.present & subset)
         return self.fusion(experts.means, experts.variances, present)
 
     def subset_of(self, names: Sequence[str]) -> Tensor:
@@ -237,15 +253,17 @@ class MosaicModule(nn.Module):
         if panel is not None:
             observed = panel if observed is None else observed & panel
         design = self.design(batch)
-        parameters = decoder.distribution(
+        log_prob: Tensor = decoder.log_prob(
+            values,
             z[..., positions, :],
             codes,
             library if decoder.likelihood.uses_library_size else None,
             covariates=None if design is None else design[positions],
             panel=panel,
             linked=linked,
+            observed=observed,
         )
-        return decoder.likelihood.log_prob(values, parameters, observed=observed)
+        return log_prob
 
     def negative_log_prior(self, name: str) -> Tensor:
         """Negative log prior of one modality's hierarchical parameters, in nats, a scalar."""

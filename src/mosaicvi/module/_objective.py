@@ -191,7 +191,7 @@ class Objective:
             total = total + self._weight(name) * nats.sum() / batch.n_cells
         terms["kl"] = joint.kl_to_prior().mean()
         total = total + weights["kl"] * terms["kl"]
-        if (experts.present.sum(0) >= 2).any():
+        if (experts.heard.sum(0) >= 2).any():
             total = total + self._paired(module, batch, experts, joint, linked, terms, weights)
         if guidance is not None:
             total = total + self._guided(module, batch, experts, guidance, terms, progress)
@@ -227,12 +227,12 @@ class Objective:
         """Terms that need cells with several modalities."""
         total = torch.zeros((), device=batch.indices.device)
         divergences = []
-        several = experts.present.sum(0) >= 2
+        several = experts.heard.sum(0) >= 2
         for number, name in enumerate(module.modalities):
-            hidden = experts.present[number] & several
+            hidden = experts.heard[number] & several
             if not hidden.any():
                 continue
-            partial = module.posterior(experts, random_evidence(experts.present, number))
+            partial = module.posterior(experts, random_evidence(experts.heard, number))
             if self.spec.consistency_weight > 0:
                 divergences.append(kl(joint, partial)[hidden])
             if self.spec.cross_weight > 0:
@@ -286,7 +286,7 @@ class Objective:
         losses = []
         for left in range(len(module.modalities)):
             for right in range(left + 1, len(module.modalities)):
-                both = experts.present[left] & experts.present[right]
+                both = experts.heard[left] & experts.heard[right]
                 if int(both.sum()) < 2:
                     continue
                 groups = self._groups(batch, module.modalities[left])[both]

@@ -10,6 +10,7 @@ cell the mean over folds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.linalg import cho_factor, cho_solve
 from torch import Tensor, nn
 
 from mosaicvi._types import Bool, Float, Float32, Int, Matrix, SparseCounts, Values
+from mosaicvi.nn._explained import explained_share
 
 N_FOLDS = 5
 MAX_FEATURES = 4000
@@ -49,6 +51,10 @@ class CrossPredictor(nn.Module):
         Shape ``(n_scores,)``.
     members
         Keys of the cells that took part in the fit, ascending, shape ``(n_members,)``, int64.
+    explained
+        For each pairing of the fit, the share of variance within groups that the cross-fitted
+        predictions explain of the score that they explain best; NaN where there were too few pairs.
+        Not saved.
     """
 
     center: Tensor
@@ -62,21 +68,26 @@ class CrossPredictor(nn.Module):
         weights: Float[np.ndarray, "folds features scores"],
         shift: Float[np.ndarray, " scores"],
         members: Int[np.ndarray, " members"],
+        explained: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
+        self.explained = explained
         self.register_buffer("center", torch.tensor(center, dtype=torch.float32))
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32))
         self.register_buffer("members", torch.tensor(members, dtype=torch.int64))
 
     @classmethod
-    def blank(cls, n_features: int, n_scores: int, n_members: int) -> CrossPredictor:
+    def blank(
+        cls, n_features: int, n_scores: int, n_members: int, explained: tuple[float, ...] = ()
+    ) -> CrossPredictor:
         """Zeros of a shape, to be overwritten from a file; no scores: an empty predictor."""
         return cls(
             np.zeros(n_features),
             np.zeros((N_FOLDS, n_features, n_scores)),
             np.zeros(n_scores),
             np.zeros(n_members, dtype=np.int64),
+            explained,
         )
 
     @property
@@ -150,11 +161,15 @@ class Pairing:
         Scores of the other modality, shape ``(n_pairs, n_targets)``.
     keys
         Keys of the cells' names, shape ``(n_pairs,)``, int64.
+    groups
+        Batch of each pair, shape ``(n_pairs,)``: what differs between batches only is not counted
+        as explained. None: one batch.
     """
 
     rows: Int[np.ndarray, " pairs"]
     targets: Float[np.ndarray, "pairs targets"]
     keys: Int[np.ndarray, " pairs"]
+    groups: Int[np.ndarray, " pairs"] | None = None
 
 
 def fit_cross_predictor(
@@ -178,13 +193,16 @@ def fit_cross_predictor(
         Bool ``(n_cells, n_features)``; None when every feature is measured.
     """
     n_features = int(encoded.shape[1])
-    fitted = [
+    fits = [
         _Ridge.fit(encoded, _reduced(pairing, seed), measured)
-        for pairing in pairings
         if len(pairing.rows) >= CELLS_A_PREDICTION
+        else None
+        for pairing in pairings
     ]
+    explained = tuple(math.nan if ridge is None else ridge.explained for ridge in fits)
+    fitted = [ridge for ridge in fits if ridge is not None]
     if not fitted:
-        return CrossPredictor.blank(n_features, 0, 0)
+        return CrossPredictor.blank(n_features, 0, 0, explained)
     # One centre serves all: what differs goes into the shift.
     center = fitted[0].center
     shifts = [ridge.shift + (ridge.center - center) @ ridge.weights.mean(0) for ridge in fitted]
@@ -193,21 +211,23 @@ def fit_cross_predictor(
         np.concatenate([ridge.weights for ridge in fitted], axis=2),
         np.concatenate(shifts),
         np.unique(np.concatenate([ridge.keys for ridge in fitted])),
+        explained,
     )
 
 
 def _reduced(pairing: Pairing, seed: int) -> Pairing:
     """At most so many pairs and target scores as can be afforded and supported."""
-    rows, targets, keys = pairing.rows, pairing.targets, pairing.keys
+    rows, targets, keys, groups = pairing.rows, pairing.targets, pairing.keys, pairing.groups
     if len(rows) > MAX_PAIRED_CELLS:
         kept = np.random.default_rng(seed).choice(len(rows), MAX_PAIRED_CELLS, replace=False)
         rows, targets, keys = rows[kept], targets[kept], keys[kept]
+        groups = None if groups is None else groups[kept]
     n_scores = len(rows) // CELLS_A_PREDICTION
     if n_scores < targets.shape[1]:
         centred = targets - targets.mean(0)
         _, _, axes = np.linalg.svd(centred.T @ centred)
         targets = centred @ axes[:n_scores].T
-    return Pairing(rows, np.asarray(targets, dtype=np.float32), keys)
+    return Pairing(rows, np.asarray(targets, dtype=np.float32), keys, groups)
 
 
 @dataclass(frozen=True)
@@ -218,6 +238,7 @@ class _Ridge:
     weights: Float32[np.ndarray, "folds features targets"]
     shift: Float32[np.ndarray, " targets"]
     keys: Int[np.ndarray, " pairs"]
+    explained: float
 
     @classmethod
     def fit(
@@ -243,9 +264,10 @@ class _Ridge:
             part = slice(start, start + _ROWS)
             block = standardised(pairing.rows[part])
             for fold in range(N_FOLDS):
-                inside = folds[part] == fold
-                grams[fold] += block[inside].T @ block[inside]
-                products[fold] += block[inside].T @ targets[part][inside]
+                inside = block[folds[part] == fold]
+                # A product of one array with itself: BLAS computes half of it.
+                grams[fold] += inside.T @ inside
+                products[fold] += inside.T @ targets[part][folds[part] == fold]
         total_gram, total_product = grams.sum(0), products.sum(0)
 
         def solve(fold: int, penalty: float) -> Float32[np.ndarray, "used targets"]:
@@ -256,12 +278,11 @@ class _Ridge:
 
         first = np.flatnonzero(folds == 0)[:_ROWS]
         block = standardised(pairing.rows[first])
-        errors = [
-            float(np.square(block @ solve(0, penalty) - targets[first]).sum())
-            for penalty in PENALTIES
-        ]
-        penalty = PENALTIES[int(np.argmin(errors))]
-        solved = np.stack([solve(fold, penalty) for fold in range(N_FOLDS)])
+        tried = [solve(0, penalty) for penalty in PENALTIES]
+        errors = [float(np.square(block @ each - targets[first]).sum()) for each in tried]
+        best = int(np.argmin(errors))
+        rest = [solve(fold, PENALTIES[best]) for fold in range(1, N_FOLDS)]
+        solved = np.stack([tried[best], *rest])
         predicted = np.empty(targets.shape, dtype=np.float32)
         for start in range(0, len(pairing.rows), _ROWS):
             part = slice(start, start + _ROWS)
@@ -270,7 +291,11 @@ class _Ridge:
         location, size = predicted.mean(0), np.maximum(predicted.std(0), 1e-6)
         weights = np.zeros((N_FOLDS, int(encoded.shape[1]), targets.shape[1]), dtype=np.float32)
         weights[:, used] = solved / scale[:, None] / size
-        return cls(center, weights, location / size, pairing.keys)
+        # The first fold chose the penalty: on its own cells, what it explains is flattered.
+        rest = folds != 0
+        groups = None if pairing.groups is None else pairing.groups[rest]
+        explained = explained_share(targets[rest], predicted[rest], groups)
+        return cls(center, weights, location / size, pairing.keys, explained)
 
 
 def _by_fold(

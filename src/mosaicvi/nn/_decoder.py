@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mosaicvi._types import Bool, Float, Int
+from mosaicvi._types import Bool, Float, Int, Values
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.nn._batch_offsets import BatchOffsets
 from mosaicvi.nn._named_modules import NamedModules
@@ -153,10 +153,9 @@ class Decoder(nn.Module):
 
         Code -1 (a batch unknown to this modality) stands at the mean over batches: zero.
         """
-        known = (batch >= 0).unsqueeze(-1)
         return {
-            name: torch.where(known, offsets.table()[batch.clamp_min(0)], 0.0)
-            for name, offsets in self.offsets.items()
+            name: nn.functional.embedding(batch + 1, nn.functional.pad(o.table(), (0, 0, 1, 0)))
+            for name, o in self.offsets.items()
         }
 
     def panel(self, batch: Int[Tensor, " cells"]) -> Bool[Tensor, "cells features"] | None:
@@ -254,6 +253,32 @@ class Decoder(nn.Module):
             dict(self.feature_parameters.items()),
             library_size=library_size,
             panel=panel,
+        )
+
+    def log_prob(
+        self,
+        values: Float[Values, "cells features"],
+        z: Float[Tensor, "*draws cells latent"],
+        batch: Int[Tensor, " cells"],
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        *,
+        covariates: Float[Tensor, "cells covariates"] | None = None,
+        panel: Bool[Tensor, "cells features"] | None = None,
+        linked: Float[Tensor, "features latent"] | None = None,
+        observed: Bool[Tensor, "cells features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Log-probability of cells' values at ``z``, shape ``(..., n_cells)``, in nats.
+
+        Parameters are those of :meth:`distribution` and of
+        :meth:`~mosaicvi.likelihoods.Likelihood.log_prob`.
+        """
+        return self.likelihood.log_prob_of_heads(
+            values,
+            self(z, self.batch_offsets(batch), covariates, linked),
+            dict(self.feature_parameters.items()),
+            library_size=library_size,
+            panel=panel,
+            observed=observed,
         )
 
     def negative_log_prior(self) -> Float[Tensor, ""]:

@@ -33,12 +33,16 @@ class OptimizerSpec:
         Fraction of all steps over which the learning rate rises.
     gradient_norm
         Gradients are clipped to this norm.
+    n_threads
+        torch's threads on a CPU while a fit runs; None: as many as its steps keep busy, see
+        :func:`~mosaicvi.train._threads.threads_for`.
     """
 
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     rise: float = 0.2
     gradient_norm: float = 100.0
+    n_threads: int | None = None
 
 
 class MosaicTrainingPlan(pl.LightningModule):
@@ -125,6 +129,10 @@ class MosaicTrainingPlan(pl.LightningModule):
                 {"params": free, "weight_decay": 0.0},
             ],
             lr=spec.learning_rate,
+            # One kernel for all parameters: a network of many small tensors else waits for calls.
+            # Lightning's mixed precision refuses to clip the gradients of such an optimiser.
+            fused="mixed" not in str(self.trainer.precision)
+            and all(p.device.type in {"cpu", "cuda"} for p in decayed + free),
         )
         total_steps = self.n_steps + 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from scvi.train import Trainer
 
 from mosaicvi._settings import logger
 from mosaicvi.train._callbacks import KeepBest
+from mosaicvi.train._threads import intra_op_threads, threads_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import lightning.pytorch as pl
     import pandas as pd
 
+    from mosaicvi.data import MosaicDataModule
     from mosaicvi.train._plan import MosaicTrainingPlan
 
 
@@ -46,7 +48,7 @@ class FitResult:
 
 def run_fit(
     plan: MosaicTrainingPlan,
-    datamodule: pl.LightningDataModule,
+    datamodule: MosaicDataModule,
     *,
     max_epochs: int,
     patience: int | None,
@@ -90,7 +92,7 @@ def run_fit(
         )
     interrupted = False
     try:
-        with _quiet_lightning():
+        with _quiet_lightning(), intra_op_threads(_threads(plan, datamodule, trainer)):
             trainer.fit(plan, datamodule=datamodule)
     except SystemExit:
         # Lightning turns Ctrl-C into sys.exit(1), which would end the user's notebook kernel.
@@ -112,6 +114,18 @@ def run_fit(
             keep.best_epoch + 1,
         )
     return FitResult(_history(trainer), n_epochs, keep.best_epoch, status)
+
+
+def _threads(
+    plan: MosaicTrainingPlan, datamodule: MosaicDataModule, trainer: Trainer
+) -> int | None:
+    """Threads of torch for this fit; None leaves them as they are, as on an accelerator."""
+    if plan.optimizer_spec.n_threads is not None:
+        return plan.optimizer_spec.n_threads
+    if trainer.strategy.root_device.type != "cpu":
+        return None
+    n_features = sum(int(each.measured.shape[1]) for each in plan.module.decoders.values())
+    return threads_for(datamodule.batch_size * n_features, torch.get_num_threads())
 
 
 def _history(trainer: Trainer) -> dict[str, pd.DataFrame]:
