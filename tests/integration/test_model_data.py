@@ -13,6 +13,7 @@ from tests.helpers import make_mudata
 from mosaicvi import ModalitySpec, MosaicVI
 from mosaicvi._errors import MosaicviWarning
 from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.graph import Edges, FeatureGraph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,23 @@ def test_presence_patterns(patterns: Mapping[str, float], fusion: str) -> None:
     check(model, "protein", "rna")
     check(model, "rna", "protein")
     assert ("consistency_train" in model.history) == paired
+
+
+@pytest.mark.parametrize("fusion", ["product_of_experts", "mixture_of_experts"])
+def test_few_pairs_and_a_graph(fusion: str) -> None:
+    """Pairs, anchors and edges in one training."""
+    mdata = small_mosaic(160, patterns={"rna+protein": 0.2, "rna": 0.4, "protein": 0.4})
+    features = {name: list(mdata[name].var_names) for name in ("rna", "protein")}
+    edges = Edges.of(np.arange(8), len(features["rna"]) + np.arange(8), 1, 0.9, "test")
+    model = build(mdata, fusion=fusion, graph=FeatureGraph(features, edges))
+    fit(model, 2)
+    check(model, "protein", "rna")
+    check(model, "rna", "protein")
+    for term in ("consistency", "contrastive", "alignment", "graph"):
+        assert np.isfinite(model.history[f"{term}_train"].to_numpy()).all(), term
+    found = model.get_edge_confidence()
+    assert len(found) == 8
+    assert found["confidence"].between(0.01, 1.0).all()
 
 
 def test_one_modality() -> None:

@@ -117,14 +117,14 @@ def test_smoothing_follows_the_order_of_cells(seed: int, k: int) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def model() -> MosaicVI:
+@pytest.fixture(scope="module", params=["product_of_experts", "mixture_of_experts"])
+def model(request: pytest.FixtureRequest) -> MosaicVI:
     mdata = small_mosaic(120, patterns={"rna": 0.5, "protein": 0.5})
     features = {name: list(mdata[name].var_names) for name in ("rna", "protein")}
     # Simulated proteins are linked to the first genes, in order.
     n_genes = len(features["rna"])
     graph = FeatureGraph(features, Edges.of(np.arange(8), n_genes + np.arange(8), 1, 0.8, "test"))
-    return fit(build(mdata, graph=graph), 2)
+    return fit(build(mdata, graph=graph, fusion=request.param), 2)
 
 
 @pytest.mark.parametrize("name", ["rna", "protein"])

@@ -179,7 +179,9 @@ def linked_features(
     if not linked[0].any():
         return None
     sides: dict[str, np.ndarray] = {}
-    first_is_axis = linked[0].sum() < linked[1].sum()
+    # Where they have equally many, the narrower modality: not whichever was named first.
+    n_linked, width = [int(side.sum()) for side in linked], [len(side) for side in linked]
+    first_is_axis = (n_linked[0], width[0]) < (n_linked[1], width[1])
     axis, other = both if first_is_axis else both[::-1]
     onto = between[linked[0]].T if first_is_axis else between[:, linked[1]]
     columns = linked[0] if first_is_axis else linked[1]
