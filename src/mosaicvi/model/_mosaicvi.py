@@ -127,7 +127,8 @@ class MosaicVI(MultimodalModel):
         if registry is None:
             data = self.adata_manager.data
             chosen = choose_alignment(data, graph, alignment)
-            self.graph = None if graph is None else graph.align(features_of(data))
+            if graph is not None and chosen != "none":
+                self.graph = graph.align(features_of(data))
             self.module_spec, self.module, self.anchors = construct(
                 data,
                 self.network,

@@ -50,6 +50,8 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
         )
     names = list(data.modalities)
     if len(names) == 1 or alignment == "none":
+        if graph is not None:
+            logger.info("there is nothing to align: the feature graph is not used.")
         return "none"
     pairs = {
         both: int((data.modalities[both[0]].present & data.modalities[both[1]].present).sum())
