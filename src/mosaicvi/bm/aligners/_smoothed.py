@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import scipy.sparse as sp
-from sklearn.neighbors import NearestNeighbors
-
+from mosaicvi.alignment import smooth
 from mosaicvi.bm.aligners._features import linked_features, representation, without_technical
 from mosaicvi.bm.aligners._linked import LinkedFeatures
-
-if TYPE_CHECKING:
-    from mosaicvi.bm._alignment_input import Floats
 
 N_NEIGHBOURS = 30
 DENSE = ("nb_mixture",)
 """Likelihoods of modalities that are not smoothed: an antibody has enough counts in each cell."""
-
-
-def smooth(values: Floats, representation: Floats, n_neighbours: int) -> Floats:
-    """Mean over each cell's nearest cells, itself included, ``(n_cells, n_features)``."""
-    n_cells = len(values)
-    k = min(n_neighbours, n_cells)
-    search = NearestNeighbors(n_neighbors=k).fit(representation)
-    nearest = search.kneighbors(representation, return_distance=False)
-    ends = np.arange(0, n_cells * k + 1, k)
-    weights = sp.csr_matrix((np.full(n_cells * k, 1.0 / k), nearest.ravel(), ends))
-    return np.asarray(sp.csr_matrix(weights, shape=(n_cells, n_cells)) @ values)
 
 
 class SmoothedFeatures(LinkedFeatures):
