@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from mosaicvi.alignment import _edge_confidence, edge_confidence, group_cells
-from mosaicvi.alignment._edge_confidence import edge_correlation
+from mosaicvi.alignment._edge_confidence import edge_correlation, group_means
 
 N_GROUPS, N_FEATURES = 40, 300
 
@@ -127,3 +129,25 @@ def test_groups_follow_the_cells_and_not_the_larger_modality() -> None:
             assert counts.max() / counts.sum() > 0.45  # a group has few types
     for first, second in zip(groups, group_cells(spaces, seed=0), strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_means_of_groups_leave_out_what_is_missing() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(4, size=60)
+    dense = rng.normal(3.0, 1.0, size=(60, 5))
+    dense[rng.random(dense.shape) < 0.3] = np.nan
+    dense[codes == 2, 1] = np.nan
+    found = group_means(dense, codes, 4)
+    expected = pd.DataFrame(dense).groupby(codes).mean().fillna(pd.DataFrame(dense).mean())
+    np.testing.assert_allclose(found, expected.to_numpy())
+    counts = rng.poisson(0.5, size=(60, 5)).astype(float)
+    known = pd.DataFrame(counts).groupby(codes).mean().to_numpy()
+    for values in (counts, sp.csr_matrix(counts)):
+        np.testing.assert_allclose(group_means(values, codes, 4), known)
+
+
+def test_fewer_cells_than_groups() -> None:
+    rng = np.random.default_rng(0)
+    few, many = group_cells([rng.normal(size=(4, 3)), rng.normal(size=(50, 3))], seed=0)
+    assert len(few) == 4
+    assert max(few.max(), many.max()) < 4

@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 
 from mosaicvi._errors import RequestError
 from mosaicvi.tl import _match_cells, _round_trip
-from mosaicvi.tl._integration_consistency import correlation
 from mosaicvi.tl._match_cells import find_matches
 from mosaicvi.tl._negative_transfer import purity
 from mosaicvi.tl._round_trip import alignment_confidence_of, trip_length
@@ -182,17 +181,6 @@ def test_assignment_beats_every_permutation(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(_match_cells, "LARGEST_ASSIGNMENT", 29)
     with pytest.raises(RequestError, match="group_key"):
         find_matches(source, target, 1, one_to_one=True)
-
-
-def test_correlation_is_numpy() -> None:
-    values = np.random.default_rng(0).normal(size=(9, 5))
-    centred = values - values.mean(0)
-    unit = centred / np.linalg.norm(centred, axis=0)
-    source, target = np.array([0, 1, 4]), np.array([3, 2, 0])
-    expected = [
-        np.corrcoef(values[:, a], values[:, b])[0, 1] for a, b in zip(source, target, strict=True)
-    ]
-    np.testing.assert_allclose(correlation(unit, source, target), expected)
 
 
 def test_purity_is_the_naive_loop() -> None:

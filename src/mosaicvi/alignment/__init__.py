@@ -3,7 +3,12 @@
 from mosaicvi.alignment._adversarial import balancing_weights, discrimination, reverse
 from mosaicvi.alignment._anchors import Anchors, AnchorSpec, find_anchors
 from mosaicvi.alignment._canonical import Canonical, fit_canonical
-from mosaicvi.alignment._edge_confidence import edge_confidence, group_cells
+from mosaicvi.alignment._edge_confidence import (
+    edge_confidence,
+    edge_correlation,
+    group_cells,
+    group_means,
+)
 from mosaicvi.alignment._infonce import infonce
 from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, smooth, unit
 
@@ -15,9 +20,11 @@ __all__ = [
     "balancing_weights",
     "discrimination",
     "edge_confidence",
+    "edge_correlation",
     "find_anchors",
     "fit_canonical",
     "group_cells",
+    "group_means",
     "infonce",
     "mutual_neighbours",
     "reverse",

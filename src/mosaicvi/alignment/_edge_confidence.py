@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.isotonic import IsotonicRegression
 
-from mosaicvi._types import Float, Int
+from mosaicvi._types import Float, Int, Matrix
 
 CELLS_A_GROUP = 50
 GROUP_RANGE = (10, 200)
@@ -29,9 +30,37 @@ def group_cells(
     fewest = min(len(space) for space in spaces)
     rng = np.random.default_rng(seed)
     chosen = [space[rng.permutation(len(space))[:fewest]] for space in spaces]
-    n_groups = int(np.clip(fewest // CELLS_A_GROUP, *GROUP_RANGE))
+    n_groups = min(fewest, int(np.clip(fewest // CELLS_A_GROUP, *GROUP_RANGE)))
     search = MiniBatchKMeans(n_groups, random_state=seed, n_init=3).fit(np.concatenate(chosen))
     return [search.predict(space) for space in spaces]
+
+
+def group_means(
+    values: Float[Matrix, "cells features"], codes: Int[np.ndarray, " cells"], n_groups: int
+) -> Float[np.ndarray, "{n_groups} features"]:
+    """Mean of each group of cells over the values that are known, ``(n_groups, n_features)``.
+
+    Parameters
+    ----------
+    values
+        Shape ``(n_cells, n_features)``; NaN in a dense array is a missing value. A group without
+        any known value of a feature stands at the feature's mean.
+    codes
+        Group of each cell, from 0, shape ``(n_cells,)``.
+    n_groups
+        Number of groups; one without cells is zero in sparse values.
+    """
+    member = (np.ones(len(codes)), (codes, np.arange(len(codes))))
+    gather = sp.csr_matrix(member, shape=(n_groups, len(codes)))
+    if sp.issparse(values):
+        size = np.maximum(np.asarray(gather.sum(1)), 1.0)
+        total = np.asarray((gather @ values).todense(), dtype=np.float64)
+        return np.asarray(total / size)
+    known = ~np.isnan(values)
+    filled = np.where(known, values, 0.0)
+    count = np.asarray(gather @ known.astype(np.float64))
+    middle = filled.sum(0) / np.maximum(known.sum(0), 1)
+    return np.asarray(np.where(count > 0, (gather @ filled) / np.maximum(count, 1.0), middle))
 
 
 def edge_correlation(

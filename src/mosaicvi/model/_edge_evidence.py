@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
 from mosaicvi import likelihoods
-from mosaicvi.alignment import edge_confidence, group_cells
+from mosaicvi.alignment import edge_confidence, group_cells, group_means
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,16 +76,12 @@ def _profiles(
 ) -> np.ndarray:
     """Mean log profile of each group of cells, ``(n_groups, n_features)``."""
     likelihood = likelihoods.get(modality.spec.likelihood)
-    one_hot = sp.csr_matrix(
-        (np.ones(len(rows)), (codes, np.arange(len(rows)))), shape=(n_groups, len(rows))
-    )
-    size = np.maximum(np.asarray(one_hot.sum(1)), 1.0)
     values = modality.values[rows]
     if not likelihood.is_count:
-        return np.asarray((one_hot @ np.nan_to_num(values)) / size)
+        return group_means(values, codes, n_groups)
     if likelihood.uses_library_size:
-        total = np.asarray((one_hot @ values).todense())
-        share = total / np.maximum(total.sum(1, keepdims=True), 1.0)
+        mean = group_means(values, codes, n_groups)
+        share = mean / np.maximum(mean.sum(1, keepdims=True), 1e-12)
         return np.asarray(np.log1p(PROFILE_SUM * share))
-    logged = np.asarray((one_hot @ values.log1p()).todense()) / size
+    logged = group_means(values.log1p(), codes, n_groups)
     return np.asarray(logged - logged.mean(1, keepdims=True))

@@ -77,6 +77,14 @@ class MosaicVI(MultimodalModel):
     seed
         Seed of initial weights, minibatches and default draws: same seed, same result.
 
+    Raises
+    ------
+    DataError
+        If neither cells that hold both nor edges of the graph tie a modality to the others, or the
+        graph lacks a modality.
+    RequestError
+        If ``alignment`` is unknown, or ``"anchors"`` without an edge between two modalities.
+
     Examples
     --------
     >>> mdata = mosaicvi.datasets.pbmc_mosaic()

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from sklearn.cluster import MiniBatchKMeans
 
 from mosaicvi._errors import RequestError
+from mosaicvi.alignment import edge_correlation, group_means
 from mosaicvi.tl._latents import Floats, Ints, unimodal_cells
 from mosaicvi.tl._measured import present_cells, registered, scale_of
 
@@ -105,11 +105,12 @@ def integration_consistency(
     )
     table = pd.DataFrame({"modalities": pairs, "type": kinds})
     rng = np.random.default_rng(seed)
-    found = correlation(profiles, parts[0], parts[1]) * parts[2]
+    found = edge_correlation(profiles, profiles, parts[0], parts[1]) * parts[2]
     group = table.groupby(["modalities", "type"]).ngroup().to_numpy()
     shuffled = np.stack(
         [
-            correlation(profiles, parts[0], _shuffled(parts[1], group, rng)) * parts[2]
+            edge_correlation(profiles, profiles, parts[0], _shuffled(parts[1], group, rng))
+            * parts[2]
             for _ in range(n_permutations)
         ]
     )
@@ -125,22 +126,6 @@ def integration_consistency(
     ]
     rows.append(_row(OVERALL, OVERALL, found, shuffled, parts[3]))
     return pd.DataFrame(rows)
-
-
-def correlation(profiles: Floats, source: Ints, target: Ints) -> Floats:
-    """Dot products of standardised columns: Pearson correlation of each pair, ``(n_edges,)``."""
-    return np.asarray(
-        np.concatenate(
-            [
-                np.einsum("ij,ij->j", profiles[:, source[part]], profiles[:, target[part]])
-                for part in _blocks(len(source))
-            ]
-        )
-    )
-
-
-def _blocks(number: int, size: int = 20_000) -> list[slice]:
-    return [slice(at, at + size) for at in range(0, number, size)]
 
 
 def _shuffled(values: Ints, group: np.ndarray, rng: np.random.Generator) -> Ints:
@@ -209,16 +194,8 @@ def _profiles(
 def _sums(modality: ModalityData, codes: Ints, number: int) -> Floats:
     """Mean values a metacell, compositions scaled to their sum, log1p of counts."""
     _, rows = present_cells(modality)
-    ones = np.ones(len(codes))
-    gather = sp.csr_matrix((ones, (codes, np.arange(len(codes)))), shape=(number, len(codes)))
     scale = scale_of(modality)
-    values = modality.values[rows]
-    if isinstance(values, np.ndarray):
-        values = np.nan_to_num(values)
-    sums = gather @ values
-    dense = np.asarray(sums.todense() if sp.issparse(sums) else sums, dtype=np.float64)
-    cells = np.maximum(np.asarray(gather.sum(axis=1)).reshape(-1, 1), 1.0)
-    mean = dense / cells
+    mean = group_means(modality.values[rows], codes, number)
     if scale.target_sum is not None:
         mean *= scale.target_sum / np.maximum(mean.sum(axis=1, keepdims=True), 1e-12)
     return np.asarray(np.log1p(mean) if scale.log1p else mean)
