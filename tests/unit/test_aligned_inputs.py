@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import OneHotEncoder
 
-from mosaicvi.nn._aligned_inputs import AlignedInputs, fit_technical
+from mosaicvi.nn._aligned_inputs import LENGTH, AlignedInputs, fit_technical
 
 N_CELLS, N_COMPONENTS, N_BATCHES, N_DIRECTIONS = 200, 6, 3, 4
 
@@ -46,6 +46,7 @@ def test_residuals_are_those_of_a_regression(*, has_depth: bool) -> None:
     expected = outcome - fitted.predict(design)
     np.testing.assert_allclose(found[:, :N_COMPONENTS], expected, atol=1e-5)
     scores = (expected - inputs.center.numpy()) @ inputs.weights.numpy()
+    scores *= LENGTH / np.linalg.norm(scores, axis=1, keepdims=True)
     np.testing.assert_allclose(found[:, N_COMPONENTS:], scores, atol=1e-4)
     assert inputs.widths == (N_COMPONENTS, N_DIRECTIONS)
     assert found.shape == (N_CELLS, inputs.n_outputs)
@@ -56,7 +57,7 @@ def test_nothing_of_batch_and_depth_is_left() -> None:
     inputs = make(values, batch, has_depth=True)
     found = inputs(torch.from_numpy(values), torch.from_numpy(batch)).numpy()
     assert np.abs(np.corrcoef(values.T)[-1, :-1]).max() > 0.3
-    for column in found.T:
+    for column in found[:, :N_COMPONENTS].T:
         assert abs(np.corrcoef(column, values[:, -1])[0, 1]) < 1e-4
         means = [column[batch == code].mean() for code in range(N_BATCHES)]
         assert np.ptp(means) < 1e-4 * column.std() + 1e-5
@@ -97,3 +98,20 @@ def test_shape_alone_holds_what_a_file_fills() -> None:
     given = torch.from_numpy(values), torch.from_numpy(batch)
     torch.testing.assert_close(blank(*given), inputs(*given), atol=0, rtol=0)
     assert not list(blank.parameters())
+
+
+def test_batches_of_other_composition_are_not_mistaken_for_effects() -> None:
+    """One type makes up most of batch 0 and is sequenced more deeply: within types, nothing is."""
+    rng = np.random.default_rng(3)
+    batch = np.repeat([0, 1], 300)
+    kind = rng.random(600) < np.where(batch == 0, 0.9, 0.1)
+    depth = rng.normal(size=600) + 2 * kind
+    away = np.array([3.0, 0.0, -2.0])
+    shift, slope = np.array([[0.0, 1.0, 0.0], [0.0, -1.0, 0.0]]), np.array([0.0, 0.0, 0.5])
+    clean = np.outer(kind - kind.mean(), away) + 0.1 * rng.normal(size=(600, 3))
+    values = np.column_stack([clean + shift[batch] + np.outer(depth, slope), depth])
+    table, found = fit_technical(values, batch, 2, has_depth=True, groups=kind.astype(int))
+    np.testing.assert_allclose(found, slope, atol=0.05)
+    np.testing.assert_allclose(table, shift, atol=0.05)
+    mixed, _ = fit_technical(values, batch, 2, has_depth=True)
+    assert np.abs(mixed - shift).max() > 0.5

@@ -15,6 +15,7 @@ from mosaicvi.graph import FeatureGraph, from_table
 from mosaicvi.model import _linkage
 from mosaicvi.model._construct import features_of
 from mosaicvi.model._linkage import graph_arrays, linked_features, true_pairs
+from mosaicvi.model._technical import Technical
 
 if TYPE_CHECKING:
     from mosaicvi.data._mosaic_data import MosaicData
@@ -40,13 +41,17 @@ def drawn() -> tuple[MosaicData, FeatureGraph]:
     return manager.data, graph.align(features_of(manager.data))
 
 
+def one_group(residuals: np.ndarray) -> Technical:
+    return Technical((np.zeros((1, 1)), None), residuals, np.zeros(len(residuals), np.int64))
+
+
 def sides(
     data: MosaicData, graph: FeatureGraph, both: tuple[str, str] = BOTH
 ) -> tuple[np.ndarray, np.ndarray]:
     """Linked features of all cells, in the order of the MuData's cells."""
     kept = {name: data.modalities[name].rows for name in both}
-    spaces = {name: np.random.default_rng(0).normal(size=(N_CELLS, 5)) for name in both}
-    found = linked_features(data, graph, both, spaces, kept)
+    spaces = np.random.default_rng(0).normal(size=(N_CELLS, 5))
+    found = linked_features(data, graph, both, dict.fromkeys(both, one_group(spaces)), kept)
     assert found is not None
     return found
 
@@ -114,7 +119,7 @@ def test_without_edges_between_them_there_are_no_linked_features(
 ) -> None:
     data, graph = drawn
     kept = {name: np.arange(N_CELLS) for name in BOTH}
-    spaces = {name: np.zeros((N_CELLS, 2)) for name in BOTH}
+    spaces = dict.fromkeys(BOTH, one_group(np.zeros((N_CELLS, 2))))
     assert linked_features(data, None, BOTH, spaces, kept) is None
     assert linked_features(data, FeatureGraph(features_of(data)), BOTH, spaces, kept) is None
     assert graph.n_edges == N_PROTEINS

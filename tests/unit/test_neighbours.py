@@ -37,7 +37,7 @@ def brute_force(left: np.ndarray, right: np.ndarray, k: int) -> dict[tuple[int, 
 @pytest.mark.parametrize("k", [1, 4, 12])
 def test_mutual_neighbours_equal_brute_force(k: int) -> None:
     left, right = two_sides()
-    pairs = mutual_neighbours(left, right, n_neighbours=k, drop=0.0)
+    pairs = mutual_neighbours(left, right, n_neighbours=k)
     given = list(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
     assert len(set(given)) == len(given) == len(pairs)
     assert set(given) == set(brute_force(left, right, k))
@@ -45,28 +45,19 @@ def test_mutual_neighbours_equal_brute_force(k: int) -> None:
 
 def test_each_pair_weighs_less_the_more_pairs_its_cells_have() -> None:
     left, right = two_sides(1)
-    pairs = mutual_neighbours(left, right, n_neighbours=9, drop=0.2)
+    pairs = mutual_neighbours(left, right, n_neighbours=9)
     of_left, of_right = Counter(pairs.left.tolist()), Counter(pairs.right.tolist())
     assert max(of_left.values()) > 1
     for i, j, weight in zip(pairs.left, pairs.right, pairs.weight, strict=True):
         assert weight == pytest.approx((of_left[i] * of_right[j]) ** -0.5)
 
 
-def test_the_least_alike_are_dropped() -> None:
-    left, right = two_sides(2)
-    every = brute_force(left, right, 8)
-    pairs = mutual_neighbours(left, right, n_neighbours=8, drop=0.3)
-    kept = set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
-    assert len(kept) == pytest.approx(0.7 * len(every), abs=1)
-    assert min(every[both] for both in kept) > max(every[both] for both in set(every) - kept)
-
-
 @pytest.mark.parametrize("entries", [1, 100, 7 * N_RIGHT])
 def test_blocks_change_nothing(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = two_sides(3)
-    whole = mutual_neighbours(left, right, n_neighbours=6, drop=0.1)
+    whole = mutual_neighbours(left, right, n_neighbours=6)
     monkeypatch.setattr(_neighbours, "BLOCK_ENTRIES", entries)
-    blocks = mutual_neighbours(left, right, n_neighbours=6, drop=0.1)
+    blocks = mutual_neighbours(left, right, n_neighbours=6)
     for name in ("left", "right", "weight"):
         ordered = [getattr(p, name)[np.lexsort((p.right, p.left))] for p in (whole, blocks)]
         np.testing.assert_array_equal(*ordered)
@@ -74,7 +65,7 @@ def test_blocks_change_nothing(entries: int, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_more_neighbours_than_cells_pair_all() -> None:
     left, right = two_sides(4)
-    pairs = mutual_neighbours(left[:4], right[:3], n_neighbours=15, drop=0.0)
+    pairs = mutual_neighbours(left[:4], right[:3], n_neighbours=15)
     assert len(pairs) == 12
     np.testing.assert_allclose(pairs.weight, 1 / np.sqrt(3 * 4))
 
@@ -82,8 +73,8 @@ def test_more_neighbours_than_cells_pair_all() -> None:
 def test_length_says_nothing() -> None:
     left, right = two_sides(5)
     scale = np.random.default_rng(5).uniform(0.01, 50, size=(N_LEFT, 1))
-    first = mutual_neighbours(left, right, n_neighbours=5, drop=0.2)
-    second = mutual_neighbours(left * scale, right * 3, n_neighbours=5, drop=0.2)
+    first = mutual_neighbours(left, right, n_neighbours=5)
+    second = mutual_neighbours(left * scale, right * 3, n_neighbours=5)
     assert set(zip(first.left, first.right, strict=True)) == set(
         zip(second.left, second.right, strict=True)
     )

@@ -22,8 +22,6 @@ class AnchorSpec:
     ----------
     n_neighbours
         Neighbours on either side among which mutual ones are taken.
-    drop
-        Share of the pairs of lowest cosine that are left out.
     n_directions
         Canonical directions.
     n_rounds
@@ -33,9 +31,8 @@ class AnchorSpec:
     """
 
     n_neighbours: int = 15
-    drop: float = 0.3
     n_directions: int = 20
-    n_rounds: int = 2
+    n_rounds: int = 3
     true_weight: float = 5.0
 
 
@@ -85,9 +82,7 @@ def find_anchors(
         for both in dict.fromkeys([*linked, *true_pairs]):
             found = CellPairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
             if both in spaces:
-                found = mutual_neighbours(
-                    *spaces[both], n_neighbours=spec.n_neighbours, drop=spec.drop
-                )
+                found = mutual_neighbours(*spaces[both], n_neighbours=spec.n_neighbours)
             pairs[both] = _with_true(found, true_pairs.get(both), spec.true_weight)
         canonical = fit_canonical(representations, pairs, spec.n_directions)
         scores = {

@@ -63,21 +63,18 @@ def nearest(
     queries: Float[np.ndarray, "queries dimensions"],
     references: Float[np.ndarray, "references dimensions"],
     k: int,
-) -> tuple[Int[np.ndarray, "queries k"], Float[np.ndarray, "queries k"]]:
-    """The ``k`` references of largest inner product with each query, and these products.
+) -> Int[np.ndarray, "queries k"]:
+    """The ``k`` references of largest inner product with each query, ``(n_queries, k)``.
 
-    Both ``(n_queries, k)``, in no order; memory is that of the answer and one block.
+    In no order; memory is that of the answer and one block.
     """
     k = min(k, len(references))
     found = np.empty((len(queries), k), dtype=np.int64)
-    product = np.empty((len(queries), k), dtype=np.float32)
     step = max(1, BLOCK_ENTRIES // max(len(references), 1))
     for start in range(0, len(queries), step):
         block = queries[start : start + step] @ references.T
-        best = np.argpartition(-block, k - 1, axis=1)[:, :k]
-        found[start : start + step] = best
-        product[start : start + step] = np.take_along_axis(block, best, axis=1)
-    return found, product
+        found[start : start + step] = np.argpartition(-block, k - 1, axis=1)[:, :k]
+    return found
 
 
 def mutual_neighbours(
@@ -85,7 +82,6 @@ def mutual_neighbours(
     right: Float[np.ndarray, "right dimensions"],
     *,
     n_neighbours: int,
-    drop: float,
 ) -> CellPairs:
     """Cells that are among each other's nearest by cosine (Haghverdi et al. 2018).
 
@@ -95,8 +91,6 @@ def mutual_neighbours(
         Cells of two modalities in one space, ``(n_cells, n_dimensions)``.
     n_neighbours
         Neighbours looked at on either side.
-    drop
-        Share of the pairs to leave out, those of lowest cosine.
 
     Returns
     -------
@@ -104,16 +98,13 @@ def mutual_neighbours(
     that a cell which everything resembles does not count for all of them.
     """
     first, second = (unit(side).astype(np.float32) for side in (left, right))
-    forward, cosine = nearest(first, second, n_neighbours)
-    backward, _ = nearest(second, first, n_neighbours)
+    forward = nearest(first, second, n_neighbours)
+    backward = nearest(second, first, n_neighbours)
     asked = np.repeat(np.arange(len(first)), forward.shape[1])
     keys = asked * len(second) + forward.ravel()
     answered = np.repeat(np.arange(len(second)), backward.shape[1])
     kept = np.isin(keys, backward.ravel() * len(second) + answered)
-    rows, columns, alike = asked[kept], forward.ravel()[kept], cosine.ravel()[kept]
-    if drop > 0 and len(alike):
-        strong = alike >= np.quantile(alike, drop)
-        rows, columns = rows[strong], columns[strong]
+    rows, columns = asked[kept], forward.ravel()[kept]
     return CellPairs(rows, columns, spread(rows, columns))
 
 

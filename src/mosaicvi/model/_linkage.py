@@ -13,7 +13,8 @@ from mosaicvi import likelihoods
 from mosaicvi.alignment import Anchors, AnchorSpec, CellPairs, find_anchors, smooth, unit
 from mosaicvi.model._edge_evidence import graph_confidence
 from mosaicvi.model._inputs import depth_of, encode
-from mosaicvi.nn._aligned_inputs import AlignedInputs, fit_technical
+from mosaicvi.model._technical import Technical, explain_technical
+from mosaicvi.nn._aligned_inputs import AlignedInputs
 from mosaicvi.nn._graph_prior import GraphArrays
 
 if TYPE_CHECKING:
@@ -79,29 +80,28 @@ def link(
     seed
         Seed of subsamples.
     """
-    effects, residuals = {}, {}
-    for name, modality in data.modalities.items():
-        has_depth = depth_of(modality) is not None
-        n_batches = max(len(modality.batch_categories), 1)
-        effects[name] = fit_technical(
-            projected[name], modality.batch, n_batches, has_depth=has_depth
-        )
-        residuals[name] = _residuals(projected[name], modality.batch, *effects[name])
+    technical = {
+        name: explain_technical(modality, projected[name], seed=seed)
+        for name, modality in data.modalities.items()
+    }
+    residuals = {name: each.residuals for name, each in technical.items()}
     kept = {name: _subsample(modality, data, seed) for name, modality in data.modalities.items()}
     values = {name: residuals[name][rows] for name, rows in kept.items()}
     known = true_pairs(data, kept)
     confidence = None
     if graph is not None:
         first = find_anchors(
-            values, _linked(data, graph, residuals, kept), known, replace(spec, n_rounds=1)
+            values, _linked(data, graph, technical, kept), known, replace(spec, n_rounds=1)
         )
         spaces = {name: unit(first.canonical.scores(name, each)) for name, each in values.items()}
         confidence = graph_confidence(data, graph, spaces, kept, seed=seed)
         graph = graph.reweight(graph.edges.weight * confidence)
-    anchors = find_anchors(values, _linked(data, graph, residuals, kept), known, spec)
+    anchors = find_anchors(values, _linked(data, graph, technical, kept), known, spec)
     canonical = anchors.canonical
     inputs = {
-        name: AlignedInputs(*effects[name], canonical.center[name], canonical.weights[name])
+        name: AlignedInputs(
+            *technical[name].effects, canonical.center[name], canonical.weights[name]
+        )
         for name in data.modalities
     }
     pairs = {
@@ -114,14 +114,14 @@ def link(
 def _linked(
     data: MosaicData,
     graph: FeatureGraph | None,
-    residuals: Mapping[str, np.ndarray],
+    technical: Mapping[str, Technical],
     kept: Mapping[str, np.ndarray],
 ) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
     """Linked features of every two modalities that the graph links."""
     return {
         both: sides
         for both in combinations(data.modalities, 2)
-        if (sides := linked_features(data, graph, both, residuals, kept)) is not None
+        if (sides := linked_features(data, graph, both, technical, kept)) is not None
     }
 
 
@@ -155,7 +155,7 @@ def linked_features(
     data: MosaicData,
     graph: FeatureGraph | None,
     both: tuple[str, str],
-    residuals: Mapping[str, np.ndarray],
+    technical: Mapping[str, Technical],
     kept: Mapping[str, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Cells of two modalities on the linked features of the one that has fewer of them.
@@ -191,8 +191,8 @@ def linked_features(
         modality, rows = data.modalities[name], kept[name]
         values = sides[name]
         if _is_sparse(modality, columns if name == axis else None):
-            values = smooth(values, residuals[name][rows], N_SMOOTHED)
-        sides[name] = _without_technical(modality, values, rows)
+            values = smooth(values, technical[name].residuals[rows], N_SMOOTHED)
+        sides[name] = technical[name].take_from(modality, values, rows)
     return _reduced(sides[both[0]], sides[both[1]])
 
 
@@ -212,18 +212,6 @@ def _places(kept: np.ndarray, n_rows: int) -> np.ndarray:
     places = np.full(n_rows, -1, dtype=np.int64)
     places[kept] = np.arange(len(kept))
     return places
-
-
-def _residuals(
-    projected: np.ndarray,
-    batch: np.ndarray,
-    batch_effect: np.ndarray,
-    depth_effect: np.ndarray | None,
-) -> np.ndarray:
-    values = projected
-    if depth_effect is not None:
-        values = projected[:, :-1] - projected[:, -1:] * depth_effect
-    return np.asarray(values - np.where((batch >= 0)[:, None], batch_effect[batch], 0.0))
 
 
 def _is_sparse(modality: ModalityData, columns: np.ndarray | None) -> bool:
@@ -261,18 +249,6 @@ def _onto(modality: ModalityData, weights: sp.csr_matrix, rows: np.ndarray) -> n
         for part in (weights.maximum(0.0), (-weights).maximum(0.0))
     )
     return np.asarray(up - down)
-
-
-def _without_technical(modality: ModalityData, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    depth = depth_of(modality)
-    n_batches = max(len(modality.batch_categories), 1)
-    batch = modality.batch[rows]
-    if depth is None:
-        return _residuals(values, batch, *fit_technical(values, batch, n_batches, has_depth=False))
-    log_depth = np.log1p(depth[rows])
-    log_depth = (log_depth - log_depth.mean()) / max(float(log_depth.std()), 1e-6)
-    together = np.column_stack([values, log_depth])
-    return _residuals(together, batch, *fit_technical(together, batch, n_batches, has_depth=True))
 
 
 def _reduced(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,14 +8,20 @@ from torch import Tensor, nn
 
 from mosaicvi._types import Float, Float32, Int
 
+LENGTH = 3.0
+"""Length of each cell's shared scores."""
+
 
 class AlignedInputs(nn.Module):
     """Residuals of a frozen projection, and their scores on directions that modalities share.
 
-    ``r = x - batch_effect[b] - depth * depth_effect``, ``x -> [r, (r - center) @ weights]``
+    ``r = x - batch_effect[b] - depth * depth_effect``, ``s = (r - center) @ weights``,
+    ``x -> [r, LENGTH * s / |s|]``
 
     where ``depth`` is the projection's last column, which is dropped: what only says how deeply a
-    cell was sequenced, or where, is no property on which assays can be aligned.
+    cell was sequenced, or where, is no property on which assays can be aligned. For the same reason
+    scores keep their direction alone: noise draws the scores of a shallow cell, or of an assay that
+    says little, towards the centre.
 
     Parameters
     ----------
@@ -102,7 +108,8 @@ class AlignedInputs(nn.Module):
             Batch codes, shape ``(n_cells,)``; -1 for a batch not seen.
         """
         rest = self.residuals(projected, batch)
-        return torch.cat([rest, (rest - self.center) @ self.weights], -1)
+        scores = nn.functional.normalize((rest - self.center) @ self.weights, dim=-1)
+        return torch.cat([rest, LENGTH * scores], -1)
 
 
 def fit_technical(
@@ -111,8 +118,23 @@ def fit_technical(
     n_batches: int,
     *,
     has_depth: bool,
+    groups: Int[np.ndarray, " cells"] | None = None,
 ) -> tuple[Float[np.ndarray, "batches components"], Float[np.ndarray, " components"] | None]:
     """Effects of batch and log depth on a projection, by least squares.
+
+    Parameters
+    ----------
+    projected
+        Projection, log depth last if it has one, shape ``(n_cells, n_inputs)``.
+    batch
+        Codes, shape ``(n_cells,)``; -1 for none.
+    n_batches
+        Number of batches.
+    has_depth
+        Whether the last column is log depth.
+    groups
+        Codes of groups of alike cells, shape ``(n_cells,)``: effects are then those within groups,
+        and what groups differ by is left, however unevenly batches hold them. None: one group.
 
     Returns
     -------
@@ -121,9 +143,16 @@ def fit_technical(
     values = projected[:, :-1] if has_depth else projected
     table = np.zeros((n_batches, values.shape[1]))
     seen = np.unique(batch[batch >= 0])
-    design = (batch[:, None] == seen[None, :]).astype(np.float64)
+    parts = [batch[:, None] == seen[None, :]]
+    if groups is not None:
+        parts.append(groups[:, None] == np.unique(groups)[None, :])
     if has_depth:
-        design = np.column_stack([design, projected[:, -1]])
+        parts.append(projected[:, -1:])
+    design = np.concatenate(parts, axis=1, dtype=np.float64)
     effects = np.linalg.lstsq(design, values.astype(np.float64), rcond=None)[0]
     table[seen] = effects[: len(seen)]
+    if groups is not None:
+        # Batches and groups share a constant, which is the groups'.
+        share = np.bincount(batch[batch >= 0], minlength=n_batches) / max((batch >= 0).sum(), 1)
+        table[seen] -= share @ table
     return table, (effects[-1] if has_depth else None)
