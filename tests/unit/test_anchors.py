@@ -84,18 +84,17 @@ def test_linked_features_that_say_nothing_give_chance() -> None:
     assert error(drawn, BOTH, found.pairs[BOTH]) > 0.8
 
 
-def test_true_pairs_are_kept_weighted_and_alone_for_their_cells() -> None:
+def test_true_pairs_are_kept_and_alone_for_their_cells() -> None:
     drawn = draw({"rna": 300, "protein": 300})
     true = CellPairs(np.arange(40), np.arange(100, 140), np.ones(40))
-    spec = replace(SPEC, true_weight=7.0)
-    pairs = find_anchors(drawn.components, drawn.linked, {BOTH: true}, spec).pairs[BOTH]
+    pairs = find_anchors(drawn.components, drawn.linked, {BOTH: true}, SPEC).pairs[BOTH]
     of_left, of_right = pairs.left < 40, (pairs.right >= 100) & (pairs.right < 140)
     np.testing.assert_array_equal(of_left, of_right)
     assert set(zip(pairs.left[of_left], pairs.right[of_left], strict=True)) == set(
         zip(true.left, true.right, strict=True)
     )
     assert of_left.sum() == 40
-    np.testing.assert_array_equal(pairs.weight[of_left], 7.0)
+    np.testing.assert_array_equal(pairs.weight[of_left], 1.0)
     assert (~of_left).sum() > 100
     assert pairs.weight[~of_left].max() <= 1.0
     # Weights of found pairs count the pairs that are left.

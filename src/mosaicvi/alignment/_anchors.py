@@ -26,14 +26,11 @@ class AnchorSpec:
         Canonical directions.
     n_rounds
         Rounds of pairs and directions; the first sees linked features alone.
-    true_weight
-        How much more a true pair counts than a cell of the pairs found.
     """
 
     n_neighbours: int = 15
     n_directions: int = 20
     n_rounds: int = 3
-    true_weight: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def find_anchors(
             found = CellPairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
             if both in spaces:
                 found = mutual_neighbours(*spaces[both], n_neighbours=spec.n_neighbours)
-            pairs[both] = _with_true(found, true_pairs.get(both), spec.true_weight)
+            pairs[both] = _with_true(found, true_pairs.get(both))
         canonical = fit_canonical(representations, pairs, spec.n_directions)
         scores = {
             name: unit(canonical.scores(name, values))
@@ -100,8 +97,12 @@ def find_anchors(
     return Anchors(canonical, pairs)
 
 
-def _with_true(found: CellPairs, true: CellPairs | None, weight: float) -> CellPairs:
-    """Pairs found among cells whose partner is not known, and the true pairs."""
+def _with_true(found: CellPairs, true: CellPairs | None) -> CellPairs:
+    """Pairs found among cells whose partner is not known, and the true pairs, each of weight one.
+
+    One true pair carries the noise of one cell, which found pairs share out over several: true
+    pairs that weigh more make the directions worse.
+    """
     if true is None or not len(true):
         return found
     free = ~(np.isin(found.left, true.left) | np.isin(found.right, true.right))
@@ -109,5 +110,5 @@ def _with_true(found: CellPairs, true: CellPairs | None, weight: float) -> CellP
     return CellPairs(
         np.concatenate([left, true.left]),
         np.concatenate([right, true.right]),
-        np.concatenate([spread(left, right), np.full(len(true), weight)]),
+        np.concatenate([spread(left, right), np.ones(len(true))]),
     )

@@ -1,0 +1,172 @@
+"""What each part of the alignment is worth: ``python -m tests.benchmarks.ablate_alignment``.
+
+Every variant leaves one part out, or changes one weight, and is fitted to the same cells with the
+same seeds. Parts that are no option of the model are replaced from outside, here, so that the model
+carries no switches for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mosaicvi.alignment import AnchorSpec
+from mosaicvi.bm._alignment import Alignment, AlignmentTask
+from mosaicvi.bm._alignment_input import Embedding
+from mosaicvi.bm._alignment_score import score_alignment
+from mosaicvi.bm.aligners._features import turned
+from mosaicvi.bm.aligners._mosaicvi import MosaicVIAligner
+from mosaicvi.graph import FeatureGraph
+from mosaicvi.model import _construct, _linkage, _technical
+from mosaicvi.nn._aligned_inputs import AlignedInputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MODALITIES = {"snareseq_cortex": ("rna", "atac")}
+SCORES = {
+    "labels": ("label_transfer", "accuracy"),
+    "balanced": ("label_transfer", "balanced"),
+    "strata": ("foscttm", "stratified"),
+    "mixing": ("mixing", "modality"),
+    "leak bat": ("leakage", "batch"),
+    "leak dep": ("leakage", "depth"),
+    "leak mod": ("leakage", "modality"),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A fit that differs in one thing.
+
+    Parameters
+    ----------
+    plan
+        Weights of loss terms.
+    patches
+        Object, attribute and what replaces it.
+    graph
+        How the graph is changed.
+    start
+        Score the canonical scores that the fit starts from, not the fit.
+    """
+
+    plan: dict[str, Any] = field(default_factory=dict)
+    patches: tuple[tuple[Any, str, Any], ...] = ()
+    graph: Callable[[FeatureGraph], FeatureGraph] | None = None
+    start: bool = False
+
+
+def _with_length(self: AlignedInputs, projected: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    rest = self.residuals(projected, batch)
+    return torch.cat([rest, (rest - self.center) @ self.weights], -1)
+
+
+def _sure(data: Any, graph: FeatureGraph, *given: Any, **named: Any) -> np.ndarray:
+    return np.ones(graph.n_edges)
+
+
+def _unsigned(graph: FeatureGraph) -> FeatureGraph:
+    edges = graph.to_pandas().assign(sign=1)
+    return FeatureGraph.from_pandas(
+        edges, features=dict(graph.features.groupby("modality")["feature"].agg(list))
+    )
+
+
+VARIANTS = {
+    "all parts": Variant(),
+    "the start alone": Variant(start=True),
+    "effects over all cells, not within groups": Variant(patches=((_technical, "N_ROUNDS", 0),)),
+    "shared scores keep their length": Variant(patches=((AlignedInputs, "forward", _with_length),)),
+    "decoders read no depth": Variant(patches=((_construct, "_has_own_depth", lambda _: False),)),
+    "one round of anchors": Variant(
+        patches=((_construct, "AnchorSpec", partial(AnchorSpec, n_rounds=1)),)
+    ),
+    "linked features are not smoothed": Variant(patches=((_linkage, "SPARSE_COUNTS", -1.0),)),
+    "edges are not weighed by cells": Variant(patches=((_linkage, "graph_confidence", _sure),)),
+    "signs are ignored": Variant(graph=_unsigned),
+    "no InfoNCE on anchors": Variant(plan={"alignment_weight": 0.0}),
+    "no discriminator": Variant(plan={"adversarial_weight": 0.0}),
+    "discriminator 100": Variant(plan={"adversarial_weight": 100.0}),
+    "graph term 0": Variant(plan={"graph_weight": 0.0}),
+    "graph term 100": Variant(plan={"graph_weight": 100.0}),
+    "decoders without the graph": Variant(patches=((_construct, "graph_arrays", lambda *_: None),)),
+    "decoders with an MLP": Variant(patches=((_construct, "MIN_PAIRED_CELLS", 0),)),
+}
+
+
+@contextmanager
+def _applied(variant: Variant) -> Iterator[None]:
+    patches = [mock.patch.object(*patch) for patch in variant.patches]
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.stop()
+
+
+def _start(aligner: MosaicVIAligner) -> dict[str, np.ndarray]:
+    """Shared scores that the encoders of a model read."""
+    module, data = aligner._model.module, aligner._model._cells(None).dataset
+    return {
+        name: turned(
+            data.encoder_inputs[name][:, -module.aligned[name].n_directions :].astype(float)
+        )
+        for name in module.modalities
+    }
+
+
+def scores(task: AlignmentTask, variant: Variant) -> dict[str, float]:
+    """Scores of one fit."""
+    plan = {"train.plan_kwargs": variant.plan} if variant.plan else {}
+    if variant.start:
+        plan["train.max_epochs"] = 1
+    given = task.public.given(options=plan)
+    if variant.graph is not None:
+        object.__setattr__(given, "graph", variant.graph(given.graph))
+    with _applied(variant):
+        aligner = MosaicVIAligner(given)
+        aligner.fit()
+        answer = Embedding(_start(aligner)) if variant.start else aligner.predict()[""]
+    found = score_alignment(answer, task.truth)
+    return {name: found.get(a, {}).get(b) for name, (a, b) in SCORES.items()}
+
+
+def main() -> None:
+    """Fit every variant and write a row of means over seeds for each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="pbmc_mosaic")
+    parser.add_argument("--n-cells", type=int)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--variants", default="all")
+    arguments = parser.parse_args()
+    both = MODALITIES.get(arguments.data, ("rna", "protein"))
+    alignment = Alignment(data=arguments.data, modalities=both, n_cells=arguments.n_cells)
+    chosen = list(VARIANTS) if arguments.variants == "all" else arguments.variants.split(";")
+    tasks = [alignment.task(int(seed)) for seed in arguments.seeds.split(",")]
+    for name in chosen:
+        each = pd.DataFrame([scores(task, VARIANTS[name]) for task in tasks]).astype(float)
+        sys.stdout.write(f"| {name} | " + " | ".join(_cell(each[s]) for s in SCORES) + " |\n")
+        sys.stdout.flush()
+
+
+def _cell(values: pd.Series) -> str:
+    """Mean, and the range over seeds."""
+    if values.isna().all():
+        return ""
+    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
+
+
+if __name__ == "__main__":
+    main()
