@@ -12,43 +12,18 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from tests.fits import QUIET
+from tests.unpaired import EPOCHS, draw, fit, graph_of
 
 from mosaicvi import MosaicVI
-from mosaicvi.datasets import SimulatedModality, simulate
-from mosaicvi.graph import FeatureGraph, from_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from mudata import MuData
 
 pytestmark = pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
 
-LIKELIHOODS = {"rna": "nb", "protein": "nb_mixture", "atac": "poisson"}
-SPECS = {
-    "rna": SimulatedModality.rna(300, likelihood="nb"),
-    "protein": SimulatedModality.protein(40),
-    "atac": SimulatedModality.atac(300),
-}
 UNPAIRED = {"rna": 0.5, "protein": 0.5}
-EPOCHS = 16
-
-
-def draw(patterns: Mapping[str, float], n_cells: int = 900, seed: int = 0) -> MuData:
-    """Cells of six types; the same ones whatever the patterns are."""
-    names = dict.fromkeys(name for pattern in patterns for name in pattern.split("+"))
-    specs = {name: SPECS[name] for name in names}
-    drawn = {"n_latent": 5, "n_types": 6, "separation": 0.8, "seed": seed}
-    return simulate(n_cells, specs, patterns=patterns, **drawn)
-
-
-def graph_of(mdata: MuData, links: pd.DataFrame) -> FeatureGraph:
-    graphs = [
-        from_table(mdata, part, *both, weight="weight", sign="sign", duplicates="strongest")
-        for both, part in links.groupby(["source_modality", "target_modality"])
-    ]
-    return graphs[0].union(*graphs[1:])
 
 
 def rewired(links: pd.DataFrame, share: float, seed: int = 0) -> pd.DataFrame:
@@ -58,13 +33,6 @@ def rewired(links: pd.DataFrame, share: float, seed: int = 0) -> pd.DataFrame:
     source = links["source"].to_numpy(copy=True)
     source[chosen] = np.roll(source[chosen], 1 + len(source) // 7)
     return links.assign(source=source)
-
-
-def fit(mdata: MuData, graph: FeatureGraph | None, *, seed: int = 0) -> MosaicVI:
-    MosaicVI.setup_mudata(mdata, {m: LIKELIHOODS[m] for m in mdata.mod}, batch_key="batch")
-    model = MosaicVI(mdata, n_latent=10, n_hidden=64, graph=graph, seed=seed)
-    model.train(EPOCHS, **QUIET)
-    return model
 
 
 @dataclass(frozen=True)
@@ -205,6 +173,11 @@ def test_a_saved_model_keeps_its_graph_and_answers(
     np.testing.assert_array_equal(
         loaded.get_edge_confidence()["confidence"], aligned.get_edge_confidence()["confidence"]
     )
+    answers = [
+        model.impute("protein", ["rna"], indices=cells_with(data, "rna")[:50], n_samples=9)
+        for model in (aligned, loaded)
+    ]
+    np.testing.assert_array_equal(answers[0].layers["sd"], answers[1].layers["sd"])
     # The file holds no anchors: they are found again, the same ones.
     loaded.train(1, **QUIET)
     assert aligned.anchors is not None

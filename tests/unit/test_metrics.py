@@ -91,6 +91,17 @@ def test_pit_sees_intervals_that_are_too_narrow() -> None:
     assert metrics.miscoverage(pit).item() == pytest.approx(gaps.mean(), abs=0.03)
 
 
+def test_pit_distance_is_that_of_kolmogorov_and_smirnov() -> None:
+    rng = np.random.default_rng(7)
+    pit = np.column_stack([rng.random(400), rng.beta(2.0, 5.0, 400), rng.beta(0.5, 0.5, 400)])
+    expected = [stats.kstest(column, "uniform").statistic for column in pit.T]
+    np.testing.assert_allclose(metrics.pit_distance(pit), expected)
+    some = np.where(np.arange(400)[:, None] < 300, pit, np.nan)
+    expected = [stats.kstest(column, "uniform").statistic for column in pit[:300].T]
+    np.testing.assert_allclose(metrics.pit_distance(some), expected)
+    assert np.isnan(metrics.pit_distance(np.full((4, 1), np.nan))).all()
+
+
 def test_unmeasured_entries_are_left_out() -> None:
     rng = np.random.default_rng(5)
     measured, predicted = rng.normal(size=(50, 2)), rng.normal(size=(50, 2))

@@ -10,7 +10,7 @@ from mosaicvi._errors import DownloadError, RequestError
 from mosaicvi.bm import Imputation
 
 if TYPE_CHECKING:
-    from mosaicvi.bm._imputation import ImputationTask
+    from mosaicvi.bm._imputation_task import ImputationTask
 
 HIDDEN_SHARE = 0.25
 CHOICES = ("auto", "pbmc_mosaic", "simulated")

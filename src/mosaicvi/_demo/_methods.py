@@ -15,7 +15,7 @@ from mosaicvi.bm._score import score
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from mosaicvi.bm._imputation import ImputationTask
+    from mosaicvi.bm._imputation_task import ImputationTask
 
 PEERS = {"knn": "k nearest neighbours", "type_means": "cell-type means *"}
 """Methods of :mod:`mosaicvi.bm` that stand beside the model, and what the table calls them."""

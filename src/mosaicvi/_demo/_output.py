@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mosaicvi._demo._methods import Fitted
-    from mosaicvi.bm._imputation import ImputationTask
+    from mosaicvi.bm._imputation_task import ImputationTask
 
 FILE = "mosaic.h5mu"
 DOTS_PER_INCH = 150

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from mosaicvi.bm._imputation import ImputationTask
+    from mosaicvi.bm._imputation_task import ImputationTask
 
 COLUMNS = {
     "Pearson": ("pearson", "mean"),

@@ -47,7 +47,7 @@ def _shared(parser: argparse.ArgumentParser, table: Mapping[str, str]) -> None:
     add("--labels", help="obs column with types (default: celltype or cell_type; imputation: "
         "else Leiden clusters)")  # fmt: skip
     add("--seeds", default="0", help="comma-separated")
-    add("--methods", default=",".join(table), help=f"of {', '.join(table)}")
+    add("--methods", help=f"of {', '.join(table)} (default: all that suit the comparison)")
     add("--likelihood", action="append", default=[], metavar="MODALITY=NAME")
     add("--option", action="append", default=[], metavar="KEY=VALUE",
         help="mosaicvi's: to its constructor, or train.KEY, setup.KEY, predict.KEY")  # fmt: skip
@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--test", help="dataset or file whose target is imputed (with --train)")
     add("--validate", type=float,
         help="score this share of the other paired cells instead: to choose settings")  # fmt: skip
+    add("--unpaired", action="store_true",
+        help="training cells keep one modality each; methods get the feature graph")  # fmt: skip
     add("--noise", type=int, default=0, metavar="FEATURES",
         help="add a third modality of random counts with this many features")  # fmt: skip
     add("--draws", type=int, default=100, help="draws of each predictive distribution")
@@ -114,12 +116,21 @@ def _entries(arguments: argparse.Namespace, table: Mapping[str, str]) -> list[En
     if getattr(arguments, "no_query_cells", False):
         options["query_cells"] = False
     entries = []
-    for name in arguments.methods.split(","):
+    for name in _methods(arguments, table):
         if name not in table:
             raise RequestError(f"{name!r}", key="methods", expected=f"of {sorted(table)}")
         ours = name == "mosaicvi"
         entries.append(Entry(name, arguments.label if ours else "", options if ours else {}))
     return entries
+
+
+def _methods(arguments: argparse.Namespace, table: Mapping[str, str]) -> Sequence[str]:
+    """Methods named, else those that suit the comparison."""
+    if arguments.methods is not None:
+        return str(arguments.methods).split(",")
+    if arguments.comparison == "imputation":
+        return methods.defaults(unpaired=arguments.unpaired)
+    return tuple(table)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -152,6 +163,7 @@ def _imputation(arguments: argparse.Namespace) -> Imputation:
         test=arguments.test,
         validate=arguments.validate,
         n_cells=arguments.n_cells,
+        unpaired=arguments.unpaired,
         noise=arguments.noise,
         batch_key=arguments.batch_key,
         labels=arguments.labels,

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
+from mosaicvi.bm._graphs import read_graph, write_graph
 from mosaicvi.bm._input import BATCH
 from mosaicvi.bm._load import quiet_mudata, read
-from mosaicvi.graph import FeatureGraph
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +19,11 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from mosaicvi.graph import FeatureGraph
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Pairs = tuple[tuple[str, str], ...]
-_DATA, _SETTINGS, _GRAPH = "input.h5mu", "input.json", "graph.csv"
+_DATA, _SETTINGS = "input.h5mu", "input.json"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class AlignmentInput:
             "true_pairs": [list(pair) for pair in self.true_pairs],
         }
         (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
-        self.graph.to_pandas().to_csv(folder / _GRAPH, index=False)
+        write_graph(self.graph, folder)
         with quiet_mudata():
             self.mdata.write_h5mu(folder / _DATA)
 
@@ -98,9 +99,7 @@ class AlignmentInput:
         mdata = read(folder / _DATA)
         settings["modalities"] = tuple(settings["modalities"])
         settings["true_pairs"] = tuple((left, right) for left, right in settings["true_pairs"])
-        features = {name: mdata.mod[name].var_names for name in settings["modalities"]}
-        edges = pd.read_csv(folder / _GRAPH, keep_default_na=False)
-        graph = FeatureGraph.from_pandas(edges, features) if len(edges) else FeatureGraph(features)
+        graph = read_graph(folder, mdata, settings["modalities"])
         return cls(mdata=mdata, graph=graph, **settings)
 
 

@@ -13,8 +13,11 @@ from mosaicvi._errors import DataError, RequestError
 from mosaicvi._settings import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mudata import MuData
 
+GRAPH_FILE = "graph.csv"
 KINDS = ("auto", "names", "coordinates", "links", "table", "none")
 ASSEMBLIES = {"snareseq_cortex": "mm10"}
 """Assembly of the peaks of the package's own data."""
@@ -120,3 +123,17 @@ def _from_rows(
         rows = pd.read_csv(table, sep="\t" if ".tsv" in table.suffixes else ",")
     weight, sign = (key if key in rows.columns else None for key in ("weight", "sign"))
     return graph.from_table(mdata, rows, *modalities, weight=weight, sign=sign)
+
+
+def write_graph(found: graph.FeatureGraph, folder: Path) -> None:
+    """Write the edges of a graph to a folder, for :func:`read_graph`."""
+    found.to_pandas().to_csv(folder / GRAPH_FILE, index=False)
+
+
+def read_graph(folder: Path, mdata: MuData, modalities: Sequence[str]) -> graph.FeatureGraph:
+    """Read what :func:`write_graph` wrote, over all features of some modalities."""
+    features = {name: mdata.mod[name].var_names for name in modalities}
+    edges = pd.read_csv(folder / GRAPH_FILE, keep_default_na=False)
+    if not len(edges):
+        return graph.FeatureGraph(features)
+    return graph.FeatureGraph.from_pandas(edges, features)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,65 +14,25 @@ from anndata import AnnData
 from mosaicvi._errors import RequestError
 from mosaicvi.bm._cell_types import leiden_types
 from mosaicvi.bm._cells import bare_tables, cell_table, likelihood_of
+from mosaicvi.bm._imputation_task import ImputationTask
 from mosaicvi.bm._input import (
     BATCH,
     NO_TYPE,
-    REPORT,
     TYPE,
     ImputationInput,
-    Prediction,
-    prediction_path,
 )
 from mosaicvi.bm._load import check_modalities, combine, load
-from mosaicvi.bm._score import Truth, score
+from mosaicvi.bm._score import Truth
 from mosaicvi.bm._shared_features import antigen, change_of_unit, gene, share
+from mosaicvi.bm._tables import dense, noise, without
+from mosaicvi.bm._unpaired import halves, take_apart
 from mosaicvi.metrics import gate_threshold
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mudata import MuData
 
 NOISE = "noise"
 QUERY_PREFIX = "query:"
-
-
-@dataclass(frozen=True)
-class ImputationTask:
-    """One split. See :class:`mosaicvi.bm.Task`.
-
-    Parameters
-    ----------
-    public
-        What methods see.
-    truth
-        What only the scores see.
-    """
-
-    public: ImputationInput
-    truth: Truth
-
-    def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
-        """Write the public part, the same for every method."""
-        self.public.with_options(options).write(folder)
-
-    def score(self, folder: Path) -> dict[str, dict[str, Any]]:
-        """Score each variant that the worker left."""
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return {
-            variant: score(Prediction.read(prediction_path(folder, variant)), self.truth)
-            for variant in report["variants"]
-        }
-
-    def describe(self) -> dict[str, Any]:
-        """Numbers of cells and features."""
-        return {
-            "n_cells": int(self.public.mdata.n_obs),
-            "n_paired": len(self.public.paired),
-            "n_query": len(self.public.query),
-            "features": list(self.public.features),
-            "n_types": len(set(self.truth.types)),
-        }
 
 
 @dataclass(frozen=True)
@@ -102,6 +61,11 @@ class Imputation:
         scores have not seen the cells of the comparison itself.
     n_cells
         Cells to draw from ``data`` before anything else; None: all.
+    unpaired
+        Take the training cells apart: a half of them, drawn by the seed, keeps the source alone,
+        the other half the target alone, and methods get the feature graph instead. Methods that
+        cannot do without pairs are told the source of the target's half, and marked as a ceiling:
+        the same cells and the same values of the target.
     noise
         Features of a third modality, ``noise``, that every cell has and that says nothing: Poisson
         counts with mean one. 0: no such modality.
@@ -126,6 +90,7 @@ class Imputation:
     test: str | None = None
     validate: float | None = None
     n_cells: int | None = None
+    unpaired: bool = False
     noise: int = 0
     batch_key: str = "batch"
     labels: str | None = None
@@ -133,7 +98,11 @@ class Imputation:
     likelihoods: dict[str, str] = field(default_factory=dict)
 
     name = "imputation"
-    setting = ""
+
+    @property
+    def setting(self) -> str:
+        """Whether the training cells are unpaired."""
+        return "unpaired" if self.unpaired else ""
 
     def __post_init__(self) -> None:
         across = self.train is not None and self.test is not None
@@ -147,6 +116,10 @@ class Imputation:
         for key, part in (("hide", self.hide), ("validate", self.validate)):
             if part is not None and not 0.0 < part < 1.0:
                 raise RequestError(f"{part}", key=key, expected="a share between 0 and 1")
+        if self.noise and self.unpaired:
+            raise RequestError(
+                "a modality that every cell has would pair them", key="noise", expected="0"
+            )
         if self.n_cells is not None and (across or self.n_cells < 1):
             raise RequestError(
                 f"{self.n_cells}", key="n_cells", expected="a positive number, with --data"
@@ -166,28 +139,35 @@ class Imputation:
         """
         tables, obs, query = self._across if self.train is not None else self._within(seed)
         if self.validate is not None:
-            tables = {**tables, self.target: _without(tables[self.target], query)}
+            tables = {**tables, self.target: without(tables[self.target], query)}
             query = self._drawn(tables, self.validate, (seed, 1))
         hidden = tables[self.target]
-        truth_values = _dense(hidden[list(query)])
-        seen = {**tables, self.target: _without(hidden, query)}
-        n_paired = len(set(seen[self.target].obs_names) & set(seen[self.source].obs_names))
-        if not query or n_paired == 0:
+        truth_values = dense(hidden[list(query)])
+        seen = {**tables, self.target: without(hidden, query)}
+        paired = self._paired(seen)
+        if not query or len(paired) < 1 + self.unpaired:
             raise RequestError(
-                f"{len(query)} cells to impute and {n_paired} paired cells to learn from",
+                f"{len(query)} cells to impute and {len(paired)} paired cells to learn from",
                 expected="some of both",
             )
+        if self.unpaired:
+            source_half, _ = halves([str(name) for name in paired], seed)
+            seen[self.target] = without(seen[self.target], source_half)
         if self.noise:
-            seen[NOISE] = _noise(obs.index, self.noise, seed)
+            seen[NOISE] = noise(obs.index, self.noise, seed)
         mdata = combine(seen, obs[[BATCH]].astype(str))
         mdata.obs[TYPE] = self._types(mdata, obs, query)
         public = ImputationInput(
             mdata, self.source, self.target, query, self._likelihoods(mdata), seed, self.n_draws
         )
-        return ImputationTask(public, self._truth(public, truth_values))
+        truth = self._truth(public, truth_values)
+        if not self.unpaired:
+            return ImputationTask(public, truth)
+        apart = take_apart(public, data=str(self.data))
+        return ImputationTask(apart, truth, told=replace(public, ceiling=True))
 
     def _truth(self, public: ImputationInput, measured: np.ndarray) -> Truth:
-        training = np.log1p(_dense(public.mdata.mod[self.target]))
+        training = np.log1p(dense(public.mdata.mod[self.target]))
         gate, types = gate_threshold(training), public.labels(TYPE, public.query)
         if self.train is None:
             return Truth(measured, public.features, types, gate)
@@ -284,19 +264,3 @@ class Imputation:
 
     def _likelihood(self, modality: str) -> str:
         return likelihood_of(modality, self.likelihoods)
-
-
-def _without(table: AnnData, cells: tuple[str, ...]) -> AnnData:
-    """A copy of the table without some cells."""
-    return table[~table.obs_names.isin(cells)].copy()
-
-
-def _noise(cells: pd.Index, n_features: int, seed: int) -> AnnData:
-    """A modality of Poisson counts with mean one, the same whatever cells lose their target."""
-    values = np.random.default_rng((seed, 3)).poisson(1.0, size=(len(cells), n_features))
-    names = pd.DataFrame(index=[f"noise{number}" for number in range(n_features)])
-    return AnnData(sp.csr_matrix(values, dtype=np.float32), pd.DataFrame(index=cells), names)
-
-
-def _dense(table: AnnData) -> np.ndarray:
-    return np.asarray(sp.csr_matrix(table.X).toarray(), dtype=np.float64)

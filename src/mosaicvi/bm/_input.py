@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from mosaicvi.bm._graphs import GRAPH_FILE, read_graph, write_graph
 from mosaicvi.bm._load import quiet_mudata, read
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from mudata import MuData
     from numpy.typing import NDArray
+
+    from mosaicvi.graph import FeatureGraph
 
 BATCH = "batch"
 TYPE = "type"
@@ -39,9 +42,10 @@ class ImputationInput:
     Parameters
     ----------
     mdata
-        All cells that a method may see: paired training cells, query cells in the source modality
-        only, and whatever mosaic cells the data hold. ``X`` are counts; ``obs["batch"]`` and
-        ``obs["type"]`` are always there ("unknown" for cells without a type).
+        All cells that a method may see: training cells, paired unless the comparison is of unpaired
+        cells, query cells in the source modality only, and whatever mosaic cells the data hold.
+        ``X`` are counts; ``obs["batch"]`` and ``obs["type"]`` are always there ("unknown" for
+        cells without a type).
     source, target
         Modality to impute from, and modality to impute.
     query
@@ -54,6 +58,10 @@ class ImputationInput:
         Draws of the predictive distribution to return.
     options
         Settings of this run of the method, as typed on the command line.
+    graph
+        Which features of source and target belong together, where no cell has both; else None.
+    ceiling
+        Whether these are pairs that other methods of the comparison are not told.
     """
 
     mdata: MuData
@@ -64,6 +72,8 @@ class ImputationInput:
     seed: int
     n_draws: int
     options: dict[str, Any] = field(default_factory=dict)
+    graph: FeatureGraph | None = None
+    ceiling: bool = False
 
     @cached_property
     def paired(self) -> tuple[str, ...]:
@@ -75,6 +85,11 @@ class ImputationInput:
     def features(self) -> tuple[str, ...]:
         """Names of the target's features, in the order of the answer."""
         return tuple(self.mdata.mod[self.target].var_names)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the training cells that have the target, in the data's order."""
+        return tuple(self.mdata.mod[self.target].obs_names)
 
     def counts(self, modality: str, cells: Sequence[str]) -> sp.csr_matrix:
         """Counts of some cells, ``(n_cells, n_features)``, float32."""
@@ -104,7 +119,10 @@ class ImputationInput:
             "seed": self.seed,
             "n_draws": self.n_draws,
             "options": self.options,
+            "ceiling": self.ceiling,
         }
+        if self.graph is not None:
+            write_graph(self.graph, folder)
         (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
         with quiet_mudata():
             self.mdata.write_h5mu(folder / _DATA)
@@ -115,7 +133,10 @@ class ImputationInput:
         settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         mdata = read(folder / _DATA)
         settings["query"] = tuple(settings["query"])
-        return cls(mdata=mdata, **settings)
+        modalities = settings["source"], settings["target"]
+        linked = (folder / GRAPH_FILE).is_file()
+        graph = read_graph(folder, mdata, modalities) if linked else None
+        return cls(mdata=mdata, graph=graph, **settings)
 
 
 @dataclass(frozen=True)

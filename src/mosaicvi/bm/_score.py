@@ -141,6 +141,7 @@ def score(prediction: Prediction, truth: Truth) -> dict[str, Any]:
     scores["crps_log1p"] = _summary(np.nanmean(crps, axis=0))
     scores["crps_counts"] = _summary(np.nanmean(on_counts, axis=0))
     scores["miscoverage"] = {**_summary(missed), "worst": truth.features[int(np.nanargmax(missed))]}
+    scores["pit_distance"] = _summary(metrics.pit_distance(pit))
     for row, level in enumerate(LEVELS):
         scores[f"coverage_{level:.0%}"] = _summary(covered[row])
         scores[f"width_{level:.0%}"] = _summary(widths[row])

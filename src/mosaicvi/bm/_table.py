@@ -54,6 +54,7 @@ LAYOUTS = {
             "gates": ("scores", "gate_precision", "mean"),
             "CRPS cnt": ("scores", "crps_counts", "mean"),
             "miscov": ("scores", "miscoverage", "mean"),
+            "PIT": ("scores", "pit_distance", "mean"),
             "cov80": ("scores", "coverage_80%", "mean"),
             "width80": ("scores", "width_80%", "mean"),
             "ELBO": ("details", "elbo"),
@@ -91,7 +92,7 @@ LAYOUTS = {
 KINDS = {
     "trivial": "a row without biology: a score that it wins says nothing",
     "unaligned": "a row that had nothing to align by: its scores across modalities mean nothing",
-    "ceiling": "a row that is told the true pairs, the scored ones included",
+    "ceiling": "a row that is told pairs that the others are not (alignment: those scored too)",
 }
 """What a row's mark means."""
 

@@ -28,7 +28,7 @@ from mosaicvi.metrics._label_transfer import (
 from mosaicvi.metrics._leakage import Leakage, leakage
 from mosaicvi.metrics._matching import MatchingAccuracy, matching_accuracy
 from mosaicvi.metrics._mixing import batch_mixing
-from mosaicvi.metrics._pit import randomised_pit
+from mosaicvi.metrics._pit import pit_distance, randomised_pit
 from mosaicvi.metrics._rmse import rmse
 from mosaicvi.metrics._scib import bio_conservation, modality_mixing
 from mosaicvi.metrics._strata import depth_strata
@@ -60,6 +60,7 @@ __all__ = [
     "modality_mixing",
     "paired_difference",
     "pearson",
+    "pit_distance",
     "randomised_pit",
     "rmse",
     "spearman",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from mosaicvi.graph import FeatureGraph
+    from mosaicvi.model._disagreement import Disagreement
     from mosaicvi.module import ModuleSpec, MosaicModule
     from mosaicvi.train import FitResult
 
@@ -37,6 +38,7 @@ class MultimodalModel(BaseModelClass):
     seed: int
     fit_result: FitResult | None
     library_pool: dict[str, tuple[np.ndarray, np.ndarray]]
+    disagreements: dict[tuple[str, str], Disagreement]
     imputability: dict[str, Imputability]
     graph: FeatureGraph | None
     _prepared: dict[str, PreparedData]
@@ -277,6 +279,7 @@ class MultimodalModel(BaseModelClass):
             prepared.data,
             prepared.dataset,
             library_pool=self.library_pool,
+            disagreements=self.disagreements,
             seed=self.seed if seed is None else seed,
         )
 

@@ -12,6 +12,7 @@ from mosaicvi.model import _answers, _imputation, _training
 from mosaicvi.model._base import MultimodalModel
 from mosaicvi.model._cells import Indices, PreparedData, name_keys, select
 from mosaicvi.model._construct import NetworkSpec, construct, features_of, find_again
+from mosaicvi.model._disagreement import Disagreement, find_disagreements
 from mosaicvi.model._edge_evidence import graph_confidence
 from mosaicvi.model._guide import guide
 from mosaicvi.model._summaries import check_quantiles, check_scale
@@ -125,6 +126,7 @@ class MosaicVI(MultimodalModel):
         self.seed = seed
         self.fit_result: FitResult | None = None
         self.library_pool: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.disagreements: dict[tuple[str, str], Disagreement] = {}
         self.imputability: dict[str, _imputation.Imputability] = {}
         self.split_keys: dict[str, np.ndarray] = {}
         self.graph: FeatureGraph | None = None
@@ -242,6 +244,10 @@ class MosaicVI(MultimodalModel):
         self.history_, self.fit_result, self.is_trained_ = result.history, result, True
         self.imputability.clear()
         self.split_keys.clear()
+        if self.anchors is not None:
+            self.disagreements = find_disagreements(
+                prepared, self.module, self.anchors, datamodule.train_idx, seed=self.seed
+            )
         return result
 
     def _guide(
@@ -356,7 +362,9 @@ class MosaicVI(MultimodalModel):
         """Impute one modality for every cell, with intervals.
 
         Draws the posterior predictive: latent point, offset of a batch that never measured the
-        modality, library size and count noise all vary from draw to draw.
+        modality, library size and count noise all vary from draw to draw. Where no training
+        cell held both evidence and answer, latent points also vary by how far apart anchors near
+        the cell are placed (see :doc:`/models/mosaicvi`).
 
         Parameters
         ----------

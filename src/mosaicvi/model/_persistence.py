@@ -17,6 +17,7 @@ from mosaicvi._scvi import parse_device_args, state_registry
 from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.model import _io
 from mosaicvi.model._cells import name_keys
+from mosaicvi.model._disagreement import Disagreement
 from mosaicvi.model._imputation import Imputability
 from mosaicvi.module._build import ModuleSpec, build_module
 from mosaicvi.train import FitResult
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 ModelT = TypeVar("ModelT", bound="MultimodalModel")
 
 _MODULE, _POOL, _SPLIT, _GRAPH = "module.", "library_pool.", "split.", "graph."
+_DISAGREEMENT = "disagreement."
 
 
 def save(
@@ -67,6 +69,7 @@ def save(
             "status": result.status,
         },
         "graph_types": None if model.graph is None else sorted(set(model.graph.edges.type)),
+        "disagreements": [list(both) for both in model.disagreements],
         "imputability": {
             key: {"n_cells": value.n_cells, "correlation": _json_floats(value.correlation)}
             for key, value in model.imputability.items()
@@ -78,6 +81,9 @@ def save(
     for name, (sizes, batches) in model.library_pool.items():
         tensors[f"{_POOL}{name}.sizes"] = torch.as_tensor(sizes)
         tensors[f"{_POOL}{name}.batches"] = torch.as_tensor(batches)
+    for number, each in enumerate(model.disagreements.values()):
+        tensors[f"{_DISAGREEMENT}{number}.place"] = torch.as_tensor(each.place)
+        tensors[f"{_DISAGREEMENT}{number}.shift"] = torch.as_tensor(each.shift)
     tensors.update(_graph_tensors(model))
     for name, keys in _split_keys(model).items():
         tensors[_SPLIT + name] = torch.as_tensor(keys)
@@ -166,6 +172,13 @@ def _fill(
         )
         for name in model.module_spec.modalities
         if f"{_POOL}{name}.sizes" in tensors
+    }
+    model.disagreements = {
+        (first, second): Disagreement(
+            tensors[f"{_DISAGREEMENT}{number}.place"].numpy(),
+            tensors[f"{_DISAGREEMENT}{number}.shift"].numpy(),
+        )
+        for number, (first, second) in enumerate(meta.get("disagreements", []))
     }
     model.split_keys = {
         name.removeprefix(_SPLIT): keys.numpy()

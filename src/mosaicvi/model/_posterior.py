@@ -16,15 +16,17 @@ from torch import Tensor
 
 from mosaicvi._errors import RequestError
 from mosaicvi._noise import CellNoise
+from mosaicvi.model._disagreement import draw_shifts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._dataset import MultiDataset
     from mosaicvi.data._mosaic_data import MosaicData
     from mosaicvi.fusion import GaussianMixture
     from mosaicvi.likelihoods._base import Likelihood
+    from mosaicvi.model._disagreement import Disagreement
     from mosaicvi.module._mosaic_module import MosaicModule
 
 CHUNK_BYTES = 128 * 2**20
@@ -126,6 +128,8 @@ class PosteriorSampler:
         Their minibatches.
     library_pool
         Modality to library sizes of cells that trained the model and their batch codes.
+    disagreements
+        Two modalities that no cell shares to how far apart they place cells of one kind.
     seed
         Seed of every draw.
     """
@@ -137,9 +141,11 @@ class PosteriorSampler:
         dataset: MultiDataset,
         *,
         library_pool: dict[str, tuple[np.ndarray, np.ndarray]],
+        disagreements: Mapping[tuple[str, str], Disagreement],
         seed: int,
     ) -> None:
         self.module, self.data, self.dataset = module, data, dataset
+        self.disagreements = disagreements
         self.library_pool, self.seed = library_pool, seed
 
     def chunks(self, indices: np.ndarray, n_cells: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -182,7 +188,7 @@ class PosteriorSampler:
         for chunk in self.latent(indices, request.from_modalities, n_cells=size):
             rows = chunk.batch.indices.cpu().numpy()
             names = self.data.obs_names[rows]
-            z = self.draw_latent(chunk, request.n_samples)
+            z = self.draw_latent(chunk, request.n_samples) + self._shifts(chunk, request)
             modality = self.data.modalities[request.modality]
             codes, batches = modality.cell_batch[rows], modality.cell_batch_names[rows]
             offsets, batch = self._offsets(request, codes, batches)
@@ -210,6 +216,20 @@ class PosteriorSampler:
         uniform = noise.uniform(n_samples, len(names), 1).squeeze(-1)
         device = self.module.device
         return chunk.posterior.rsample(normal.to(device), uniform.to(device))
+
+    def _shifts(self, chunk: LatentChunk, request: PredictiveRequest) -> Tensor:
+        """What evidence that shares no cell with the answer does not know, to add to draws of z."""
+        mean, rows = chunk.posterior.mean, chunk.batch.indices.cpu().numpy()
+        held = {
+            name: torch.as_tensor(self.data.modalities[name].rows[rows] >= 0, device=mean.device)
+            for name in request.from_modalities
+            if name in self.data.modalities
+        }
+        if not any((name, request.modality) in self.disagreements for name in held):
+            return torch.zeros((), device=mean.device)
+        noise = CellNoise(self.seed, self.data.obs_names[rows], purpose="disagreement")
+        uniform = noise.uniform(request.n_samples, len(rows), 1).squeeze(-1).to(mean.device)
+        return draw_shifts(self.disagreements, held, request.modality, mean, uniform)
 
     def n_features(self, modality: str) -> int:
         """Number of features of a modality."""

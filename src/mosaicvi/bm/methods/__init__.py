@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 TABLE: dict[str, str] = {
     "mosaicvi": "_mosaicvi:MosaicVIMethod",
+    "mosaicvi_paired": "_mosaicvi:PairedMosaicVI",
+    "marginal": "_marginal:Marginal",
+    "linked_neighbours": "_linked_neighbours:LinkedNeighbours",
     "type_means": "_type_means:TypeMeans",
     "knn": "_knn:NearestNeighbours",
     "ridge": "_ridge:RidgeRegression",
@@ -19,6 +22,17 @@ TABLE: dict[str, str] = {
     "totalvi": "_totalvi:TotalVIMethod",
 }
 """Name of a method -> module and class, imported only by the worker that runs it."""
+
+UNPAIRED = frozenset({"mosaicvi", "marginal", "linked_neighbours"})
+"""Methods that can do without paired cells. Where a comparison hides the pairs, the others are told
+them, and marked as a ceiling."""
+
+
+def defaults(*, unpaired: bool) -> tuple[str, ...]:
+    """Methods of a comparison for which none are named."""
+    if unpaired:
+        return tuple(name for name in TABLE if name in UNPAIRED | {"mosaicvi_paired"})
+    return tuple(name for name in TABLE if name not in {"mosaicvi_paired", "linked_neighbours"})
 
 
 def get(name: str) -> type[Method]:

@@ -14,3 +14,8 @@ class Method(BaseMethod[ImputationInput, Prediction]):
     task
         What the method may see.
     """
+
+    def __init__(self, task: ImputationInput) -> None:
+        super().__init__(task)
+        if task.ceiling:
+            self.kind = "ceiling"

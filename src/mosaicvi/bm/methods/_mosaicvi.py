@@ -32,6 +32,9 @@ def sort_options(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
 class MosaicVIMethod(Method):
     """MosaicVI at its defaults, or with ``--option``.
 
+    Where cells are unpaired it is given the feature graph; the variant ``as_trained`` then leaves
+    out of its draws how far the two modalities disagree.
+
     The model trains on every cell it is given, the query's source-only cells included; with the
     option ``query_cells=False`` it trains without them and meets them at prediction.
     """
@@ -49,7 +52,7 @@ class MosaicVIMethod(Method):
         """Arguments of one call: the comparison's, overruled by the options."""
         ours: dict[str, dict[str, Any]] = {
             "setup": {"modalities": self.task.likelihoods, "batch_key": BATCH},
-            "model": {"seed": self.task.seed},
+            "model": {"graph": self.task.graph, "seed": self.task.seed},
             "predict": {"n_samples": self.task.n_draws, "seed": self.task.seed},
         }
         return {**ours.get(place, {}), **self._options[place]}
@@ -75,6 +78,13 @@ class MosaicVIMethod(Method):
 
     def predict(self) -> dict[str, Prediction]:
         """Posterior predictive draws, count noise included."""
+        answers = {"": self._draws()}
+        if self._model.disagreements:
+            self._model.disagreements = {}
+            answers["as_trained"] = self._draws()
+        return answers
+
+    def _draws(self) -> Prediction:
         mdata = self.task.mdata
         draws = self._model.posterior_predictive_sample(
             self.task.target,
@@ -83,7 +93,7 @@ class MosaicVIMethod(Method):
             indices=mdata.obs_names.get_indexer(list(self.task.query)),
             **self._arguments("predict"),
         )
-        return {"": Prediction(np.asarray(draws, dtype=np.float32))}
+        return Prediction(np.asarray(draws, dtype=np.float32))
 
     def _mixing(self) -> float | None:
         """Mixing of batches in the latent space of the source, within types."""
@@ -106,3 +116,12 @@ class MosaicVIMethod(Method):
             "status": result.status,
             "query_cells_in_training": self._with_query,
         }
+
+
+class PairedMosaicVI(MosaicVIMethod):
+    """MosaicVI as a ceiling of unpaired comparisons: the cells with the target have the source too.
+
+    So both see the same cells and the same values of the target; pairs take the place of the graph.
+    """
+
+    name = "mosaicvi_paired"
