@@ -20,8 +20,13 @@ from mosaicvi.tl._write import mudata_of, spread, write
 
 if TYPE_CHECKING:
     from mudata import MuData
+    from numpy.typing import NDArray
 
     from mosaicvi.model import MosaicVI
+
+N_NEIGHBOURS = 30
+MIN_PROBABILITY = 0.5
+MIN_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,10 @@ class Transferred:
     confidence: Floats
     temperature: float
 
+    def given(self, min_probability: float, min_confidence: float) -> NDArray[np.bool_]:
+        """Whether each target cell gets its label; the others abstain."""
+        return (self.probability >= min_probability) & (self.confidence >= min_confidence)
+
 
 def transfer_labels(
     model: MosaicVI,
@@ -53,9 +62,9 @@ def transfer_labels(
     source: str,
     target: str,
     adata: MuData | None = None,
-    n_neighbours: int = 30,
-    min_probability: float = 0.5,
-    min_confidence: float = 0.5,
+    n_neighbours: int = N_NEIGHBOURS,
+    min_probability: float = MIN_PROBABILITY,
+    min_confidence: float = MIN_CONFIDENCE,
     key_added: str | None = None,
     copy: bool = False,
     seed: int = 0,
@@ -120,7 +129,7 @@ def transfer_labels(
     known, asked = two_modalities(model, source, target, adata)
     names, codes = _source_labels(mdata, label_key, known, target)
     done = transfer(known.latent, codes, asked.latent, len(names), n_neighbours, seed)
-    given = (done.probability >= min_probability) & (done.confidence >= min_confidence)
+    given = done.given(min_probability, min_confidence)
     logger.info(
         "labels for %d of %d cells of %r; %d abstain", given.sum(), len(asked), target, sum(~given)
     )
