@@ -106,6 +106,8 @@ def test_permuted_pairs_are_wrong_within_their_strata(alignment: Alignment) -> N
             with_graph.public.batch(name), with_graph.truth.cells[name]["batch"].astype(str)
         )
     np.testing.assert_array_equal(with_graph.truth.matches[0], before.truth.matches[0])
+    with pytest.raises(RequestError, match="pairs"):
+        task_of(alignment.with_pairs(0.0), "permuted")
 
 
 def test_permuted_pairs_say_nothing_beyond_their_strata(alignment: Alignment) -> None:

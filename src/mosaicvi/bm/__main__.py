@@ -201,7 +201,7 @@ def _alignments(arguments: argparse.Namespace) -> list[Alignment]:
         likelihoods=_pairs(arguments.likelihood),
         scib=arguments.scib,
     )
-    return [first.with_pairs(share) for share in shares]
+    return [first, *(first.with_pairs(share) for share in shares[1:])]
 
 
 def _numbers(text: str, kind: type, key: str) -> list[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mosaicvi import metrics
+from mosaicvi._errors import RequestError
 from mosaicvi.bm._alignment_score import BATCH, DEPTH, PAIR, SCORED
 from mosaicvi.bm.controls._base import Control
 from mosaicvi.graph import FeatureGraph
@@ -52,6 +53,8 @@ class Permuted(Control):
 
     def apply(self, task: AlignmentTask, rng: np.random.Generator) -> AlignmentTask:
         """Give the second modality's paired cells the names of others of their stratum."""
+        if not task.public.n_pairs:
+            raise RequestError("no pairs are given", key="pairs", expected="a share above 0")
         first, second = task.public.modalities
         cells = dict(task.truth.cells)
         given = [self._given(cells[name]) for name in (first, second)]
