@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 N_NEIGHBOURS = 30
 MIN_PROBABILITY = 0.5
 MIN_CONFIDENCE = 0.5
+REFUSED = 0.05
+"""Share of the labelled source cells whose confidence would be too low for a label."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,23 @@ class Transferred:
         Alignment confidence of each target cell.
     temperature
         Temperature that the round trip chose.
+    least_confidence
+        Confidence below which a cell is less sure of a counterpart than nearly all labelled source
+        cells are.
     """
 
     code: np.ndarray
     probability: Floats
     confidence: Floats
     temperature: float
+    least_confidence: float
 
-    def given(self, min_probability: float, min_confidence: float) -> NDArray[np.bool_]:
+    def given(
+        self, min_probability: float = MIN_PROBABILITY, min_confidence: float | None = None
+    ) -> NDArray[np.bool_]:
         """Whether each target cell gets its label; the others abstain."""
+        if min_confidence is None:
+            min_confidence = self.least_confidence
         return (self.probability >= min_probability) & (self.confidence >= min_confidence)
 
 
@@ -64,7 +74,7 @@ def transfer_labels(
     adata: MuData | None = None,
     n_neighbours: int = N_NEIGHBOURS,
     min_probability: float = MIN_PROBABILITY,
-    min_confidence: float = MIN_CONFIDENCE,
+    min_confidence: float | None = None,
     key_added: str | None = None,
     copy: bool = False,
     seed: int = 0,
@@ -93,7 +103,8 @@ def transfer_labels(
     min_probability
         A label that is less probable is not given.
     min_confidence
-        A cell of lower alignment confidence gets no label. 0: every cell that is sure enough.
+        A cell of lower alignment confidence gets no label. None: the confidence that 5 % of the
+        labelled source cells stay below, and at least .5. 0: every cell that is sure enough.
     key_added
         Column to write; None: ``mosaicvi_<label_key>``.
     copy
@@ -151,7 +162,7 @@ def transfer_labels(
             "target": target,
             "n_neighbours": n_neighbours,
             "min_probability": min_probability,
-            "min_confidence": min_confidence,
+            "min_confidence": done.least_confidence if min_confidence is None else min_confidence,
             "temperature": done.temperature,
             "seed": seed,
         },
@@ -188,14 +199,15 @@ def transfer(
         probability.max(axis=1),
         alignment_confidence_of(target, voters.latent, seed=seed),
         temperature,
+        max(MIN_CONFIDENCE, float(np.quantile(back, REFUSED))),
     )
 
 
-def _check(n_neighbours: int, min_probability: float, min_confidence: float) -> None:
+def _check(n_neighbours: int, min_probability: float, min_confidence: float | None) -> None:
     if n_neighbours < 1:
         raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
     for key, value in (("min_probability", min_probability), ("min_confidence", min_confidence)):
-        if not 0.0 <= value <= 1.0:
+        if value is not None and not 0.0 <= value <= 1.0:
             raise RequestError(f"{value}", key=key, expected="between 0 and 1")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from mosaicvi import metrics
 from mosaicvi.bm._alignment_score import TYPE
 from mosaicvi.tl._round_trip import alignment_confidence_of
-from mosaicvi.tl._transfer_labels import MIN_CONFIDENCE, MIN_PROBABILITY, N_NEIGHBOURS, transfer
+from mosaicvi.tl._transfer_labels import N_NEIGHBOURS, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ def orphan_scores(
     confidence = alignment_confidence_of(latents[alone], latents[lacking])[rows]
     codes = pd.Categorical(labels.astype(object), categories=names).codes.astype(np.int64)
     done = transfer(latents[lacking], codes, latents[alone], len(names), N_NEIGHBOURS, 0)
-    answered = done.given(MIN_PROBABILITY, MIN_CONFIDENCE)[rows]
+    answered = done.given()[rows]
     right = np.array(names)[done.code[rows]] == types
     found: Scores = {
         "orphans": {
