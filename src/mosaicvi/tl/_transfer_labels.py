@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 N_NEIGHBOURS = 30
 MIN_PROBABILITY = 0.5
-MIN_CONFIDENCE = 0.5
+CONFIDENCE_RANGE = (0.5, 0.9)
+"""Between which the least confidence is set: modalities differ in how local their trips are, so
+nearly all cells of one may be surer than most of the other's."""
 REFUSED = 0.05
 """Share of the labelled source cells whose confidence would be too low for a label."""
 
@@ -46,8 +48,7 @@ class Transferred:
     temperature
         Temperature that the round trip chose.
     least_confidence
-        Confidence below which a cell is less sure of a counterpart than nearly all labelled source
-        cells are.
+        Confidence below which a cell abstains by default.
     """
 
     code: np.ndarray
@@ -104,7 +105,7 @@ def transfer_labels(
         A label that is less probable is not given.
     min_confidence
         A cell of lower alignment confidence gets no label. None: the confidence that 5 % of the
-        labelled source cells stay below, and at least .5. 0: every cell that is sure enough.
+        labelled source cells stay below, between .5 and .9. 0: every cell that is sure enough.
     key_added
         Column to write; None: ``mosaicvi_<label_key>``.
     copy
@@ -199,7 +200,7 @@ def transfer(
         probability.max(axis=1),
         alignment_confidence_of(target, voters.latent, seed=seed),
         temperature,
-        max(MIN_CONFIDENCE, float(np.quantile(back, REFUSED))),
+        float(np.clip(np.quantile(back, REFUSED), *CONFIDENCE_RANGE)),
     )
 
 
