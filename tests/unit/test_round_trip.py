@@ -153,6 +153,32 @@ def test_orphans_have_low_confidence_in_transfer() -> None:
     assert (done.confidence[truth != 2] >= 0.5).mean() > 0.9
 
 
+def test_an_orphan_beside_another_type_abstains() -> None:
+    """Its confidence is above one half, and still below that of nearly all source cells."""
+    known, codes = types([150, 150, 0, 150], 0)
+    asked, truth = types([150, 150, 150, 150], 1)
+    asked[truth == 2] += 0.65 * (asked[truth == 1].mean(axis=0) - asked[truth == 2].mean(axis=0))
+    done = transfer(known, codes, asked, 4, 30, 0)
+    assert done.least_confidence == 0.9
+    assert done.given(min_confidence=0.5)[truth == 2].mean() > 0.9
+    assert done.given()[truth == 2].mean() < 0.2
+    assert done.given()[truth != 2].mean() > 0.85
+
+
+def test_the_least_confidence_is_that_of_the_source() -> None:
+    known, codes = types([150, 150, 150, 150], 0)
+    asked, _ = types([150, 150, 150, 150], 1, noise=4.0)
+    source = np.quantile(alignment_confidence_of(known, asked), 0.05)
+    assert 0.5 < source < 0.9
+    assert transfer(known, codes, asked, 4, 30, 0).least_confidence == pytest.approx(source)
+
+
+def test_a_source_that_is_itself_without_counterparts_sets_no_threshold() -> None:
+    known, codes = types([150, 150, 150, 150], 0)
+    asked, _ = types([300], 1)
+    assert transfer(known, codes, asked, 4, 30, 0).least_confidence == 0.5
+
+
 def test_matches_are_the_naive_ones() -> None:
     source, _ = types([20, 15], 0)
     target, _ = types([18, 22], 1)

@@ -1,4 +1,4 @@
-"""``python -m mosaicvi.bm imputation ...`` or ``alignment ...``; ``table`` for earlier records."""
+"""``python -m mosaicvi.bm imputation ...``, ``alignment ...`` or ``controls ...``; ``table``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from mosaicvi._errors import MosaicviError, RequestError
 from mosaicvi._settings import logger
-from mosaicvi.bm import aligners, methods
+from mosaicvi.bm import aligners, controls, methods
 from mosaicvi.bm._alignment import Alignment
+from mosaicvi.bm._controls import under_controls
 from mosaicvi.bm._graphs import KINDS
 from mosaicvi.bm._imputation import Imputation
 from mosaicvi.bm._runner import Entry, read_records, run, write_summary
@@ -58,6 +59,18 @@ def _shared(parser: argparse.ArgumentParser, table: Mapping[str, str]) -> None:
     add("--jobs", type=int, default=1, help="workers at a time")
 
 
+def _aligned(parser: argparse.ArgumentParser) -> None:
+    """Options of the comparisons that align two modalities."""
+    add = parser.add_argument
+    add("--data", required=True, help="dataset of the package, or an .h5mu file")
+    add("--modalities", default="rna,atac", help="first and second, comma-separated")
+    add("--graph", default="auto", choices=KINDS, help="where the feature graph comes from")
+    add("--graph-table", metavar="FILE", help="table of linked features, first and second modality")
+    add("--assembly", help="assembly of the peaks, such as mm10 (known for snareseq_cortex)")
+    add("--linked-only", action="store_true", help="keep only the features that the graph links")
+    add("--scib", action="store_true", help="score with scib-metrics too")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mosaicvi.bm", description=__doc__)
     commands = parser.add_subparsers(dest="comparison", required=True)
@@ -84,16 +97,21 @@ def _parser() -> argparse.ArgumentParser:
     alignment = commands.add_parser(
         "alignment", help="bring the cells of two modalities into one space, pairing hidden"
     )
-    add = alignment.add_argument
-    add("--data", required=True, help="dataset of the package, or an .h5mu file")
-    add("--modalities", default="rna,atac", help="first and second, comma-separated")
-    add("--pairs", default="0", help="shares of the true pairs that are given, comma-separated")
-    add("--graph", default="auto", choices=KINDS, help="where the feature graph comes from")
-    add("--graph-table", metavar="FILE", help="table of linked features, first and second modality")
-    add("--assembly", help="assembly of the peaks, such as mm10 (known for snareseq_cortex)")
-    add("--linked-only", action="store_true", help="keep only the features that the graph links")
-    add("--scib", action="store_true", help="score with scib-metrics too")
+    alignment.add_argument(
+        "--pairs", default="0", help="shares of the true pairs that are given, comma-separated"
+    )
+    _aligned(alignment)
     _shared(alignment, aligners.TABLE)
+    controlled = commands.add_parser(
+        "controls", help="align what is known to be wrong or lacking, and see what comes out"
+    )
+    usages = "; ".join(kind.usage for kind in controls.TABLE.values())
+    controlled.add_argument("--controls", required=True, help=f"comma-separated: {usages}")
+    controlled.add_argument(
+        "--pairs", type=float, default=0.2, help="share of pairs, in controls that need pairs"
+    )
+    _aligned(controlled)
+    _shared(controlled, aligners.TABLE)
     table = commands.add_parser("table", help="print the table of records made earlier")
     table.add_argument("records", type=Path, nargs="+", help="files, or folders of them")
     table.add_argument("--reference", help="method whose differences from the others are shown")
@@ -130,7 +148,7 @@ def _methods(arguments: argparse.Namespace, table: Mapping[str, str]) -> Sequenc
         return str(arguments.methods).split(",")
     if arguments.comparison == "imputation":
         return methods.defaults(unpaired=arguments.unpaired)
-    return tuple(table)
+    return ("mosaicvi",) if arguments.comparison == "controls" else tuple(table)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,6 +164,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _table(arguments)
         if arguments.comparison == "alignment":
             return _run(_alignments(arguments), aligners.TABLE, arguments, words)
+        if arguments.comparison == "controls":
+            chosen = controls.parse_all(arguments.controls)
+            (alignment,) = _alignments(arguments)
+            return _run(under_controls(alignment, chosen), aligners.TABLE, arguments, words)
         return _run([_imputation(arguments)], methods.TABLE, arguments, words)
     except MosaicviError as error:
         sys.stderr.write(f"{error}\n")
@@ -174,7 +196,7 @@ def _imputation(arguments: argparse.Namespace) -> Imputation:
 
 def _alignments(arguments: argparse.Namespace) -> list[Alignment]:
     """One comparison a share of pairs, on the same data."""
-    shares = _numbers(arguments.pairs, float, "pairs")
+    shares = _numbers(str(arguments.pairs), float, "pairs")
     first = Alignment(
         data=arguments.data,
         modalities=tuple(arguments.modalities.split(",")),
@@ -189,7 +211,7 @@ def _alignments(arguments: argparse.Namespace) -> list[Alignment]:
         likelihoods=_pairs(arguments.likelihood),
         scib=arguments.scib,
     )
-    return [first.with_pairs(share) for share in shares]
+    return [first, *(first.with_pairs(share) for share in shares[1:])]
 
 
 def _numbers(text: str, kind: type, key: str) -> list[Any]:

@@ -21,6 +21,7 @@ from mosaicvi.bm._alignment_score import (
     PAIR,
     SCORED,
     AlignmentTruth,
+    Scores,
     score_alignment,
 )
 from mosaicvi.bm._cells import bare_tables, cell_table, likelihood_of
@@ -29,6 +30,10 @@ from mosaicvi.bm._input import BATCH, REPORT, TYPE, prediction_path
 from mosaicvi.bm._load import check_modalities, column, combine, load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mudata import MuData
+
     from mosaicvi.graph import FeatureGraph
 
 FRAGMENTS = {"atac": "poisson"}
@@ -47,10 +52,25 @@ class AlignmentTask:
         What methods see.
     truth
         What only the scores see.
+    also
+        Further scores, of an answer against the truth.
     """
 
     public: AlignmentInput
     truth: AlignmentTruth
+    also: Callable[[Embedding, AlignmentTruth], Scores] | None = None
+
+    def with_cells(
+        self, tables: dict[str, AnnData], cells: dict[str, pd.DataFrame]
+    ) -> AlignmentTask:
+        """Return the task on other cells, or under other names, with what is true of them."""
+        public = replace(self.public, mdata=_named_cells(tables, cells))
+        return replace(self, public=public, truth=replace(self.truth, cells=cells, input=public))
+
+    def with_public(self, **changes: Any) -> AlignmentTask:
+        """Return the task with something else about what methods see."""
+        public = replace(self.public, **changes)
+        return replace(self, public=public, truth=replace(self.truth, input=public))
 
     def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
         """Write the public part; a method listed as a ceiling is told the true pairs."""
@@ -67,10 +87,13 @@ class AlignmentTask:
     def score(self, folder: Path) -> dict[str, dict[str, Any]]:
         """Score each variant that the worker left."""
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return {
-            variant: score_alignment(Embedding.read(prediction_path(folder, variant)), self.truth)
-            for variant in report["variants"]
-        }
+        found = {}
+        for variant in report["variants"]:
+            answer = Embedding.read(prediction_path(folder, variant))
+            found[variant] = score_alignment(answer, self.truth)
+            if self.also is not None:
+                found[variant] |= self.also(answer, self.truth)
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Numbers of cells, of pairs, of edges, and the types that are scored."""
@@ -115,6 +138,8 @@ class Alignment:
         ``protein``, poisson for ``atac``, else nb).
     scib
         Score with scib-metrics too.
+    columns
+        Further columns of the cells that the truth holds.
     """
 
     data: str
@@ -129,6 +154,7 @@ class Alignment:
     graph_table: str | None = None
     likelihoods: dict[str, str] = field(default_factory=dict)
     scib: bool = False
+    columns: tuple[str, ...] = ()
 
     name = "alignment"
 
@@ -185,11 +211,10 @@ class Alignment:
             seen[modality], cells[modality] = _renamed(
                 modality, tables[modality], mixed, obs, number, n_given
             )
-        together = pd.concat(cells.values())
-        batches = together.loc[~together.index.duplicated(), [BATCH]].astype(str)
         chosen = {**FRAGMENTS, **self.likelihoods}
         likelihoods = {m: likelihood_of(m, chosen) for m in self.modalities}
-        public = AlignmentInput(combine(seen, batches), self.modalities, graph, likelihoods, seed)
+        mdata = _named_cells(seen, cells)
+        public = AlignmentInput(mdata, self.modalities, graph, likelihoods, seed)
         return AlignmentTask(public, AlignmentTruth(self.modalities, cells, public, self.scib))
 
     @cached_property
@@ -198,6 +223,11 @@ class Alignment:
         mdata = load(self.data)
         check_modalities(mdata, self.modalities, self.data, option="--modalities")
         obs = cell_table(mdata, self.data, self.batch_key, self.labels)
+        for key in self.columns:
+            values = column(mdata, key)
+            if values is None:
+                raise RequestError(f"no column {key!r} in {self.data!r}", key="columns")
+            obs[key] = values
         is_type = column(mdata, IS_TYPE)
         if is_type is not None:
             obs.loc[is_type.reindex(obs.index).isin([False]).to_numpy(), TYPE] = np.nan
@@ -216,6 +246,12 @@ class Alignment:
         return tables, obs.loc[[name for name in obs.index if name in held]], graph
 
 
+def _named_cells(tables: dict[str, AnnData], cells: dict[str, pd.DataFrame]) -> MuData:
+    """What methods see of the cells: counts, names and batches."""
+    together = pd.concat(cells.values())
+    return combine(tables, together.loc[~together.index.duplicated(), [BATCH]].astype(str))
+
+
 def _renamed(
     modality: str,
     table: AnnData,
@@ -232,7 +268,7 @@ def _renamed(
     given = (pair >= 0) & (pair < n_given)
     new = [f"pair:{pair[i]}" if given[i] else f"{modality}:{i}" for i in range(len(order))]
     values = sp.csr_matrix(table.X)[table.obs_names.get_indexer(order)]
-    cells = obs.loc[order, [BATCH, TYPE]].copy()
+    cells = obs.loc[order].copy()
     cells.index = pd.Index(new)
     cells[DEPTH] = np.asarray(values.sum(axis=1), dtype=np.float64).ravel()
     cells[PAIR], cells[SCORED] = pair, ~given

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Pairs = tuple[tuple[str, str], ...]
 _DATA, _SETTINGS = "input.h5mu", "input.json"
+_WANTED = "wanted:"
+EDGES = "edges"
+"""Confidence in each edge of the graph, asked for besides latents."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ class AlignmentInput:
     true_pairs
         For methods marked as a ceiling only: names of both cells of every true pair. Empty for all
         others.
+    wanted
+        What is asked for besides latents, of methods that can answer it: :data:`EDGES`, or a
+        modality that cells of the other are to have imputed.
     """
 
     mdata: MuData
@@ -58,6 +64,7 @@ class AlignmentInput:
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
     true_pairs: Pairs = ()
+    wanted: tuple[str, ...] = ()
 
     @property
     def n_pairs(self) -> int:
@@ -86,6 +93,7 @@ class AlignmentInput:
             "seed": self.seed,
             "options": self.options,
             "true_pairs": [list(pair) for pair in self.true_pairs],
+            "wanted": list(self.wanted),
         }
         (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
         write_graph(self.graph, folder)
@@ -99,6 +107,7 @@ class AlignmentInput:
         mdata = read(folder / _DATA)
         settings["modalities"] = tuple(settings["modalities"])
         settings["true_pairs"] = tuple((left, right) for left, right in settings["true_pairs"])
+        settings["wanted"] = tuple(settings["wanted"])
         graph = read_graph(folder, mdata, settings["modalities"])
         return cls(mdata=mdata, graph=graph, **settings)
 
@@ -112,19 +121,30 @@ class Embedding:
     latents
         Modality -> latent of its cells in the order of the input, ``(n_cells, n_latent)``, finite,
         with the same dimensions for both.
+    wanted
+        What was asked for besides: :data:`EDGES` -> confidence of each edge in the order of the
+        graph's table, ``(n_edges,)``; a modality -> mean of log1p imputed for the other one's cells
+        in the order of the input, ``(n_other_cells, n_features)``.
     """
 
     latents: dict[str, Floats]
+    wanted: dict[str, Floats] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write as ``.npz``."""
         values: dict[str, Any] = {
             name: np.asarray(latent, dtype=np.float64) for name, latent in self.latents.items()
         }
+        values |= {_WANTED + name: np.asarray(found) for name, found in self.wanted.items()}
         np.savez(path, **values)
 
     @classmethod
     def read(cls, path: Path) -> Embedding:
         """Read what :meth:`write` wrote."""
         with np.load(path, allow_pickle=False) as file:
-            return cls({name: file[name] for name in file.files})
+            found = {name: file[name] for name in file.files}
+        wanted = {name for name in found if name.startswith(_WANTED)}
+        return cls(
+            {name: values for name, values in found.items() if name not in wanted},
+            {name.removeprefix(_WANTED): found[name] for name in wanted},
+        )

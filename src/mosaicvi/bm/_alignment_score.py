@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from mosaicvi.bm._alignment_input import AlignmentInput, Embedding, Floats
 
+Scores = dict[str, Any]
+"""Group of scores -> name -> value, JSON-able."""
 MATCH_NEIGHBOURS = 10
 COVERAGES = (0.5, 0.8)
 MANY_CELLS = 20_000
@@ -38,7 +40,8 @@ class AlignmentTruth:
     cells
         Modality -> one row a cell in the order of the input, columns ``batch``, ``type`` (NaN: not
         a type), ``depth`` (total counts), ``pair`` (number that both cells of a true pair have, -1
-        for none) and ``scored`` (False for cells whose pairing was given).
+        for none), ``scored`` (False for cells whose pairing was given), and further ones that the
+        comparison was asked to keep.
     input
         What methods see, for the supervised ceiling.
     with_scib
@@ -171,7 +174,7 @@ def _latent_scores(latents: tuple[Floats, Floats], truth: AlignmentTruth) -> dic
     return found
 
 
-def score_alignment(embedding: Embedding, truth: AlignmentTruth) -> dict[str, Any]:
+def score_alignment(embedding: Embedding, truth: AlignmentTruth) -> Scores:
     """Every score that the data allow.
 
     FOSCTTM and matching only where there are true pairs, label transfer only where there are

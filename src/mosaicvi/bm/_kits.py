@@ -32,8 +32,10 @@ class Kit:
         return import_module(self.methods).get(name)
 
 
+_ALIGNMENT = Kit("mosaicvi.bm._alignment_input:AlignmentInput", "mosaicvi.bm.aligners")
 KITS = {
     "imputation": Kit("mosaicvi.bm._input:ImputationInput", "mosaicvi.bm.methods"),
-    "alignment": Kit("mosaicvi.bm._alignment_input:AlignmentInput", "mosaicvi.bm.aligners"),
+    "alignment": _ALIGNMENT,
+    "controls": _ALIGNMENT,
 }
 """By the comparison's command-line name."""

@@ -30,16 +30,20 @@ class Layout:
         Heading -> where the value is in a record. Columns without a value are not printed.
     order
         Columns to sort by: the first that has values; a minus before the name: largest first.
+        Empty: rows stay in the order of the records.
     differences
         Columns of the table of differences.
     coarse
         Columns printed with one digit behind the point, besides seconds.
+    by_setting
+        Whether each setting has a table of its own; else a row.
     """
 
     columns: dict[str, tuple[str, ...]]
     order: tuple[str, ...]
     differences: tuple[str, ...]
     coarse: tuple[str, ...] = ()
+    by_setting: bool = True
 
 
 LAYOUTS = {
@@ -85,6 +89,26 @@ LAYOUTS = {
         },
         order=("strata", "-labels", "-mixing"),
         differences=("strata", "in type", "labels", "balanced"),
+    ),
+    "controls": Layout(
+        {
+            "strata": ("scores", "foscttm", "stratified"),
+            "in type": ("scores", "foscttm", "within_type"),
+            "labels": ("scores", "label_transfer", "accuracy"),
+            "balanced": ("scores", "label_transfer", "balanced"),
+            "mixing": ("scores", "mixing", "modality"),
+            "orph AUC": ("scores", "orphans", "auc"),
+            "abstain": ("scores", "orphans", "abstain"),
+            "answered": ("scores", "orphans", "answered"),
+            "right": ("scores", "orphans", "accuracy"),
+            "marker": ("scores", "markers", "imputed"),
+            "true": ("scores", "markers", "true"),
+            "edge AUC": ("scores", "edges", "auc"),
+            **TIMES,
+        },
+        order=(),
+        differences=(),
+        by_setting=False,
     ),
 }
 """By the comparison's command-line name."""
@@ -155,8 +179,12 @@ def comparison_table(records: Sequence[Record], *, reference: str | None = None)
     """
     parts: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        key = record.get("comparison", "imputation"), record.get("setting", "")
-        parts.setdefault(key, []).append(record)
+        comparison, setting = record.get("comparison", "imputation"), record.get("setting", "")
+        if LAYOUTS[comparison].by_setting:
+            parts.setdefault((comparison, setting), []).append(record)
+        else:
+            row = {**record, "method": f"{record['method']}, {setting}"}
+            parts.setdefault((comparison, ""), []).append(row)
     if not parts:
         return "no records\n"
     texts = []

@@ -16,6 +16,7 @@ from mosaicvi.data._background import log_background
 from mosaicvi.data._names import check_one_species, is_interval, looks_mouse, species_of
 from mosaicvi.data._panel import check_panel, read_panel
 from mosaicvi.data._schema import ModalitySpec, Request, likelihood_of
+from mosaicvi.data._separable import warn_inseparable
 from mosaicvi.data._state import NO_BATCH, MosaicState, RegisteredModality
 from mosaicvi.data._structure import (
     check_known,
@@ -102,6 +103,7 @@ def _batch_labels(
         shared = _columns.labels(mdata, keys, rows, option="batch_key")
         categories = _sorted(shared)
         _warn_many_batches(keys, shared, categories)
+        warn_inseparable(keys, shared, rows)
         return dict.fromkeys(rows, (keys, shared, categories))
     keys = keys or {}
     if not isinstance(keys, Mapping) or set(keys) - set(rows):

@@ -20,8 +20,17 @@ from mosaicvi.tl._write import mudata_of, spread, write
 
 if TYPE_CHECKING:
     from mudata import MuData
+    from numpy.typing import NDArray
 
     from mosaicvi.model import MosaicVI
+
+N_NEIGHBOURS = 30
+MIN_PROBABILITY = 0.5
+CONFIDENCE_RANGE = (0.5, 0.9)
+"""Between which the least confidence is set: modalities differ in how local their trips are, so
+nearly all cells of one may be surer than most of the other's."""
+REFUSED = 0.05
+"""Share of the labelled source cells whose confidence would be too low for a label."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +47,23 @@ class Transferred:
         Alignment confidence of each target cell.
     temperature
         Temperature that the round trip chose.
+    least_confidence
+        Confidence below which a cell abstains by default.
     """
 
     code: np.ndarray
     probability: Floats
     confidence: Floats
     temperature: float
+    least_confidence: float
+
+    def given(
+        self, min_probability: float = MIN_PROBABILITY, min_confidence: float | None = None
+    ) -> NDArray[np.bool_]:
+        """Whether each target cell gets its label; the others abstain."""
+        if min_confidence is None:
+            min_confidence = self.least_confidence
+        return (self.probability >= min_probability) & (self.confidence >= min_confidence)
 
 
 def transfer_labels(
@@ -53,9 +73,9 @@ def transfer_labels(
     source: str,
     target: str,
     adata: MuData | None = None,
-    n_neighbours: int = 30,
-    min_probability: float = 0.5,
-    min_confidence: float = 0.5,
+    n_neighbours: int = N_NEIGHBOURS,
+    min_probability: float = MIN_PROBABILITY,
+    min_confidence: float | None = None,
     key_added: str | None = None,
     copy: bool = False,
     seed: int = 0,
@@ -84,7 +104,8 @@ def transfer_labels(
     min_probability
         A label that is less probable is not given.
     min_confidence
-        A cell of lower alignment confidence gets no label. 0: every cell that is sure enough.
+        A cell of lower alignment confidence gets no label. None: the confidence that 5 % of the
+        labelled source cells stay below, between .5 and .9. 0: every cell that is sure enough.
     key_added
         Column to write; None: ``mosaicvi_<label_key>``.
     copy
@@ -120,7 +141,7 @@ def transfer_labels(
     known, asked = two_modalities(model, source, target, adata)
     names, codes = _source_labels(mdata, label_key, known, target)
     done = transfer(known.latent, codes, asked.latent, len(names), n_neighbours, seed)
-    given = (done.probability >= min_probability) & (done.confidence >= min_confidence)
+    given = done.given(min_probability, min_confidence)
     logger.info(
         "labels for %d of %d cells of %r; %d abstain", given.sum(), len(asked), target, sum(~given)
     )
@@ -142,7 +163,7 @@ def transfer_labels(
             "target": target,
             "n_neighbours": n_neighbours,
             "min_probability": min_probability,
-            "min_confidence": min_confidence,
+            "min_confidence": done.least_confidence if min_confidence is None else min_confidence,
             "temperature": done.temperature,
             "seed": seed,
         },
@@ -179,14 +200,15 @@ def transfer(
         probability.max(axis=1),
         alignment_confidence_of(target, voters.latent, seed=seed),
         temperature,
+        float(np.clip(np.quantile(back, REFUSED), *CONFIDENCE_RANGE)),
     )
 
 
-def _check(n_neighbours: int, min_probability: float, min_confidence: float) -> None:
+def _check(n_neighbours: int, min_probability: float, min_confidence: float | None) -> None:
     if n_neighbours < 1:
         raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
     for key, value in (("min_probability", min_probability), ("min_confidence", min_confidence)):
-        if not 0.0 <= value <= 1.0:
+        if value is not None and not 0.0 <= value <= 1.0:
             raise RequestError(f"{value}", key=key, expected="between 0 and 1")
 
 

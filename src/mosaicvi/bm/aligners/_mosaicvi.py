@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from mosaicvi.bm._alignment_input import Embedding
+from mosaicvi.bm._alignment_input import EDGES, Embedding, Floats
 from mosaicvi.bm._input import BATCH
 from mosaicvi.bm.aligners._base import Aligner
 from mosaicvi.bm.aligners._features import turned
 from mosaicvi.bm.methods._mosaicvi import sort_options
 
+EDGE_ENDS = ["source_modality", "source", "target_modality", "target"]
 NOT_ALIGNED = (
     "no pairs were given and the graph has no edges, so nothing ties the modalities: each has a "
     "latent space of its own here, and scores across them mean nothing"
@@ -56,7 +58,24 @@ class MosaicVIAligner(Aligner):
             rows = mdata.obs_names.get_indexer(mdata.mod[name].obs_names)
             latent = self._model.get_latent_representation(indices=rows, from_modalities=[name])
             latents[name] = turned(np.asarray(latent, dtype=np.float64))
-        return {"": Embedding(latents)}
+        return {"": Embedding(latents, {key: self._wanted(key) for key in self.task.wanted})}
+
+    def _wanted(self, key: str) -> Floats:
+        """Confidence of edges, or a modality imputed as the batches that measured it show it."""
+        if key == EDGES:
+            table = self._model.get_edge_confidence()
+            found = table.set_index(EDGE_ENDS)["confidence"]
+            asked = pd.MultiIndex.from_frame(self.task.graph.to_pandas()[EDGE_ENDS])
+            return np.asarray(found.loc[asked], dtype=np.float64)
+        mdata = self.task.mdata
+        (evidence,) = (name for name in self.task.modalities if name != key)
+        answer = self._model.impute(
+            key,
+            [evidence],
+            indices=mdata.obs_names.get_indexer(mdata.mod[evidence].obs_names),
+            transform_batch=sorted(set(self.task.batch(key))),
+        )
+        return np.asarray(answer.layers["log1p_mean"], dtype=np.float64)
 
     def details(self) -> dict[str, Any]:
         """Epochs trained, pairs learnt from, and whether the modalities are tied at all."""
