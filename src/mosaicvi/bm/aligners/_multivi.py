@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 LAYERS = {RNA: "rna_layer", PEAKS: "atac_layer", PROTEIN: "protein_layer"}
 MODALITY, PAIRED = "modality", "paired"
 MAX_EPOCHS = 500
-DEFAULTS = {"minutes": 3.0, "max_epochs": MAX_EPOCHS}
-"""Options: minutes of processor time after which training ends (None: never), and its own number of
-epochs. Training ends earlier where its own early stopping does."""
+DEFAULTS = {"minutes": 2.0, "max_epochs": MAX_EPOCHS}
+"""Options: minutes of processor time after which training ends (None: never; default: what a fit of
+mosaicvi takes on all cells of ``snareseq_cortex``), and its own number of epochs. Training ends
+earlier where its own early stopping does."""
 NO_PAIRS = (
     "no pairs were given, and MultiVI knows no feature graph: nothing says which cells belong "
     "together, only an adversary that makes the modalities look alike; scores across them mean "
@@ -61,7 +62,7 @@ class TimeLimit(Callback):
 
 
 class MultiVIAligner(Aligner):
-    """MultiVI (Ashuach et al. 2023) at its defaults, for at most some minutes of processor time.
+    """MultiVI :cite:p:`ashuach2023` at its defaults, for at most some minutes of processor time.
 
     As its documentation says, what a cell was measured by (one modality, the other, or both) is the
     batch that its adversary mixes, and the batch of the data a categorical covariate. What a cell
