@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from mosaicvi.bm._comparison import Comparison
 
+OURS = "mosaicvi"
+
 
 def _pairs(texts: Sequence[str]) -> dict[str, Any]:
     """``key=value`` texts; values are JSON where they parse as such, else text."""
@@ -51,8 +53,10 @@ def _shared(parser: argparse.ArgumentParser, table: Mapping[str, str]) -> None:
     add("--methods", help=f"of {', '.join(table)} (default: all that suit the comparison)")
     add("--likelihood", action="append", default=[], metavar="MODALITY=NAME")
     add("--option", action="append", default=[], metavar="KEY=VALUE",
-        help="mosaicvi's: to its constructor, or train.KEY, setup.KEY, predict.KEY")  # fmt: skip
-    add("--label", default="", help="name of this setting of mosaicvi in the table")
+        help="mosaicvi's: to its constructor, or train.KEY, setup.KEY, predict.KEY; another "
+        "method's: METHOD.KEY")  # fmt: skip
+    add("--label", action="append", default=[], metavar="[METHOD=]NAME",
+        help="name of this setting of a method (default: mosaicvi) in the table")  # fmt: skip
     add("--out", type=Path, help="folder for one JSON record a method and seed")
     add("--include", type=Path, nargs="*", default=[], help="records of an earlier run to show too")
     add("--reference", help="method whose differences from the others are shown")
@@ -67,6 +71,8 @@ def _aligned(parser: argparse.ArgumentParser) -> None:
     add("--graph", default="auto", choices=KINDS, help="where the feature graph comes from")
     add("--graph-table", metavar="FILE", help="table of linked features, first and second modality")
     add("--assembly", help="assembly of the peaks, such as mm10 (known for snareseq_cortex)")
+    add("--min-share", type=float, default=0.0,
+        help="keep only features with counts in at least this share of cells")  # fmt: skip
     add("--linked-only", action="store_true", help="keep only the features that the graph links")
     add("--scib", action="store_true", help="score with scib-metrics too")
 
@@ -129,17 +135,38 @@ def _table(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _by_method(
+    options: Mapping[str, Any], names: Sequence[str], table: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Options of each method: ``METHOD.KEY`` is that method's, any other key mosaicvi's."""
+    sorted_out: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for key, value in options.items():
+        method, dot, rest = key.partition(".")
+        named = bool(dot) and method in table
+        owner = method if named else OURS
+        if owner in sorted_out:
+            sorted_out[owner][rest if named else key] = value
+        elif named:
+            raise RequestError(
+                f"{key!r}, and {method} does not run", key="option", remedy=f"--methods {method}"
+            )
+    return sorted_out
+
+
 def _entries(arguments: argparse.Namespace, table: Mapping[str, str]) -> list[Entry]:
     options = _pairs(arguments.option)
     if getattr(arguments, "no_query_cells", False):
         options["query_cells"] = False
-    entries = []
-    for name in _methods(arguments, table):
+    names = _methods(arguments, table)
+    for name in names:
         if name not in table:
             raise RequestError(f"{name!r}", key="methods", expected=f"of {sorted(table)}")
-        ours = name == "mosaicvi"
-        entries.append(Entry(name, arguments.label if ours else "", options if ours else {}))
-    return entries
+    labels = {OURS: ""}
+    for text in arguments.label:
+        method, equals, label = text.partition("=")
+        labels |= {method: label} if equals else {OURS: text}
+    given = _by_method(options, names, table)
+    return [Entry(name, labels.get(name, ""), given[name]) for name in names]
 
 
 def _methods(arguments: argparse.Namespace, table: Mapping[str, str]) -> Sequence[str]:
@@ -148,7 +175,9 @@ def _methods(arguments: argparse.Namespace, table: Mapping[str, str]) -> Sequenc
         return str(arguments.methods).split(",")
     if arguments.comparison == "imputation":
         return methods.defaults(unpaired=arguments.unpaired)
-    return ("mosaicvi",) if arguments.comparison == "controls" else tuple(table)
+    if arguments.comparison == "controls":
+        return (OURS,)
+    return [name for name in table if name not in aligners.PEERS]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,6 +231,7 @@ def _alignments(arguments: argparse.Namespace) -> list[Alignment]:
         modalities=tuple(arguments.modalities.split(",")),
         pairs=shares[0],
         n_cells=arguments.n_cells,
+        min_share=arguments.min_share,
         linked_only=arguments.linked_only,
         batch_key=arguments.batch_key,
         labels=arguments.labels,

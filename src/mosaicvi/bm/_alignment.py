@@ -123,6 +123,8 @@ class Alignment:
         contain the fewer. Scores are over the other cells.
     n_cells
         Cells to draw from the data first; None: all. Cells of both modalities stay pairs.
+    min_share
+        Keep only features with counts in at least this share of the cells of their modality.
     linked_only
         Keep only the features that the graph links.
     batch_key
@@ -146,6 +148,7 @@ class Alignment:
     modalities: tuple[str, str] = ("rna", "atac")
     pairs: float = 0.0
     n_cells: int | None = None
+    min_share: float = 0.0
     linked_only: bool = False
     batch_key: str = "batch"
     labels: str | None = None
@@ -165,6 +168,8 @@ class Alignment:
             )
         if not 0.0 <= self.pairs < 1.0:
             raise RequestError(f"{self.pairs}", key="pairs", expected="0, or a share below 1")
+        if not 0.0 <= self.min_share < 1.0:
+            raise RequestError(f"{self.min_share}", key="min_share", expected="0 to below 1")
         if self.n_cells is not None and self.n_cells < 1:
             raise RequestError(f"{self.n_cells}", key="n_cells", expected="a positive number")
 
@@ -236,6 +241,9 @@ class Alignment:
         graph = build_graph(
             mdata, self.modalities, self.graph, data=self.data, assembly=self.assembly, table=table
         )
+        if self.min_share > 0:
+            tables = {name: _frequent(table, self.min_share) for name, table in tables.items()}
+            graph = graph.align({name: table.var_names for name, table in tables.items()})
         if self.linked_only:
             linked = graph.features.query("n_edges > 0")
             for name in self.modalities:
@@ -250,6 +258,12 @@ def _named_cells(tables: dict[str, AnnData], cells: dict[str, pd.DataFrame]) -> 
     """What methods see of the cells: counts, names and batches."""
     together = pd.concat(cells.values())
     return combine(tables, together.loc[~together.index.duplicated(), [BATCH]].astype(str))
+
+
+def _frequent(table: AnnData, share: float) -> AnnData:
+    """Features with counts in at least this share of the cells."""
+    n_cells = np.asarray((table.X > 0).sum(axis=0)).ravel()
+    return table[:, n_cells >= share * table.n_obs].copy()
 
 
 def _renamed(

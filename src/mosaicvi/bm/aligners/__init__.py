@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 TABLE: dict[str, str] = {
     "mosaicvi": "_mosaicvi:MosaicVIAligner",
+    "scglue": "_scglue:ScglueAligner",
+    "multivi": "_multivi:MultiVIAligner",
     "smoothed": "_smoothed:SmoothedFeatures",
     "linked": "_linked:LinkedFeatures",
     "constant": "_trivial:Constant",
@@ -22,6 +24,9 @@ TABLE: dict[str, str] = {
 
 CEILINGS = frozenset({"cca_all_pairs"})
 """Methods that are told the true pairs. Nothing else is told anything but the given pairs."""
+
+PEERS = frozenset({"scglue", "multivi"})
+"""Other packages' models: asked for by name, since they take long and one is an extra install."""
 
 
 def get(name: str) -> type[Aligner]:
