@@ -316,7 +316,7 @@ def test_end_to_end(
     assert "alignment, pairs=0.1\n" in printed
     assert "constant (trivial)" in printed
     assert "cca_all_pairs/with_batch (ceiling)" in printed
-    assert "told the true pairs" in printed
+    assert "told pairs that the others are not" in printed
     (record,) = read_records(tmp_path / "constant-pairs-0.1-seed0.json")
     assert record["setting"] == "pairs=0.1"
     assert record["kind"] == "trivial"
