@@ -87,7 +87,6 @@ VARIANTS = {
     "the start alone": Variant(start=True),
     "effects over all cells, not within groups": Variant(patches=((_technical, "N_ROUNDS", 0),)),
     "shared scores keep their length": Variant(patches=((AlignedInputs, "forward", _with_length),)),
-    "decoders read no depth": Variant(patches=((_construct, "_has_own_depth", lambda _: False),)),
     "one round of anchors": Variant(
         patches=((_construct, "AnchorSpec", partial(AnchorSpec, n_rounds=1)),)
     ),

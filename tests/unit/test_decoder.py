@@ -10,8 +10,7 @@ import torch
 
 from mosaicvi import likelihoods
 from mosaicvi.likelihoods._base import FeatureStart
-from mosaicvi.nn._decoder import Decoder
-from mosaicvi.nn._trunk import DecoderSpec
+from mosaicvi.nn._decoder import Decoder, DecoderSpec
 
 N_BATCHES, N_FEATURES, N_LATENT, N_CELLS = 3, 7, 4, 11
 
@@ -64,32 +63,6 @@ def test_residual_learns_from_its_zero_start() -> None:
     assert bilinear.trunk.residual is None
     z = torch.randn(N_CELLS, N_LATENT)
     assert bilinear.trunk(z) is z
-
-
-def test_depth_moves_means_where_no_library_size_does() -> None:
-    decoder = make(reads_depth=True)
-    decoder.log_depth.copy_(torch.tensor([1.0, 2.0, 4.5]))
-    z, batch = torch.randn(2, N_CELLS, N_LATENT), torch.arange(N_CELLS) % N_BATCHES
-    usual = torch.expm1(decoder.log_depth[batch])
-    library = decoder.library(usual, batch)
-    torch.testing.assert_close(library, torch.ones(N_CELLS))
-    one, double = (decoder.distribution(z, batch, factor * library) for factor in (1.0, 2.0))
-    for name in ("background_mean", "foreground_mean"):
-        torch.testing.assert_close(double[name], 2 * one[name])
-    torch.testing.assert_close(double["mixing_logit"], one["mixing_logit"])
-    new = decoder.library(torch.expm1(torch.tensor([2.5])), torch.tensor([-1]))
-    torch.testing.assert_close(new, torch.ones(1))  # the mean level of the batches
-
-
-def test_a_decoder_takes_the_library_that_its_likelihood_takes() -> None:
-    counts, batch = torch.tensor([3.0, 0.0]), torch.tensor([0, -1])
-    mixture, composition = make(), make("nb")
-    assert mixture.library(counts, batch) is None
-    assert not mixture.reads_library
-    assert composition.reads_library
-    torch.testing.assert_close(composition.library(counts, batch), counts)
-    empty = make(reads_depth=True).library(counts, batch)
-    assert torch.isfinite(empty.log()).all()
 
 
 def test_starting_values_are_copied() -> None:

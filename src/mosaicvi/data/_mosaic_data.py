@@ -47,7 +47,8 @@ class ModalityData:
         Row of ``values`` for each cell of the MuData, int64 ``(n_cells,)``, -1 where absent.
     library_size
         Counts a cell over measured features, or the user's size factor, float32
-        ``(n_modality_cells,)``; zero for a cell without counts; ones for continuous values.
+        ``(n_modality_cells,)``; zero for a cell without counts; ones where the likelihood has no
+        library size.
     batch
         Batch code of each row, int64 ``(n_modality_cells,)``, -1 where unseen.
     cell_batch
@@ -208,7 +209,7 @@ def _resolve_modality(
         if part.n_representation is not None:
             representation = np.zeros((0, part.n_representation), dtype=np.float32)
     n_rows = int(values.shape[0])
-    if not likelihood.is_count:
+    if not likelihood.uses_library_size:
         library = np.ones(n_rows)
     elif spec.size_factor_key is not None and is_present:
         library = _columns.size_factors(mdata, name, spec.size_factor_key, rows)

@@ -36,15 +36,12 @@ class Head:
         Whether the head is the mean head, which reads the shared feature embedding.
     loading
         Where the head's share of an embedding that a feature graph ties starts; learnt from there.
-    depth
-        Whether the head is a log mean that a cell's depth moves, where no library size does.
     """
 
     name: str
     batch_bias: bool = False
     bilinear: bool = False
     loading: float = 0.0
-    depth: bool = False
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ class NegativeBinomialMixture(Likelihood):
     uses_library_size: ClassVar[bool] = False
     heads: ClassVar[tuple[Head, ...]] = (
         Head("foreground", batch_bias=True, bilinear=True, loading=1.0),
-        Head("background", batch_bias=True, depth=True),
+        Head("background", batch_bias=True),
         Head("mixing", loading=-1.0),
     )
     feature_parameters: ClassVar[tuple[str, ...]] = (

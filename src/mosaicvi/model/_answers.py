@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,8 +137,6 @@ def foreground_probability(
     answer = np.full((len(indices), sampler.n_features(request.modality)), np.nan, np.float32)
     evidence = np.zeros(len(indices), dtype=bool)
     conditioned = request.modality in request.from_modalities
-    if conditioned:  # on a cell's own counts, and so on how many it has
-        request = replace(request, library_size="known")
     for chunk in sampler.predictive(indices, request):
         probability = torch.sigmoid(-chunk.parameters["mixing_logit"])
         part = sampler.dataset.fetch(indices[chunk.places]).modalities.get(request.modality)

@@ -14,7 +14,6 @@ from mosaicvi.model._inputs import (
     depth_of,
     fit_modality_projection,
     fit_predictors,
-    mean_log_depth,
     measured_table,
     project,
 )
@@ -115,18 +114,12 @@ def construct(
             for name, modality in data.modalities.items()
         }
         linkage = link(data, graph, projected, AnchorSpec(), seed=seed)
-    log_depths = {
-        name: mean_log_depth(modality)
-        for name, modality in data.modalities.items()
-        if linkage is not None and _has_own_depth(modality)
-    }
     predictors = fit_predictors(data, projections, target_sums, keys, seed=seed)
     trust = modality_trust({name: each.explained for name, each in predictors.items()})
     sizes = {
         name: replace(
             _size(data, name, projections[name], predictors[name], target_sums[name]),
             n_directions=0 if linkage is None else linkage.inputs[name].n_directions,
-            reads_depth=name in log_depths,
             trust=trust[name],
         )
         for name in data.modalities
@@ -170,7 +163,6 @@ def construct(
             starts=starts,
             measured=measured,
             aligned=None if linkage is None else linkage.inputs,
-            log_depths=log_depths,
             graph=arrays,
         )
     return spec, module, None if linkage is None else linkage.anchors
@@ -201,16 +193,6 @@ def _target_sum(modality: ModalityData) -> float:
     """Median counts a cell, to which the encode transform scales."""
     depth = depth_of(modality)
     return float(np.median(depth[depth > 0])) if depth is not None and depth.any() else 1.0
-
-
-def _has_own_depth(modality: ModalityData) -> bool:
-    """Whether these are counts whose likelihood knows no library size.
-
-    Where cells are aligned without knowing who is who, depth must not be told by the latent space,
-    and a decoder that could not tell it otherwise would put it there.
-    """
-    likelihood = likelihoods.get(modality.spec.likelihood)
-    return likelihood.is_count and not likelihood.uses_library_size
 
 
 def _size(

@@ -51,15 +51,6 @@ def depth_of(modality: ModalityData) -> np.ndarray | None:
     return np.asarray(modality.values.sum(1), dtype=np.float32).ravel()
 
 
-def mean_log_depth(modality: ModalityData) -> np.ndarray:
-    """Mean log1p depth of each batch, ``(n_batches,)``; of all cells where a batch has none."""
-    log = np.log1p(modality.library_size.astype(np.float64))
-    levels = np.full(max(len(modality.batch_categories), 1), log.mean() if len(log) else 0.0)
-    for code in np.unique(modality.batch[modality.batch >= 0]):
-        levels[code] = log[modality.batch == code].mean()
-    return levels
-
-
 def measured_table(modality: ModalityData, n_batches: int) -> np.ndarray:
     """Which batch measured which feature, bool ``(n_batches, n_features)``.
 

@@ -147,8 +147,7 @@ class MosaicVI(MultimodalModel):
                 graph=self.graph,
                 align=chosen == "anchors",
             )
-            reading = [n for n, d in self.module.decoders.items() if d.reads_library]
-            self.library_pool = _training.library_pool(data, reading)
+            self.library_pool = _training.library_pool(data)
             self._model_summary_string = self._describe()
 
     def train(

@@ -51,8 +51,7 @@ class PredictiveRequest:
         Codes of batches to answer for, of which each draw takes one; None: each cell's own.
     library_size
         Counts a cell to answer for; ``"observed"``: each cell's own; None: drawn from cells that
-        measured the modality (of the cell's batch, where it measured); ``"known"``: its own where
-        it has one, else drawn.
+        measured the modality (of the cell's batch, where it measured).
     """
 
     modality: str
@@ -194,12 +193,11 @@ class PosteriorSampler:
             offsets, batch = self._offsets(request, codes, batches)
             design = self.module.design(chunk.batch)
             library = None
-            if decoder.reads_library:
-                counts, source = self._libraries(request, rows, codes, names)
-                counts = self._complete(
-                    request, counts, source, (z, batch, offsets, design, linked)
+            if decoder.likelihood.uses_library_size:
+                library, source = self._libraries(request, rows, codes, names)
+                library = self._complete(
+                    request, library, source, (z, batch, offsets, design, linked)
                 )
-                library = decoder.library(counts, batch if source is None else source)
             parameters = decoder.distribution(
                 z, batch, library, offsets=offsets, covariates=design, linked=linked
             )
@@ -305,10 +303,6 @@ class PosteriorSampler:
             cells = codes == code
             picks = pool[(uniform[:, cells] * len(pool)).astype(np.int64)]
             drawn[:, cells], source[:, cells] = sizes[picks], batches[picks]
-        if request.library_size == "known":
-            places = modality.rows[rows]
-            has = places >= 0
-            drawn[:, has], source[:, has] = modality.library_size[places[has]], codes[has]
         return torch.as_tensor(drawn, device=device), torch.as_tensor(source, device=device)
 
     def _complete(
@@ -325,7 +319,7 @@ class PosteriorSampler:
         """
         decoder = self.module.decoders[request.modality]
         panels = decoder.panels()
-        if source is None or panels is None or not decoder.likelihood.uses_library_size:
+        if source is None or panels is None:
             return library
         z, batch, offsets, design, linked = inputs
         one = torch.ones_like(library)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from mosaicvi import likelihoods
 from mosaicvi._errors import RequestError
 from mosaicvi.data._splitter import split_cells
 from mosaicvi.model._construct import modality_weights
@@ -17,7 +18,7 @@ from mosaicvi.module._objective import ObjectiveSpec
 from mosaicvi.train._plan import OptimizerSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from mosaicvi.data import MosaicData, MultiDataset
     from mosaicvi.module._mosaic_module import MosaicModule
@@ -135,10 +136,8 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def library_pool(
-    data: MosaicData, modalities: Iterable[str]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Library sizes from which answers for unmeasured cells draw, of some modalities.
+def library_pool(data: MosaicData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Library sizes from which answers for unmeasured cells draw.
 
     Returns
     -------
@@ -146,8 +145,10 @@ def library_pool(
     """
     rng = np.random.default_rng(0)
     pools = {}
-    for name in modalities:
-        modality, kept = data.modalities[name], []
+    for name, modality in data.modalities.items():
+        if not likelihoods.get(modality.spec.likelihood).uses_library_size:
+            continue
+        kept = []
         for code in np.unique(modality.batch):
             rows = np.flatnonzero((modality.batch == code) & (modality.library_size > 0))
             kept.append(

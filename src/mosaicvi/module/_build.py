@@ -13,11 +13,10 @@ from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.module._mosaic_module import MosaicModule
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 from mosaicvi.nn._cross_predictor import CrossPredictor
-from mosaicvi.nn._decoder import Decoder
+from mosaicvi.nn._decoder import Decoder, DecoderSpec
 from mosaicvi.nn._encoder import Encoder
 from mosaicvi.nn._graph_prior import FeatureGraphPrior, GraphArrays
 from mosaicvi.nn._projection import Projection
-from mosaicvi.nn._trunk import DecoderSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +47,6 @@ class ModalitySize:
         Scores of the cross predictor, and cells that took part in its fit.
     n_directions
         Inputs that are shared with other modalities; 0 where modalities are not aligned.
-    reads_depth
-        Whether a cell's depth moves the decoder's log means.
     trust
         From 0 to 1: how far the modality is evidence about the others.
     """
@@ -65,7 +62,6 @@ class ModalitySize:
     n_cross_scores: int = 0
     n_cross_members: int = 0
     n_directions: int = 0
-    reads_depth: bool = False
     trust: float = 1.0
 
 
@@ -152,7 +148,6 @@ def build_module(
     starts: Mapping[str, FeatureStart] | None = None,
     measured: Mapping[str, torch.Tensor] | None = None,
     aligned: Mapping[str, AlignedInputs] | None = None,
-    log_depths: Mapping[str, np.ndarray] | None = None,
     graph: GraphArrays | None = None,
 ) -> MosaicModule:
     """Build the network.
@@ -161,7 +156,7 @@ def build_module(
     ----------
     spec
         Shapes.
-    projections, predictors, starts, measured, aligned, log_depths, graph
+    projections, predictors, starts, measured, aligned, graph
         What was computed from data, by modality; None where a state dictionary will fill it.
     """
     built: dict[str, Projection] = {}
@@ -198,11 +193,9 @@ def build_module(
                 batch_prior_weight=spec.batch_prior_weight,
                 embedding_prior_scale=spec.embedding_prior_scale,
                 linked=spec.n_edges is not None,
-                reads_depth=size.reads_depth,
                 n_categories=spec.n_categories,
                 n_continuous=spec.n_continuous,
             ),
-            log_depth=(log_depths or {}).get(name),
         )
     return MosaicModule(
         built,

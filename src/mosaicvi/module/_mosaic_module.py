@@ -257,7 +257,7 @@ class MosaicModule(nn.Module):
             values,
             z[..., positions, :],
             codes,
-            decoder.library(library, codes),
+            library if decoder.likelihood.uses_library_size else None,
             covariates=None if design is None else design[positions],
             panel=panel,
             linked=linked,

@@ -2,10 +2,9 @@
 
 from mosaicvi.nn._batch_offsets import BatchOffsets
 from mosaicvi.nn._cross_predictor import CrossPredictor, fit_cross_predictor
-from mosaicvi.nn._decoder import Decoder
+from mosaicvi.nn._decoder import Decoder, DecoderSpec
 from mosaicvi.nn._encoder import Encoder
 from mosaicvi.nn._projection import Projection, fit_projection
-from mosaicvi.nn._trunk import DecoderSpec
 
 __all__ = [
     "BatchOffsets",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,13 +12,68 @@ from mosaicvi._types import Bool, Float, Int, Values
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.nn._batch_offsets import BatchOffsets
 from mosaicvi.nn._named_modules import NamedModules
-from mosaicvi.nn._trunk import DecoderSpec, Trunk
-
-DEPTH_SPREAD = 0.5
-"""Prior standard deviation of a feature's slope on log depth around one."""
 
 LOADING_SPREAD = 0.5
 """Prior standard deviation of a head's loading around where it starts."""
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """Shape of one decoder.
+
+    Attributes
+    ----------
+    n_latent
+        Dimensions of the latent space.
+    n_hidden
+        Width of the residual trunk's hidden layer.
+    residual
+        Whether the trunk has its small MLP; without it the decoder is bilinear.
+    batch_prior_scale, batch_prior_weight
+        Prior of the batch offsets, see :class:`~mosaicvi.nn._batch_offsets.BatchOffsets`.
+    embedding_prior_scale
+        Standard deviation of the Gaussian prior of each feature embedding's entries.
+    linked
+        Whether heads also read embeddings that a feature graph ties between modalities.
+    n_categories
+        Levels of each categorical covariate.
+    n_continuous
+        Number of continuous covariates.
+    """
+
+    n_latent: int
+    n_hidden: int
+    residual: bool
+    batch_prior_scale: float
+    batch_prior_weight: float
+    embedding_prior_scale: float
+    linked: bool = False
+    n_categories: tuple[int, ...] = ()
+    n_continuous: int = 0
+
+
+class Trunk(nn.Module):
+    """``z + MLP(z)``, where the MLP starts at zero: training starts from the bilinear decoder."""
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        super().__init__()
+        self.residual: nn.Module | None = None
+        if spec.residual:
+            last = nn.Linear(spec.n_hidden, spec.n_latent)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.residual = nn.Sequential(
+                nn.Linear(spec.n_latent, spec.n_hidden),
+                nn.LayerNorm(spec.n_hidden),
+                nn.GELU(),
+                last,
+            )
+
+    def forward(
+        self, z: Float[Tensor, "*draws cells latent"]
+    ) -> Float[Tensor, "*draws cells latent"]:
+        """Shape in and out ``(..., n_cells, n_latent)``."""
+        return z if self.residual is None else z + self.residual(z)
 
 
 class Decoder(nn.Module):
@@ -27,9 +82,7 @@ class Decoder(nn.Module):
     ``head[c, f] = r(z_c) . v_f + bias_f + offset_{s(c), f} + covariates_c . w_f``
 
     With a feature graph, ``v_f`` is the head's own embedding plus ``loading_f`` times the embedding
-    that the graph ties to other modalities'. Where the decoder reads depth,
-    ``slope_f * (log1p(depth_c) - level_{s(c)})`` is added to log means, where the level is the mean
-    log depth of the batch.
+    that the graph ties to other modalities'.
 
     Parameters
     ----------
@@ -41,12 +94,9 @@ class Decoder(nn.Module):
         Which batch measured which feature, bool ``(n_batches, n_features)``.
     spec
         Shape of the decoder.
-    log_depth
-        Mean log1p depth of each batch, shape ``(n_batches,)``; None: to be read from a file.
     """
 
     measured: Tensor
-    log_depth: Tensor
 
     def __init__(
         self,
@@ -54,8 +104,6 @@ class Decoder(nn.Module):
         start: FeatureStart,
         measured: Bool[Tensor, "batches features"],
         spec: DecoderSpec,
-        *,
-        log_depth: Float[np.ndarray, " batches"] | None = None,
     ) -> None:
         super().__init__()
         n_batches, n_features = measured.shape
@@ -92,35 +140,11 @@ class Decoder(nn.Module):
             nn.Parameter(torch.zeros(n_covariates, n_features)) if n_covariates else None
         )
         self.register_buffer("measured", measured.bool())
-        self.depth_slope: nn.Parameter | None = None
-        if spec.reads_depth:
-            level = np.zeros(n_batches) if log_depth is None else log_depth
-            self.depth_slope = nn.Parameter(torch.ones(n_features))
-            self.register_buffer("log_depth", torch.tensor(level, dtype=torch.float32))
 
     @property
     def mean_head(self) -> str:
         """Name of the bilinear mean head."""
         return self.likelihood.heads[0].name
-
-    @property
-    def reads_library(self) -> bool:
-        """Whether :meth:`library` gives anything."""
-        return self.likelihood.uses_library_size or self.depth_slope is not None
-
-    def library(
-        self, counts: Float[Tensor, "*#draws cells"], batch: Int[Tensor, "*#draws cells"]
-    ) -> Float[Tensor, "*#draws cells"] | None:
-        """What the decoder takes for ``library_size``, of cells' counts, both ``(..., n_cells)``.
-
-        The counts themselves where the likelihood scales a composition to them; their ratio to what
-        is usual in the batch where depth only moves log means; None where it reads neither. A batch
-        not seen in training has the mean level of those seen.
-        """
-        if self.depth_slope is None:
-            return counts if self.likelihood.uses_library_size else None
-        level = torch.cat([self.log_depth.mean().reshape(1), self.log_depth])
-        return (torch.log1p(counts) - level[batch + 1]).exp()
 
     def batch_offsets(
         self, batch: Int[Tensor, " cells"]
@@ -167,7 +191,6 @@ class Decoder(nn.Module):
         offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]],
         covariates: Float[Tensor, "cells covariates"] | None = None,
         linked: Float[Tensor, "features latent"] | None = None,
-        library_size: Float[Tensor, "*#draws #cells"] | None = None,
     ) -> dict[str, Float[Tensor, "*draws cells features"]]:
         """Emit every head.
 
@@ -181,8 +204,6 @@ class Decoder(nn.Module):
             Design matrix of covariates, shape ``(n_cells, n_covariates)``.
         linked
             Embeddings that the feature graph ties, shape ``(n_features, n_latent)``.
-        library_size
-            As :meth:`library` gives it; a decoder that reads no depth leaves it to its likelihood.
         """
         trunk = self.trunk(z)
         heads = {}
@@ -193,8 +214,6 @@ class Decoder(nn.Module):
                 value = value + offsets[head.name]
             if head.bilinear and self.covariates is not None and covariates is not None:
                 value = value + covariates @ self.covariates
-            if head.depth and self.depth_slope is not None and library_size is not None:
-                value = value + library_size.log().unsqueeze(-1) * self.depth_slope
             heads[head.name] = value
         return heads
 
@@ -218,7 +237,7 @@ class Decoder(nn.Module):
         batch
             Codes, shape ``(n_cells,)``; -1 for a batch unknown to this modality.
         library_size
-            As :meth:`library` gives it, broadcastable to ``(..., n_cells)``.
+            Broadcastable to ``(..., n_cells)``.
         offsets
             Offsets to use instead of the fitted ones, as drawn for a batch never measured.
         covariates
@@ -230,7 +249,7 @@ class Decoder(nn.Module):
         """
         used = self.batch_offsets(batch) if offsets is None else offsets
         return self.likelihood.parameters(
-            self(z, used, covariates, linked, library_size),
+            self(z, used, covariates, linked),
             dict(self.feature_parameters.items()),
             library_size=library_size,
             panel=panel,
@@ -255,7 +274,7 @@ class Decoder(nn.Module):
         """
         return self.likelihood.log_prob_of_heads(
             values,
-            self(z, self.batch_offsets(batch), covariates, linked, library_size),
+            self(z, self.batch_offsets(batch), covariates, linked),
             dict(self.feature_parameters.items()),
             library_size=library_size,
             panel=panel,
@@ -263,7 +282,7 @@ class Decoder(nn.Module):
         )
 
     def negative_log_prior(self) -> Float[Tensor, ""]:
-        """Negative log prior of embeddings, offsets, covariates and slopes, in nats, a scalar."""
+        """Negative log prior of embeddings, batch offsets and covariates, in nats, a scalar."""
         squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
         total = 0.5 * squares / self.spec.embedding_prior_scale**2
         for offsets in self.offsets.values():
@@ -274,6 +293,4 @@ class Decoder(nn.Module):
                 total = total + 0.5 * (shift / LOADING_SPREAD).square().sum()
         if self.covariates is not None:
             total = total + 0.5 * self.covariates.square().sum()
-        if self.depth_slope is not None:
-            total = total + 0.5 * ((self.depth_slope - 1) / DEPTH_SPREAD).square().sum()
         return total
