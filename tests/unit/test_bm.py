@@ -223,8 +223,10 @@ def test_runner_end_to_end(file: str, tmp_path: Path, capsys: pytest.CaptureFixt
     summary = tmp_path / "summary" / "all.json"
     assert main(["table", str(tmp_path), "--write", str(summary)]) == 0
     assert capsys.readouterr().out == printed
-    assert main(["table", str(summary)]) == 0
+    again = tmp_path / "summary" / "again.json"
+    assert main(["table", str(summary), "--write", str(again)]) == 0
     assert capsys.readouterr().out == printed
+    assert again.read_text() == summary.read_text()
     assert "per_feature" not in summary.read_text()
     assert main(["table", str(tmp_path / "nowhere.json")]) == 2
 

@@ -188,7 +188,7 @@ def write_summary(records: Sequence[Record], path: Path) -> None:
 
     def brief(record: Record) -> Record:
         task = dict(record["task"])
-        if "features" in task:
+        if isinstance(task.get("features"), list):  # a summary has their number already
             task["features"] = len(task["features"])
         scores = {
             name: {key: value for key, value in parts.items() if not key.endswith("per_feature")}
