@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mosaicvi.model import MosaicVI
 
 LOW_TO_HIGH = "viridis"
-CONFIDENT = 0.5
 MANY_TYPES = 12
 """More categories than this are named in the plane instead of in a legend."""
 TITLES = {"modality": "modality", "label": "label", "batch": "batch", "confidence": "confidence"}
@@ -284,7 +283,6 @@ def _by_label(ax: Axes, confidence: np.ndarray, labels: pd.Series) -> None:
     shade = colormaps[LOW_TO_HIGH]
     for box, value in zip(drawn["boxes"], middle, strict=True):
         box.set_facecolor(shade(float(value)))
-    ax.axvline(CONFIDENT, color=GREY, linewidth=1, linestyle="--", zorder=0)
     size = "small" if len(parts) <= MANY_TYPES else 6.5
     ax.set_yticks(range(1, len(parts) + 1), [str(name) for name in middle.index], fontsize=size)
     ax.set_xlim(-0.02, 1.02)
