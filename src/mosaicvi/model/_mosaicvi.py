@@ -162,6 +162,7 @@ class MosaicVI(MultimodalModel):
         devices: int | list[int] | str = "auto",
         indices: Indices | None = None,
         plan_kwargs: Mapping[str, Any] | None = None,
+        datasplitter_kwargs: Mapping[str, Any] | None = None,
         **trainer_kwargs: Any,
     ) -> FitResult:
         """Fit the model.
@@ -185,6 +186,9 @@ class MosaicVI(MultimodalModel):
         plan_kwargs
             Fields of :class:`~mosaicvi.module.ObjectiveSpec` and
             :class:`~mosaicvi.train.OptimizerSpec`, such as ``kl_weight`` or ``learning_rate``.
+        datasplitter_kwargs
+            Passed to :class:`~mosaicvi.data.MosaicDataModule`: ``blocks``, how cells on disk are
+            shuffled (see :doc:`/large_data`), ``drop_last``, ``shuffle``, ``loader_kwargs``.
         **trainer_kwargs
             Passed to :class:`~scvi.train.Trainer`, such as ``enable_progress_bar=False``.
 
@@ -213,6 +217,7 @@ class MosaicVI(MultimodalModel):
                 validation_size,
                 self.seed,
             ),
+            **(datasplitter_kwargs or {}),
         )
         n_train = datamodule.n_train
         epochs = max_epochs

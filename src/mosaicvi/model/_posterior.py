@@ -161,12 +161,16 @@ class PosteriorSampler:
         from_modalities: Sequence[str] | None,
         *,
         n_cells: int = MAX_CHUNK_CELLS,
+        with_values: bool = False,
     ) -> Iterator[LatentChunk]:
-        """Posterior of each cell given a subset of its modalities (None: all it has)."""
+        """Posterior of each cell given a subset of its modalities (None: all it has).
+
+        Encoders read projections: values are gathered, or read from disk, only where asked for.
+        """
         names = self.module.modalities if from_modalities is None else tuple(from_modalities)
         subset = self.module.subset_of(names)
         for places, rows in self.chunks(indices, n_cells):
-            batch = self.dataset.fetch(rows).to(self.module.device)
+            batch = self.dataset.fetch(rows, with_values=with_values).to(self.module.device)
             experts = self.module.experts(batch)
             evidence = (experts.present & subset).any(0).cpu().numpy()
             yield LatentChunk(places, batch, self.module.posterior(experts, subset), evidence)
