@@ -13,6 +13,7 @@ from tests.helpers import PROTEINS, fingerprint, mosaic
 
 import mosaicvi
 from mosaicvi import BlockShuffle, MosaicVI
+from mosaicvi.model._posterior import MAX_CHUNK_CELLS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,11 +79,12 @@ def test_real_cells_from_disk(pbmc: mudata.MuData, tmp_path: Path) -> None:
 
 
 def test_nothing_reads_more_than_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mdata = on_disk(mosaic(3000), tmp_path, "lazy")
+    mdata = on_disk(mosaic(9000), tmp_path, "lazy")
     monkeypatch.setattr("mosaicvi.data._rows.BLOCK_BYTES", 20_000)
     monkeypatch.setattr("mosaicvi.data._rows.GAP_BYTES", 1_000)
     monkeypatch.setattr("mosaicvi.model._inputs.MAX_FIT_VALUES", 6_000)
     monkeypatch.setattr("mosaicvi.model._inputs.MIN_FIT_CELLS", 200)
+    monkeypatch.setattr("mosaicvi.model._inputs.MAX_FIT_CELLS", 500)
     monkeypatch.setattr("mosaicvi.nn._cross_predictor.MAX_PAIRED_CELLS", 500)
     monkeypatch.setattr("mosaicvi.nn._projection.PROJECTED_CELLS", 256)
     with watched(monkeypatch) as reads:
@@ -91,7 +93,7 @@ def test_nothing_reads_more_than_a_window(tmp_path: Path, monkeypatch: pytest.Mo
         model.impute("protein", from_modalities=["rna"], n_samples=5)
         model.get_elbo()
     assert reads
-    assert max(reads) <= 1024
+    assert max(reads) <= MAX_CHUNK_CELLS
 
 
 def test_latent_space_reads_no_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
 
 from mosaicvi._errors import RequestError
@@ -214,6 +215,8 @@ class StreamedLoader:
 
     def __iter__(self) -> Iterator[MultiBatch]:
         """Yield minibatches."""
+        # torch's DataLoader draws a seed here; without, noise would differ from that in memory.
+        torch.empty((), dtype=torch.int64).random_()
         groups = self._groups()
         with ThreadPoolExecutor(1, thread_name_prefix="mosaicvi-read") as pool:
             batches = next(groups, None)
