@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import mudata
 import numpy as np
 import pytest
+import scvi
 import torch
 from tests.disk import KINDS, on_disk, watched
 from tests.helpers import PROTEINS, fingerprint, mosaic
@@ -151,3 +153,21 @@ def test_reading_lazily_keeps_cells_and_tables(tmp_path: Path) -> None:
     layer = opened.mod["rna"].layers["counts"]
     assert not hasattr(layer, "toarray")
     np.testing.assert_array_equal(layer[:5].toarray(), mdata.mod["rna"].X[:5].toarray())
+
+
+@pytest.mark.parametrize(("verbosity", "shown"), [(logging.INFO, True), (logging.WARNING, False)])
+def test_long_answers_show_scvi_tools_bars(
+    verbosity: int,
+    shown: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = fitted(mosaic(300))
+    monkeypatch.setattr("mosaicvi.model._posterior.LONG_ANSWER", 1)
+    before = scvi.settings.verbosity, scvi.settings.progress_bar_style
+    try:
+        scvi.settings.verbosity, scvi.settings.progress_bar_style = verbosity, "tqdm"
+        model.get_latent_representation()
+    finally:
+        scvi.settings.verbosity, scvi.settings.progress_bar_style = before
+    assert ("chunks of cells" in capsys.readouterr().out) == shown

@@ -138,9 +138,7 @@ class BlockBatchSampler(Sampler[np.ndarray]):
         ]
         sizes = np.sum([np.diff(cuts) for cuts in self._cuts], axis=0, dtype=np.int64)
         self._sizes = [
-            batch_sizes(int(size), batch_size, drop_last=drop_last)
-            for size in np.atleast_1d(sizes)
-            if size
+            batch_sizes(int(size), batch_size, drop_last=drop_last) for size in np.atleast_1d(sizes)
         ]
 
     def set_epoch(self, epoch: int) -> None:
@@ -166,7 +164,8 @@ class BlockBatchSampler(Sampler[np.ndarray]):
                 for cells, cuts in zip(shuffled, self._cuts, strict=True)
             ]
             order = spread(parts, [generator.random() for _ in parts])
-            yield np.split(order[: sum(sizes)], np.cumsum(sizes)[:-1])
+            if sizes:
+                yield np.split(order[: sum(sizes)], np.cumsum(sizes)[:-1])
 
     def _in_blocks(self, members: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Cells of a pattern, their blocks in random order; the first block has a random length."""
