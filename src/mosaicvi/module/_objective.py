@@ -12,6 +12,10 @@ All terms are in nats per cell. For a minibatch of cells c with observed modalit
     graph              edges of the feature graph against drawn pairs, in nats per edge
     prior              negative log prior of hierarchical parameters, divided by training cells
 
+A modality that is no evidence about the others (trust 0) has a reconstruction term alone, whose
+gradient stops at the latent draw wherever another modality speaks, and which does not count when
+epochs are compared: a fit with it is, to the last bit, the fit without it beside a decoder.
+
 The cross term is an importance-weighted bound with the narrower evidence as the proposal (Burda et
 al. 2016): with one draw it would reward a posterior without width, with several it trains
 ``p(x_m | x_S)`` itself.
@@ -114,10 +118,13 @@ class Losses:
         Name to unweighted value, in nats per cell that the term concerns, scalars.
     total
         Weighted sum that training descends, a scalar.
+    score
+        The same without modalities that have no trust: what epochs are compared by.
     """
 
     terms: dict[str, Tensor]
     total: Tensor
+    score: Tensor
 
 
 def random_evidence(present: Tensor, target: int) -> Tensor:
@@ -184,11 +191,19 @@ class Objective:
         joint = module.posterior(experts)
         terms: dict[str, Tensor] = {}
         total = torch.zeros((), device=batch.indices.device)
+        # What modalities without trust add, apart, so that it changes no sum of the others.
+        aside = torch.zeros((), device=batch.indices.device)
         z = draw(joint)
         for name in batch.modalities:
-            nats = -module.reconstruct(name, z, batch, None, linked=linked.get(name))
+            muted = name in module.muted
+            seen = self._seen(module, experts, z, name) if muted else z
+            nats = -module.reconstruct(name, seen, batch, None, linked=linked.get(name))
             terms[f"reconstruction/{name}"] = nats.mean()
-            total = total + self._weight(name) * nats.sum() / batch.n_cells
+            term = self._weight(name) * nats.sum() / batch.n_cells
+            if muted:
+                aside = aside + term
+            else:
+                total = total + term
         terms["kl"] = joint.kl_to_prior().mean()
         total = total + weights["kl"] * terms["kl"]
         if (experts.heard.sum(0) >= 2).any():
@@ -206,10 +221,18 @@ class Objective:
         terms["prior"] = (
             torch.stack(list(priors.values())).sum() + shared
         ) / self.spec.n_train_cells
-        own = torch.stack([self._weight(name) * value for name, value in priors.items()])
-        weighted = own.sum() + shared
+        own = {name: self._weight(name) * value for name, value in priors.items()}
+        for name in module.muted:
+            aside = aside + weights["prior"] * own.pop(name) / self.spec.n_train_cells
+        weighted = torch.stack(list(own.values())).sum() + shared
         total = total + weights["prior"] * weighted / self.spec.n_train_cells
-        return Losses(terms, total)
+        return Losses(terms, total + aside, total)
+
+    @staticmethod
+    def _seen(module: MosaicModule, experts: Experts, z: Tensor, name: str) -> Tensor:
+        """Latent draws whose gradient stops where a modality without trust is not alone."""
+        alone = experts.heard[module.modalities.index(name)].unsqueeze(-1)
+        return torch.where(alone, z, z.detach())
 
     def _weight(self, name: str) -> float:
         return self.spec.modality_weights.get(name, 1.0)
