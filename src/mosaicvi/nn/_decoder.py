@@ -34,11 +34,15 @@ class DecoderSpec:
     embedding_prior_scale
         Standard deviation of the Gaussian prior of each feature embedding's entries.
     linked
-        Whether heads also read embeddings that a feature graph ties between modalities.
+        Whether heads also read embeddings from outside: those that a feature graph ties between
+        modalities, or the weights of a factor model.
     n_categories
         Levels of each categorical covariate.
     n_continuous
         Number of continuous covariates.
+    own
+        Whether heads have embeddings of their own. Without them (``linked`` then) the mean head
+        reads the outer embeddings as they are, and the other heads times their loadings.
     """
 
     n_latent: int
@@ -50,6 +54,7 @@ class DecoderSpec:
     linked: bool = False
     n_categories: tuple[int, ...] = ()
     n_continuous: int = 0
+    own: bool = True
 
 
 class Trunk(nn.Module):
@@ -82,7 +87,8 @@ class Decoder(nn.Module):
     ``head[c, f] = r(z_c) . v_f + bias_f + offset_{s(c), f} + covariates_c . w_f``
 
     With a feature graph, ``v_f`` is the head's own embedding plus ``loading_f`` times the embedding
-    that the graph ties to other modalities'.
+    that the graph ties to other modalities'. In a factor model it is the feature's weights, times
+    ``loading_f`` in heads other than the mean's.
 
     Parameters
     ----------
@@ -115,11 +121,13 @@ class Decoder(nn.Module):
         self.loadings = nn.ParameterDict()
         self.offsets: NamedModules[BatchOffsets] = NamedModules()
         for head in likelihood.heads:
-            self.embeddings[head.name] = nn.Parameter(torch.randn(n_features, spec.n_latent) * 0.05)
+            if spec.own:
+                start_at = torch.randn(n_features, spec.n_latent) * 0.05
+                self.embeddings[head.name] = nn.Parameter(start_at)
             self.biases[head.name] = nn.Parameter(
                 torch.tensor(start.heads[head.name], dtype=torch.float32)
             )
-            if spec.linked:
+            if spec.linked and (spec.own or not head.bilinear):
                 self.loadings[head.name] = nn.Parameter(torch.full((n_features,), head.loading))
             if head.batch_bias:
                 self.offsets[head.name] = BatchOffsets(
@@ -176,21 +184,23 @@ class Decoder(nn.Module):
         return None if bool(table.all()) else table
 
     def head_embeddings(
-        self, head: str, linked: Float[Tensor, "features latent"] | None
-    ) -> Float[Tensor, "features latent"]:
-        """Embeddings that a head reads, shape ``(n_features, n_latent)``."""
-        own: Tensor = self.embeddings[head]
-        if linked is None or head not in self.loadings:
+        self, head: str, linked: Float[Tensor, "*draws features latent"] | None
+    ) -> Float[Tensor, "*draws features latent"]:
+        """Embeddings that a head reads, shape ``(n_features, n_latent)``, or one a draw."""
+        if linked is None or (self.spec.own and head not in self.loadings):
+            own: Tensor = self.embeddings[head]
             return own
-        tied: Tensor = self.loadings[head].unsqueeze(-1) * linked
-        return own + tied
+        tied: Tensor = linked
+        if head in self.loadings:
+            tied = self.loadings[head].unsqueeze(-1) * linked
+        return self.embeddings[head] + tied if self.spec.own else tied
 
     def forward(
         self,
         z: Float[Tensor, "*draws cells latent"],
         offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]],
         covariates: Float[Tensor, "cells covariates"] | None = None,
-        linked: Float[Tensor, "features latent"] | None = None,
+        linked: Float[Tensor, "*#draws features latent"] | None = None,
     ) -> dict[str, Float[Tensor, "*draws cells features"]]:
         """Emit every head.
 
@@ -203,13 +213,17 @@ class Decoder(nn.Module):
         covariates
             Design matrix of covariates, shape ``(n_cells, n_covariates)``.
         linked
-            Embeddings that the feature graph ties, shape ``(n_features, n_latent)``.
+            Embeddings from outside, shape ``(n_features, n_latent)``, or one set a draw,
+            ``(n_draws, n_features, n_latent)``.
         """
         trunk = self.trunk(z)
         heads = {}
         for head in self.likelihood.heads:
             weights = self.head_embeddings(head.name, linked)
-            value = nn.functional.linear(trunk, weights, self.biases[head.name])
+            if weights.dim() == 2:
+                value = nn.functional.linear(trunk, weights, self.biases[head.name])
+            else:
+                value = trunk @ weights.mT + self.biases[head.name]
             if head.name in offsets:
                 value = value + offsets[head.name]
             if head.bilinear and self.covariates is not None and covariates is not None:
@@ -226,7 +240,7 @@ class Decoder(nn.Module):
         offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]] | None = None,
         covariates: Float[Tensor, "cells covariates"] | None = None,
         panel: Bool[Tensor, "cells features"] | None = None,
-        linked: Float[Tensor, "features latent"] | None = None,
+        linked: Float[Tensor, "*#draws features latent"] | None = None,
     ) -> dict[str, Float[Tensor, "*#entries"]]:
         """Distribution parameters of cells at ``z`` in ``batch``.
 
@@ -245,7 +259,8 @@ class Decoder(nn.Module):
         panel
             Measured features, bool ``(n_cells, n_features)``.
         linked
-            Embeddings that the feature graph ties, shape ``(n_features, n_latent)``.
+            Embeddings from outside, shape ``(n_features, n_latent)``, or one set a draw,
+            ``(n_draws, n_features, n_latent)``.
         """
         used = self.batch_offsets(batch) if offsets is None else offsets
         return self.likelihood.parameters(
@@ -264,7 +279,7 @@ class Decoder(nn.Module):
         *,
         covariates: Float[Tensor, "cells covariates"] | None = None,
         panel: Bool[Tensor, "cells features"] | None = None,
-        linked: Float[Tensor, "features latent"] | None = None,
+        linked: Float[Tensor, "*#draws features latent"] | None = None,
         observed: Bool[Tensor, "cells features"] | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of cells' values at ``z``, shape ``(..., n_cells)``, in nats.
@@ -283,8 +298,10 @@ class Decoder(nn.Module):
 
     def negative_log_prior(self) -> Float[Tensor, ""]:
         """Negative log prior of embeddings, batch offsets and covariates, in nats, a scalar."""
-        squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
-        total = 0.5 * squares / self.spec.embedding_prior_scale**2
+        total = self.biases[self.mean_head].new_zeros(())
+        if self.spec.own:
+            squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
+            total = 0.5 * squares / self.spec.embedding_prior_scale**2
         for offsets in self.offsets.values():
             total = total + offsets.negative_log_prior()
         for head in self.likelihood.heads:
