@@ -87,7 +87,7 @@ def test_nothing_reads_more_than_a_window(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("mosaicvi.model._inputs.MAX_FIT_VALUES", 6_000)
     monkeypatch.setattr("mosaicvi.model._inputs.MIN_FIT_CELLS", 200)
     monkeypatch.setattr("mosaicvi.model._inputs.MAX_FIT_CELLS", 500)
-    monkeypatch.setattr("mosaicvi.nn._cross_predictor.MAX_PAIRED_CELLS", 500)
+    monkeypatch.setattr("mosaicvi.nn._cross_regression.MAX_PAIRED_CELLS", 500)
     monkeypatch.setattr("mosaicvi.nn._projection.PROJECTED_CELLS", 256)
     with watched(monkeypatch) as reads:
         model = fitted(mdata, blocks=BlockShuffle(16, 256))

@@ -14,7 +14,6 @@ from mosaicvi._scvi import SETUP_ARGS_KEY, AnnDataManager, BaseModelClass
 from mosaicvi.data import ModalitySpec, MosaicManager, build_manager
 from mosaicvi.data._structure import check_object
 from mosaicvi.model import _answers, _persistence
-from mosaicvi.model._cells import PreparedData, prepare
 from mosaicvi.model._imputation import Imputability, measure_imputability
 from mosaicvi.model._posterior import PosteriorSampler, PredictiveRequest
 
@@ -25,24 +24,29 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from mosaicvi.graph import FeatureGraph
+    from mosaicvi.model._cells import PreparedData
     from mosaicvi.model._disagreement import Disagreement
-    from mosaicvi.module import ModuleSpec, MosaicModule
     from mosaicvi.train import FitResult
 
 
 class MultimodalModel(BaseModelClass):
     """Base of the models: everything that does not depend on how a model is fitted."""
 
-    module: MosaicModule
-    module_spec: ModuleSpec
+    module: Any
+    """The network; a :class:`~mosaicvi.module.MultimodalModule`."""
+    module_spec: Any
+    """Its sizes, JSON-able, with the field ``modalities``."""
     seed: int
-    fit_result: FitResult | None
-    library_pool: dict[str, tuple[np.ndarray, np.ndarray]]
-    disagreements: dict[tuple[str, str], Disagreement]
-    imputability: dict[str, Imputability]
-    graph: FeatureGraph | None
-    _prepared: dict[str, PreparedData]
-    split_keys: dict[str, np.ndarray]
+
+    def __init__(self, adata: MuData | None, registry: dict[str, Any] | None) -> None:
+        super().__init__(adata, registry)
+        self.fit_result: FitResult | None = None
+        self.library_pool: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.disagreements: dict[tuple[str, str], Disagreement] = {}
+        self.imputability: dict[str, Imputability] = {}
+        self.split_keys: dict[str, np.ndarray] = {}
+        self.graph: FeatureGraph | None = None
+        self._prepared: dict[str, PreparedData] = {}
 
     @classmethod
     def setup_mudata(
@@ -268,8 +272,16 @@ class MultimodalModel(BaseModelClass):
         mdata = self._validate_anndata(adata, copy_if_view=False)
         manager: MosaicManager = self.get_anndata_manager(mdata, required=True)
         if manager.id not in self._prepared:
-            self._prepared[manager.id] = prepare(manager.data, self.module_spec, self.module)
+            self._prepared[manager.id] = self._prepare(manager)
         return self._prepared[manager.id]
+
+    @abstractmethod
+    def _prepare(self, manager: MosaicManager) -> PreparedData:
+        """Compute what the network reads of registered cells."""
+
+    @abstractmethod
+    def _rebuild(self, sizes: dict[str, Any]) -> None:
+        """Make specification and network from the sizes in a file; weights are filled in later."""
 
     def _sampler(self, adata: MuData | None, seed: int | None) -> PosteriorSampler:
         self._check_if_trained(warn=True)

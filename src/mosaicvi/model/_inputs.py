@@ -16,10 +16,12 @@ from torch import Tensor
 from mosaicvi import likelihoods
 from mosaicvi._types import SparseCounts, Values
 from mosaicvi.data._stored import StoredValues
-from mosaicvi.nn._cross_predictor import (
-    CrossPredictor,
+from mosaicvi.nn._cross_predictor import CrossPredictor
+from mosaicvi.nn._cross_regression import (
+    CELLS_A_PREDICTION,
+    CrossRegression,
     Pairing,
-    fit_cross_predictor,
+    fit_regression,
     sample_pairs,
 )
 from mosaicvi.nn._projection import (
@@ -135,15 +137,15 @@ def fit_modality_projection(
     )
 
 
-def fit_predictors(
+def fit_regressions(
     data: MosaicData,
     projections: Mapping[str, Projection],
     target_sums: Mapping[str, float],
     keys: np.ndarray,
     *,
     seed: int,
-) -> dict[str, CrossPredictor]:
-    """Fit, for each modality, its linear predictor of the others' projections.
+) -> dict[str, dict[str, CrossRegression | None]]:
+    """Regress, for each modality, the others' projections on its features.
 
     Parameters
     ----------
@@ -157,40 +159,59 @@ def fit_predictors(
         Keys of the cells' names, shape ``(n_cells,)``, int64.
     seed
         Seed of subsamples.
+
+    Returns
+    -------
+    Modality to each other modality to the regressions, None where too few cells hold both.
     """
-    predictors = {}
+    regressions: dict[str, dict[str, CrossRegression | None]] = {}
     for name, modality in data.modalities.items():
-        pairings = []
+        regressions[name] = {}
         for other, partner in data.modalities.items():
-            both = np.flatnonzero((modality.rows >= 0) & (partner.rows >= 0))
             if other == name:
                 continue
+            both = np.flatnonzero((modality.rows >= 0) & (partner.rows >= 0))
             both = sample_pairs(both, seed)
+            if len(both) < CELLS_A_PREDICTION:
+                regressions[name][other] = None
+                continue
             places = partner.rows[both]
             scores = project(partner, projections[other], target_sums[other], rows=places)
             # Log depth, the last column, is no property of the other modality worth predicting.
             targets = scores[:, : int(projections[other].scale.shape[0])]
-            pairings.append(
-                Pairing(modality.rows[both], targets, keys[both], partner.batch[places])
-            )
-        predictors[name] = _fit_predictor(modality, pairings, target_sums[name], seed)
-    return predictors
+            pairing = Pairing(modality.rows[both], targets, keys[both], partner.batch[places])
+            regressions[name][other] = _fit_regression(modality, pairing, target_sums[name], seed)
+    return regressions
 
 
-def _fit_predictor(
-    modality: ModalityData, pairings: list[Pairing], target_sum: float, seed: int
-) -> CrossPredictor:
+def _fit_regression(
+    modality: ModalityData, pairing: Pairing, target_sum: float, seed: int
+) -> CrossRegression | None:
     """Fit on the paired rows alone, which are read once."""
-    rows = np.unique(np.concatenate([np.zeros(0, np.int64), *(each.rows for each in pairings)]))
-    return fit_cross_predictor(
+    rows = np.unique(pairing.rows)
+    # A given representation has no features that a panel could lack.
+    panel = None if modality.representation is not None else modality.panel
+    return fit_regression(
         encode(modality, target_sum, rows, rows_read(modality, rows)),
-        [replace(each, rows=np.searchsorted(rows, each.rows)) for each in pairings],
+        replace(pairing, rows=np.searchsorted(rows, pairing.rows)),
         seed=seed,
-        measured=None
-        # A given representation has no features that a panel could lack.
-        if modality.panel is None or modality.representation is not None
-        else modality.panel[modality.batch[rows]],
+        measured=None if panel is None else panel[modality.batch[rows]],
     )
+
+
+def join_predictors(
+    regressions: Mapping[str, Mapping[str, CrossRegression | None]],
+    projections: Mapping[str, Projection],
+    trust: Mapping[str, float],
+) -> dict[str, CrossPredictor]:
+    """What each modality's encoder is told of the others; of those without trust, nothing."""
+    return {
+        name: CrossPredictor.join(
+            int(projections[name].center.shape[0]),
+            [each for other, each in others.items() if each is not None and trust[other] > 0],
+        )
+        for name, others in regressions.items()
+    }
 
 
 def encode(

@@ -19,7 +19,6 @@ from mosaicvi.model import _io
 from mosaicvi.model._cells import name_keys
 from mosaicvi.model._disagreement import Disagreement
 from mosaicvi.model._imputation import Imputability
-from mosaicvi.module._build import ModuleSpec, build_module
 from mosaicvi.train import FitResult
 
 if TYPE_CHECKING:
@@ -153,8 +152,7 @@ def _fill(
     model: MultimodalModel, meta: dict[str, Any], tensors: dict[str, Tensor], folder: Path
 ) -> None:
     """Put weights, splits, pools and history into a freshly made model."""
-    model.module_spec = ModuleSpec.from_dict(meta["module"])
-    model.module = build_module(model.module_spec)
+    model._rebuild(meta["module"])
     weights = {k.removeprefix(_MODULE): v for k, v in tensors.items() if k.startswith(_MODULE)}
     try:
         model.module.load_state_dict(weights)

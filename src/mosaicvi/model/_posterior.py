@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mosaicvi.fusion import GaussianMixture
     from mosaicvi.likelihoods._base import Likelihood
     from mosaicvi.model._disagreement import Disagreement
-    from mosaicvi.module._mosaic_module import MosaicModule
+    from mosaicvi.module import MultimodalModule
 
 CHUNK_BYTES = 128 * 2**20
 """Memory that the draws of one chunk of cells may take, in bytes."""
@@ -140,7 +140,7 @@ class PosteriorSampler:
 
     def __init__(
         self,
-        module: MosaicModule,
+        module: MultimodalModule,
         data: MosaicData,
         dataset: MultiDataset,
         *,
@@ -192,7 +192,9 @@ class PosteriorSampler:
     ) -> Iterator[PredictiveChunk]:
         """Draw latent points, batch offsets and library sizes; leave count noise to the caller."""
         decoder = self.module.decoders[request.modality]
-        linked = self.module.feature_embeddings().get(request.modality)
+        linked = self.module.draw_feature_embeddings(request.n_samples, self.seed).get(
+            request.modality
+        )
         size = self.chunk_size(request.n_samples, self.n_features(request.modality))
         for chunk in self.latent(indices, request.from_modalities, n_cells=size):
             rows = chunk.batch.indices.cpu().numpy()

@@ -2,6 +2,7 @@
 
 from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
 from mosaicvi.module._mosaic_module import MosaicModule
+from mosaicvi.module._multimodal import MultimodalModule
 from mosaicvi.module._objective import Losses, Objective, ObjectiveSpec
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "ModalitySize",
     "ModuleSpec",
     "MosaicModule",
+    "MultimodalModule",
     "Objective",
     "ObjectiveSpec",
     "build_module",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from mosaicvi.module._multimodal import MultimodalModule
 from mosaicvi.nn._named_modules import NamedModules
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Experts:
     heard: Tensor
 
 
-class MosaicModule(nn.Module):
+class MosaicModule(MultimodalModule):
     """Encoders, fusion and decoders of all modalities.
 
     Parameters
@@ -113,16 +114,12 @@ class MosaicModule(nn.Module):
         self.fusion = fusion
         self.n_latent, self.n_categories = n_latent, tuple(n_categories)
         self.trust = {name: 1.0 if trust is None else trust[name] for name in self.modalities}
+        self.muted = tuple(name for name, value in self.trust.items() if value == 0)
         self.contrastive_head = nn.Sequential(
             nn.Linear(n_latent, 2 * n_latent), nn.GELU(), nn.Linear(2 * n_latent, n_latent)
         )
         self.discriminator = _discriminator(n_latent, len(encoders) if self.aligned else 0)
         self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the parameters."""
-        return self.log_temperature.device
 
     def expert(self, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of one modality's expert, each ``(n_cells, n_latent)``.
@@ -132,7 +129,10 @@ class MosaicModule(nn.Module):
         apart. How sure it is, each modality's own encoder says.
         """
         trust = self.trust[name]
-        location, spread = self.encoders[name](inputs if trust == 1 else trust * inputs)
+        devices = [inputs.device] if inputs.device.type == "cuda" else []
+        # Dropout of a modality without trust takes no random number from the others.
+        with torch.random.fork_rng(devices=devices, enabled=self.training and name in self.muted):
+            location, spread = self.encoders[name](inputs if trust == 1 else trust * inputs)
         if self.shared_encoder is not None:
             n_shared = self.aligned[name].n_directions
             location, _ = self.shared_encoder(inputs[:, inputs.shape[1] - n_shared :])
@@ -179,7 +179,7 @@ class MosaicModule(nn.Module):
 
     def heard(self, present: Tensor) -> Tensor:
         """Which of the present experts count, bool ``(n_modalities, n_cells)``."""
-        trusted = [[self.trust[name] > 0] for name in self.modalities]
+        trusted = [[name not in self.muted] for name in self.modalities]
         speaks = present & torch.tensor(trusted, device=present.device)
         return torch.where(speaks.any(0), speaks, present)
 
@@ -195,80 +195,6 @@ class MosaicModule(nn.Module):
         """
         present = experts.heard if subset is None else self.heard(experts.present & subset)
         return self.fusion(experts.means, experts.variances, present)
-
-    def subset_of(self, names: Sequence[str]) -> Tensor:
-        """Bool mask ``(n_modalities, 1)`` of the named modalities."""
-        mask = [[name in names] for name in self.modalities]
-        return torch.tensor(mask, device=self.device)
-
-    def design(self, batch: MultiBatch) -> Tensor | None:
-        """Covariate design matrix, shape ``(n_cells, n_covariates)``; None without covariates."""
-        parts = []
-        if batch.categorical is not None:
-            for column, n_levels in enumerate(self.n_categories):
-                codes = batch.categorical[:, column]
-                one_hot = nn.functional.one_hot(codes.clamp_min(0), n_levels).float()
-                parts.append(one_hot * (codes >= 0).unsqueeze(-1))
-        if batch.continuous is not None:
-            parts.append(batch.continuous)
-        return torch.cat(parts, -1) if parts else None
-
-    def reconstruct(
-        self,
-        name: str,
-        z: Tensor,
-        batch: MultiBatch,
-        rows: Tensor | None,
-        *,
-        linked: Tensor | None = None,
-    ) -> Tensor:
-        """Log-probability of one modality's values given latent draws, in nats.
-
-        Parameters
-        ----------
-        name
-            Modality.
-        z
-            Latent draws of the minibatch's cells, shape ``(..., n_cells, n_latent)``.
-        batch
-            The minibatch.
-        rows
-            Which present rows to score (numbers into the modality's rows); None: all.
-        linked
-            The modality's part of :meth:`feature_embeddings`.
-
-        Returns
-        -------
-        Shape ``(..., n_rows)``.
-        """
-        part = batch.modalities[name]
-        decoder = self.decoders[name]
-        positions, codes, library = part.positions, part.batch, part.library_size
-        values, observed = part.values, part.observed
-        if rows is not None:
-            positions, codes, library = positions[rows], codes[rows], library[rows]
-            values = values[rows] if isinstance(values, Tensor) else values.take(rows)
-            observed = None if observed is None else observed[rows]
-        panel = decoder.panel(codes)
-        if panel is not None:
-            observed = panel if observed is None else observed & panel
-        design = self.design(batch)
-        log_prob: Tensor = decoder.log_prob(
-            values,
-            z[..., positions, :],
-            codes,
-            library if decoder.likelihood.uses_library_size else None,
-            covariates=None if design is None else design[positions],
-            panel=panel,
-            linked=linked,
-            observed=observed,
-        )
-        return log_prob
-
-    def negative_log_prior(self, name: str) -> Tensor:
-        """Negative log prior of one modality's hierarchical parameters, in nats, a scalar."""
-        nats: Tensor = self.decoders[name].negative_log_prior()
-        return nats
 
 
 def _discriminator(n_latent: int, n_modalities: int) -> nn.Module:

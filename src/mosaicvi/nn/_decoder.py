@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mosaicvi._types import Bool, Float, Int, Values
+from mosaicvi._types import Bool, Float, Int, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.nn._batch_offsets import BatchOffsets
+from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
 from mosaicvi.nn._named_modules import NamedModules
 
 LOADING_SPREAD = 0.5
@@ -34,11 +35,15 @@ class DecoderSpec:
     embedding_prior_scale
         Standard deviation of the Gaussian prior of each feature embedding's entries.
     linked
-        Whether heads also read embeddings that a feature graph ties between modalities.
+        Whether heads also read embeddings from outside: those that a feature graph ties between
+        modalities, or the weights of a factor model.
     n_categories
         Levels of each categorical covariate.
     n_continuous
         Number of continuous covariates.
+    own
+        Whether heads have embeddings of their own. Without them (``linked`` then) the mean head
+        reads the outer embeddings as they are, and the other heads times their loadings.
     """
 
     n_latent: int
@@ -50,6 +55,7 @@ class DecoderSpec:
     linked: bool = False
     n_categories: tuple[int, ...] = ()
     n_continuous: int = 0
+    own: bool = True
 
 
 class Trunk(nn.Module):
@@ -82,7 +88,8 @@ class Decoder(nn.Module):
     ``head[c, f] = r(z_c) . v_f + bias_f + offset_{s(c), f} + covariates_c . w_f``
 
     With a feature graph, ``v_f`` is the head's own embedding plus ``loading_f`` times the embedding
-    that the graph ties to other modalities'.
+    that the graph ties to other modalities'. In a factor model it is the feature's weights, times
+    ``loading_f`` in heads other than the mean's.
 
     Parameters
     ----------
@@ -115,11 +122,13 @@ class Decoder(nn.Module):
         self.loadings = nn.ParameterDict()
         self.offsets: NamedModules[BatchOffsets] = NamedModules()
         for head in likelihood.heads:
-            self.embeddings[head.name] = nn.Parameter(torch.randn(n_features, spec.n_latent) * 0.05)
+            if spec.own:
+                start_at = torch.randn(n_features, spec.n_latent) * 0.05
+                self.embeddings[head.name] = nn.Parameter(start_at)
             self.biases[head.name] = nn.Parameter(
                 torch.tensor(start.heads[head.name], dtype=torch.float32)
             )
-            if spec.linked:
+            if spec.linked and (spec.own or not head.bilinear):
                 self.loadings[head.name] = nn.Parameter(torch.full((n_features,), head.loading))
             if head.batch_bias:
                 self.offsets[head.name] = BatchOffsets(
@@ -147,16 +156,19 @@ class Decoder(nn.Module):
         return self.likelihood.heads[0].name
 
     def batch_offsets(
-        self, batch: Int[Tensor, " cells"]
-    ) -> dict[str, Float[Tensor, "cells features"]]:
+        self, batch: Int[Tensor, " cells"], features: Int[Tensor, " sampled"] | None = None
+    ) -> dict[str, Float[Tensor, "cells sampled"]]:
         """Offsets of each batch-dependent head for some cells, ``(n_cells, n_features)``.
 
         Code -1 (a batch unknown to this modality) stands at the mean over batches: zero.
         """
-        return {
-            name: nn.functional.embedding(batch + 1, nn.functional.pad(o.table(), (0, 0, 1, 0)))
-            for name, o in self.offsets.items()
-        }
+        offsets = {}
+        for name, each in self.offsets.items():
+            table = each.table()
+            table = table if features is None else table[:, features]
+            padded = nn.functional.pad(table, (0, 0, 1, 0))
+            offsets[name] = nn.functional.embedding(batch + 1, padded)
+        return offsets
 
     def panel(self, batch: Int[Tensor, " cells"]) -> Bool[Tensor, "cells features"] | None:
         """Features that the cells' batches measure, bool; None when all are measured."""
@@ -176,22 +188,25 @@ class Decoder(nn.Module):
         return None if bool(table.all()) else table
 
     def head_embeddings(
-        self, head: str, linked: Float[Tensor, "features latent"] | None
-    ) -> Float[Tensor, "features latent"]:
-        """Embeddings that a head reads, shape ``(n_features, n_latent)``."""
-        own: Tensor = self.embeddings[head]
-        if linked is None or head not in self.loadings:
+        self, head: str, linked: Float[Tensor, "*draws features latent"] | None
+    ) -> Float[Tensor, "*draws features latent"]:
+        """Embeddings that a head reads, shape ``(n_features, n_latent)``, or one a draw."""
+        if linked is None or (self.spec.own and head not in self.loadings):
+            own: Tensor = self.embeddings[head]
             return own
-        tied: Tensor = self.loadings[head].unsqueeze(-1) * linked
-        return own + tied
+        tied: Tensor = linked
+        if head in self.loadings:
+            tied = self.loadings[head].unsqueeze(-1) * linked
+        return self.embeddings[head] + tied if self.spec.own else tied
 
     def forward(
         self,
         z: Float[Tensor, "*draws cells latent"],
         offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]],
         covariates: Float[Tensor, "cells covariates"] | None = None,
-        linked: Float[Tensor, "features latent"] | None = None,
-    ) -> dict[str, Float[Tensor, "*draws cells features"]]:
+        linked: Float[Tensor, "*#draws features latent"] | None = None,
+        features: Int[Tensor, " sampled"] | None = None,
+    ) -> dict[str, Float[Tensor, "*draws cells sampled"]]:
         """Emit every head.
 
         Parameters
@@ -203,17 +218,26 @@ class Decoder(nn.Module):
         covariates
             Design matrix of covariates, shape ``(n_cells, n_covariates)``.
         linked
-            Embeddings that the feature graph ties, shape ``(n_features, n_latent)``.
+            Embeddings from outside, shape ``(n_features, n_latent)``, or one set a draw,
+            ``(n_draws, n_features, n_latent)``.
+        features
+            Numbers of the features to emit, to which ``offsets`` belong; None: all.
         """
         trunk = self.trunk(z)
         heads = {}
         for head in self.likelihood.heads:
-            weights = self.head_embeddings(head.name, linked)
-            value = nn.functional.linear(trunk, weights, self.biases[head.name])
+            weights, bias = self.head_embeddings(head.name, linked), self.biases[head.name]
+            if features is not None:
+                weights, bias = weights.index_select(-2, features), bias[features]
+            if weights.dim() == 2:
+                value = nn.functional.linear(trunk, weights, bias)
+            else:
+                value = trunk @ weights.mT + bias
             if head.name in offsets:
                 value = value + offsets[head.name]
             if head.bilinear and self.covariates is not None and covariates is not None:
-                value = value + covariates @ self.covariates
+                slopes: Tensor = self.covariates
+                value = value + covariates @ (slopes if features is None else slopes[:, features])
             heads[head.name] = value
         return heads
 
@@ -226,7 +250,7 @@ class Decoder(nn.Module):
         offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]] | None = None,
         covariates: Float[Tensor, "cells covariates"] | None = None,
         panel: Bool[Tensor, "cells features"] | None = None,
-        linked: Float[Tensor, "features latent"] | None = None,
+        linked: Float[Tensor, "*#draws features latent"] | None = None,
     ) -> dict[str, Float[Tensor, "*#entries"]]:
         """Distribution parameters of cells at ``z`` in ``batch``.
 
@@ -245,7 +269,8 @@ class Decoder(nn.Module):
         panel
             Measured features, bool ``(n_cells, n_features)``.
         linked
-            Embeddings that the feature graph ties, shape ``(n_features, n_latent)``.
+            Embeddings from outside, shape ``(n_features, n_latent)``, or one set a draw,
+            ``(n_draws, n_features, n_latent)``.
         """
         used = self.batch_offsets(batch) if offsets is None else offsets
         return self.likelihood.parameters(
@@ -264,27 +289,50 @@ class Decoder(nn.Module):
         *,
         covariates: Float[Tensor, "cells covariates"] | None = None,
         panel: Bool[Tensor, "cells features"] | None = None,
-        linked: Float[Tensor, "features latent"] | None = None,
+        linked: Float[Tensor, "*#draws features latent"] | None = None,
         observed: Bool[Tensor, "cells features"] | None = None,
+        sample: FeatureSample | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of cells' values at ``z``, shape ``(..., n_cells)``, in nats.
 
         Parameters are those of :meth:`distribution` and of
-        :meth:`~mosaicvi.likelihoods.Likelihood.log_prob`.
+        :meth:`~mosaicvi.likelihoods.Likelihood.log_prob`; with ``sample`` it is estimated from some
+        of the features, and the values are sparse counts.
         """
+        features = None if sample is None else sample.features
+        parameters = dict(self.feature_parameters.items())
+        if features is not None:
+            values = values.select(features) if isinstance(values, SparseCounts) else values
+            panel = None if panel is None else panel[:, features]
+            observed = None if observed is None else observed[:, features]
+            parameters = {name: each[features] for name, each in parameters.items()}
         return self.likelihood.log_prob_of_heads(
             values,
-            self(z, self.batch_offsets(batch), covariates, linked),
-            dict(self.feature_parameters.items()),
+            self(z, self.batch_offsets(batch, features), covariates, linked, features),
+            parameters,
             library_size=library_size,
             panel=panel,
             observed=observed,
+            weights=None if sample is None else sample.weights,
         )
+
+    def sample_features(self, n_sampled: int) -> FeatureSample | None:
+        """Draw features for one step; None where all are decoded."""
+        n_features = int(self.measured.shape[1])
+        if not self.likelihood.takes_samples or n_sampled >= n_features:
+            return None
+        with torch.no_grad():
+            bias = self.biases[self.mean_head]
+            probability = inclusion(bias, n_sampled)
+            sample: FeatureSample = draw_features(probability, torch.rand((), device=bias.device))
+            return sample
 
     def negative_log_prior(self) -> Float[Tensor, ""]:
         """Negative log prior of embeddings, batch offsets and covariates, in nats, a scalar."""
-        squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
-        total = 0.5 * squares / self.spec.embedding_prior_scale**2
+        total: Tensor = self.biases[self.mean_head].new_zeros(())
+        if self.spec.own:
+            squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
+            total = 0.5 * squares / self.spec.embedding_prior_scale**2
         for offsets in self.offsets.values():
             total = total + offsets.negative_log_prior()
         for head in self.likelihood.heads:

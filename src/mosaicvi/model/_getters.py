@@ -1,0 +1,259 @@
+"""Answers that a fitted model gives, however it was fitted: latent space, draws, imputation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from mosaicvi.model import _answers, _imputation
+from mosaicvi.model._base import MultimodalModel
+from mosaicvi.model._cells import Indices, select
+from mosaicvi.model._summaries import check_quantiles, check_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+
+class PosteriorGetters(MultimodalModel):
+    """Getters that ask the shared sampler, and so are the same in every model."""
+
+    def get_latent_representation(
+        self,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        *,
+        from_modalities: Sequence[str] | None = None,
+        give_mean: bool = True,
+        return_dist: bool = False,
+        seed: int | None = None,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Latent representation of every cell, whatever it was measured by.
+
+        Parameters
+        ----------
+        adata
+            MuData to embed; None: the one the model was built on.
+        indices
+            Row numbers or a mask of cells; None: all.
+        from_modalities
+            Evidence to use; None: all that a cell has.
+        give_mean
+            Posterior mean; False gives one draw.
+        return_dist
+            Also return the posterior variance.
+        seed
+            Seed of the draw; None: the model's.
+
+        Returns
+        -------
+        Array ``(n_cells, n_latent)``, or mean and variance; NaN for cells without evidence.
+
+        Raises
+        ------
+        RequestError
+            If a modality is unknown or no selected cell has any of the evidence.
+        """
+        sampler = self._sampler(adata, seed)
+        names = self._evidence(from_modalities, exclude=None)
+        location, variance = _answers.latent_representation(
+            sampler, select(sampler.data, indices), names, give_mean=give_mean
+        )
+        return (location, variance) if return_dist else location
+
+    def impute(
+        self,
+        modality: str,
+        from_modalities: Sequence[str] | None = None,
+        *,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        n_samples: int = 100,
+        quantiles: Sequence[float] = (0.05, 0.95),
+        transform_batch: str | Sequence[str] | None = None,
+        library_size: float | None = None,
+        scale: Literal["counts", "log1p", "clr", "foreground"] = "counts",
+        seed: int | None = None,
+    ) -> AnnData:
+        """Impute one modality for every cell, with intervals.
+
+        Draws the posterior predictive: latent point, offset of a batch that never measured the
+        modality, library size and count noise all vary from draw to draw. Where no training
+        cell held both evidence and answer, latent points also vary by how far apart anchors near
+        the cell are placed (see :doc:`/models/mosaicvi`).
+
+        Parameters
+        ----------
+        modality
+            Modality to impute.
+        from_modalities
+            Evidence to use; None: every modality except the imputed one.
+        adata, indices
+            Cells; None: all cells of the model's MuData.
+        n_samples
+            Draws a cell.
+        quantiles
+            Quantiles to report, each in a layer such as ``q05``.
+        transform_batch
+            Answer as if cells were of this batch (or of these, mixed evenly over draws).
+        library_size
+            Counts a cell to answer for; None: drawn from cells that measured the modality.
+        scale
+            ``"counts"``; ``"log1p"``; ``"clr"`` (log1p minus the cell's mean over features;
+            Stoeckius et al. 2017); ``"foreground"`` (``nb_mixture`` only: mean counts of the
+            foreground component times its probability, without count noise).
+        seed
+            Seed of the draws; None: the model's.
+
+        Returns
+        -------
+        AnnData ``(n_cells, n_features)``. ``X``: posterior predictive mean on ``scale``. Layers:
+        ``log1p_mean`` (mean of log1p draws), ``sd`` and quantiles on ``scale``, ``denoised`` (mean
+        of the likelihood, without count noise). ``obs["measured"]``, ``obs["evidence"]``. ``var``:
+        ``imputability`` (held-out Pearson correlation on log1p, NaN with too few paired held-out
+        cells) and ``imputable`` (at least 0.5). Cells without evidence are NaN.
+
+        Raises
+        ------
+        RequestError
+            If a modality or scale is unknown, the likelihood has no library size, or no selected
+            cell has any of the evidence.
+        """
+        sampler = self._sampler(adata, seed)
+        request = self._request(modality, from_modalities, n_samples, transform_batch, library_size)
+        check_scale(scale, self.module.decoders[modality].likelihood, modality)
+        return _imputation.impute(
+            sampler,
+            select(sampler.data, indices),
+            request,
+            quantiles=check_quantiles(quantiles),
+            scale=scale,
+            imputability=self._get_imputability(request),
+        )
+
+    def posterior_predictive_sample(
+        self,
+        modality: str,
+        from_modalities: Sequence[str] | None = None,
+        *,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        n_samples: int = 1,
+        transform_batch: str | Sequence[str] | None = None,
+        library_size: float | Literal["observed"] | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray:
+        """Draw counts from the posterior predictive.
+
+        Parameters are those of :meth:`impute`, but ``from_modalities=None`` uses every modality,
+        the sampled one included, as a posterior predictive check needs; ``library_size="observed"``
+        uses each cell's own.
+
+        Returns
+        -------
+        Array ``(n_samples, n_cells, n_features)``, float32, counts (values of a continuous
+        modality); NaN for cells without evidence.
+
+        Raises
+        ------
+        RequestError
+            As in :meth:`impute`, or if ``library_size="observed"`` and a cell lacks the modality.
+        """
+        sampler = self._sampler(adata, seed)
+        request = self._request(
+            modality,
+            self.module.modalities if from_modalities is None else from_modalities,
+            n_samples,
+            transform_batch,
+            library_size,
+        )
+        return _answers.predictive_sample(sampler, select(sampler.data, indices), request)
+
+    def get_normalized_expression(
+        self,
+        modality: str,
+        from_modalities: Sequence[str] | None = None,
+        *,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        n_samples: int = 1,
+        transform_batch: str | Sequence[str] | None = None,
+        library_size: float | Literal["observed"] | None = 1.0,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Denoised expression: the likelihood's mean, averaged over latent draws.
+
+        Parameters are those of :meth:`posterior_predictive_sample`; ``library_size`` is the sum to
+        which a composition is scaled (1 by default, as in scvi-tools; ignored by likelihoods
+        without a library). The mean of ``zinb`` counts its dropout, so that rows sum to somewhat
+        less.
+
+        Returns
+        -------
+        DataFrame ``(n_cells, n_features)``, cells and features by name: shares of a library of
+        ``library_size``, or counts (values) where the likelihood has none; NaN for cells without
+        evidence.
+
+        Raises
+        ------
+        RequestError
+            As in :meth:`posterior_predictive_sample`.
+        """
+        sampler = self._sampler(adata, seed)
+        _answers.check_modality(modality, self.module.modalities)
+        if not self.module.decoders[modality].likelihood.uses_library_size:
+            library_size = None
+        request = self._request(
+            modality,
+            self.module.modalities if from_modalities is None else from_modalities,
+            n_samples,
+            transform_batch,
+            library_size,
+        )
+        rows = select(sampler.data, indices)
+        return self._frame(
+            sampler, rows, modality, _answers.normalized_expression(sampler, rows, request)
+        )
+
+    def get_protein_foreground_probability(
+        self,
+        modality: str = "protein",
+        from_modalities: Sequence[str] | None = None,
+        *,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        n_samples: int = 25,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Probability that each protein is foreground, not background.
+
+        Parameters are those of :meth:`posterior_predictive_sample`. Where a cell's own counts are
+        part of the evidence, the probability is conditioned on them. The model of background and
+        foreground follows totalVI (Gayoso et al. 2021).
+
+        Returns
+        -------
+        DataFrame ``(n_cells, n_features)``, probabilities from 0 to 1; NaN for cells without
+        evidence.
+
+        Raises
+        ------
+        RequestError
+            If the modality is unknown or its likelihood is not ``nb_mixture``, or no selected cell
+            has any of the evidence.
+        """
+        sampler = self._sampler(adata, seed)
+        request = self._request(
+            modality,
+            self.module.modalities if from_modalities is None else from_modalities,
+            n_samples,
+            None,
+            None,
+        )
+        rows = select(sampler.data, indices)
+        return self._frame(
+            sampler, rows, modality, _answers.foreground_probability(sampler, rows, request)
+        )
