@@ -34,6 +34,8 @@ def measure(path: Path, place: str, steps: int, batch_size: int) -> dict[str, An
     def lap(name: str) -> float:
         now = [time.perf_counter(), time.process_time()]
         found[f"{name}_s"], found[f"{name}_cpu_s"] = now[0] - start[0], now[1] - start[1]
+        found[f"{name}_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        sys.stderr.write(f"{path.name}, {place}: {name} {found[f'{name}_cpu_s']:.1f} s\n")
         start[:] = now
         return float(found[f"{name}_s"])
 
