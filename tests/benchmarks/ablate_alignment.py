@@ -26,7 +26,7 @@ from mosaicvi.bm._alignment_score import score_alignment
 from mosaicvi.bm.aligners._features import turned
 from mosaicvi.bm.aligners._mosaicvi import MosaicVIAligner
 from mosaicvi.graph import FeatureGraph
-from mosaicvi.model import _construct, _linkage, _technical
+from mosaicvi.model import _construct, _inputs, _linkage, _technical
 from mosaicvi.module._mosaic_module import MosaicModule
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 
@@ -108,6 +108,9 @@ VARIANTS = {
     "effects over all cells, not within groups": Variant(patches=((_technical, "N_ROUNDS", 0),)),
     "the prior draws cells by each modality's own certainty": Variant(
         patches=((MosaicModule, "expert", _drawn_by_prior),)
+    ),
+    "a component of projections for 100 cells, not 20": Variant(
+        patches=((_inputs, "CELLS_AN_ALIGNED_COMPONENT", _inputs.CELLS_A_COMPONENT),)
     ),
     "shared scores keep their length": Variant(patches=((AlignedInputs, "forward", _with_length),)),
     "one round of anchors": Variant(
