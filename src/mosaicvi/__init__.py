@@ -11,10 +11,12 @@ from mosaicvi._errors import (
     RequestError,
 )
 from mosaicvi._settings import settings
-from mosaicvi.data import ModalitySpec
+from mosaicvi.data import BlockShuffle, ModalitySpec
+from mosaicvi.data._read import read_lazy
 from mosaicvi.model import MosaicVI
 
 __all__ = [
+    "BlockShuffle",
     "DataError",
     "DownloadError",
     "FileError",
@@ -28,6 +30,7 @@ __all__ = [
     "graph",
     "metrics",
     "pl",
+    "read_lazy",
     "settings",
     "tl",
 ]
