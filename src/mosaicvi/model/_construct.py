@@ -11,6 +11,7 @@ import torch
 from mosaicvi import likelihoods
 from mosaicvi.alignment import Anchors, AnchorSpec
 from mosaicvi.model._inputs import (
+    default_width,
     fit_modality_projection,
     fit_regressions,
     fit_rows,
@@ -100,9 +101,8 @@ def construct(
     target_sums = {name: _target_sum(modality) for name, modality in data.modalities.items()}
     projections, starts = {}, {}
     for name, modality in data.modalities.items():
-        projections[name], starts[name] = _fit_once(
-            modality, network.n_projection, target_sums[name], seed
-        )
+        width = network.n_projection or default_width(modality.n_cells, align=align)
+        projections[name], starts[name] = _fit_once(modality, width, target_sums[name], seed)
     linkage = None
     if align:
         projected = {
@@ -156,7 +156,7 @@ def construct(
 
 
 def _fit_once(
-    modality: ModalityData, n_components: int | None, target_sum: float, seed: int
+    modality: ModalityData, n_components: int, target_sum: float, seed: int
 ) -> tuple[Projection, FeatureStart]:
     """Frozen projection and starting values of one modality, from one reading of its rows."""
     rows = fit_rows(modality, seed)
