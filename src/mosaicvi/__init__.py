@@ -12,11 +12,13 @@ from mosaicvi._errors import (
 )
 from mosaicvi._settings import settings
 from mosaicvi.data import ModalitySpec
+from mosaicvi.factor import FactorVI
 from mosaicvi.model import MosaicVI
 
 __all__ = [
     "DataError",
     "DownloadError",
+    "FactorVI",
     "FileError",
     "ModalitySpec",
     "MosaicVI",

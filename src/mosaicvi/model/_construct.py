@@ -97,7 +97,7 @@ def construct(
     -------
     Shapes, network, and the anchors where modalities are aligned.
     """
-    target_sums = {name: _target_sum(modality) for name, modality in data.modalities.items()}
+    target_sums = {name: target_sum(modality) for name, modality in data.modalities.items()}
     projections = {
         name: fit_modality_projection(
             modality,
@@ -118,7 +118,7 @@ def construct(
     trust = modality_trust({name: each.explained for name, each in predictors.items()})
     sizes = {
         name: replace(
-            _size(data, name, projections[name], predictors[name], target_sums[name]),
+            modality_size(data, name, projections[name], target_sums[name], predictors[name]),
             n_directions=0 if linkage is None else linkage.inputs[name].n_directions,
             trust=trust[name],
         )
@@ -189,19 +189,20 @@ def features_of(data: MosaicData) -> dict[str, list[str]]:
     return {name: list(modality.var_names) for name, modality in data.modalities.items()}
 
 
-def _target_sum(modality: ModalityData) -> float:
+def target_sum(modality: ModalityData) -> float:
     """Median counts a cell, to which the encode transform scales."""
     depth = depth_of(modality)
     return float(np.median(depth[depth > 0])) if depth is not None and depth.any() else 1.0
 
 
-def _size(
+def modality_size(
     data: MosaicData,
     name: str,
     projection: Projection,
-    predictor: CrossPredictor,
     target_sum: float,
+    predictor: CrossPredictor | None = None,
 ) -> ModalitySize:
+    """Sizes of one modality's networks; ``predictor=None``: it predicts no other modality."""
     modality = data.modalities[name]
     has_representation = modality.representation is not None
     width = projection.scale.shape[0] if has_representation else projection.components.shape[1]
@@ -215,8 +216,8 @@ def _size(
         has_representation=has_representation,
         residual=len(data.modalities) == 1 or n_paired >= MIN_PAIRED_CELLS,
         target_sum=target_sum,
-        n_cross_scores=predictor.n_scores,
-        n_cross_members=int(predictor.members.shape[0]),
+        n_cross_scores=0 if predictor is None else predictor.n_scores,
+        n_cross_members=0 if predictor is None else int(predictor.members.shape[0]),
     )
 
 
