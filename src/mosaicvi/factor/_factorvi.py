@@ -177,7 +177,7 @@ class FactorVI(PosteriorGetters):
         n_batches = len(datamodule.train_dataloader())
         epochs = max_epochs or int(np.clip(round(STEPS / n_batches), *EPOCH_RANGE))
         with _training.seeded(self.seed):
-            if not self.is_trained_:
+            if self.fit_result is None:
                 start_module(self.module, prepared.dataset, datamodule.train_idx, seed=self.seed)
             result = run_fit(
                 MosaicTrainingPlan(

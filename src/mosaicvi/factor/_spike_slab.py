@@ -53,25 +53,29 @@ class SpikeAndSlab(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         """Mean, inclusion times slab mean."""
-        return self.inclusion * self.loc
+        mean: Tensor = self.inclusion * self.loc
+        return mean
 
     @property
     def variance(self) -> Tensor:
         """Variance of spike and slab together."""
         second = self.scale.square() + self.loc.square()
-        return self.inclusion * second - self.mean.square()
+        variance: Tensor = self.inclusion * second - self.mean.square()
+        return variance
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Normal draw of the same mean and variance."""
         noise = torch.randn(
             *sample_shape, *self.batch_shape, device=self.loc.device, dtype=self.loc.dtype
         )
-        return self.mean + self.variance.clamp_min(1e-12).sqrt() * noise
+        drawn: Tensor = self.mean + self.variance.clamp_min(1e-12).sqrt() * noise
+        return drawn
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of the slab plus log inclusion; only :func:`kl_divergence` is exact here."""
         slab = dist.Normal(self.loc, self.scale, validate_args=False).log_prob(value)
-        return slab + self.inclusion.clamp_min(LEAST).log()
+        density: Tensor = slab + self.inclusion.clamp_min(LEAST).log()
+        return density
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> SpikeAndSlab:
         """Broadcast parameters."""
@@ -125,7 +129,8 @@ class CellPosterior(TorchDistribution):
         """Log density, up to the constant; only the divergence is used."""
         root = self.gaussian.cholesky.mT @ (value - self.gaussian.mean).unsqueeze(-1)
         log_determinant = self.gaussian.cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return log_determinant - 0.5 * root.square().sum((-2, -1))
+        density: Tensor = log_determinant - 0.5 * root.square().sum((-2, -1))
+        return density
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> CellPosterior:
         """Return itself: cells are as many as they are."""

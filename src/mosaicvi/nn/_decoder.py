@@ -298,7 +298,7 @@ class Decoder(nn.Module):
 
     def negative_log_prior(self) -> Float[Tensor, ""]:
         """Negative log prior of embeddings, batch offsets and covariates, in nats, a scalar."""
-        total = self.biases[self.mean_head].new_zeros(())
+        total: Tensor = self.biases[self.mean_head].new_zeros(())
         if self.spec.own:
             squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
             total = 0.5 * squares / self.spec.embedding_prior_scale**2
