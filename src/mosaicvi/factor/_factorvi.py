@@ -33,11 +33,9 @@ STEPS = 1500
 """Steps of a default fit."""
 
 EPOCH_RANGE = (10, 300)
-LEAST_R2 = 0.002
-"""A factor that explains less than this of every modality is removed after training."""
-
+BATCH_RANGE = (32, 256)
 ACTIVE_R2 = 0.005
-"""From this on a factor counts as active in a modality."""
+"""From this deviance R2 on a factor counts as active in a modality."""
 
 
 class FactorVI(PosteriorGetters):
@@ -121,11 +119,12 @@ class FactorVI(PosteriorGetters):
         self,
         max_epochs: int | None = None,
         *,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         train_size: float = 0.9,
         validation_size: float | None = None,
         early_stopping: bool = True,
         learning_rate: float = 0.02,
+        least_r2: float = ACTIVE_R2,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
         indices: Indices | None = None,
@@ -139,13 +138,16 @@ class FactorVI(PosteriorGetters):
             Epochs of the whole learning-rate schedule; None: as many as 1,500 steps take, between
             10 and 300.
         batch_size
-            Cells a minibatch, stratified by which modalities they hold.
+            Cells a minibatch, stratified by which modalities they hold; None: an eighth of the
+            training cells, between 32 and 256.
         train_size, validation_size
             Fractions of cells, drawn within each presence pattern; the rest is held out altogether.
         early_stopping
             Stop when the validation bound stops improving. The best weights are kept either way.
         learning_rate
             Peak learning rate of the one-cycle schedule.
+        least_r2
+            Factors that explain less than this of every modality's deviance are removed.
         accelerator, devices
             As in :class:`~scvi.train.Trainer`.
         indices
@@ -164,14 +166,13 @@ class FactorVI(PosteriorGetters):
         """
         prepared = self._cells(None)
         chosen = None if indices is None else select(prepared.data, indices)
+        parts = _training.split(prepared.data, chosen, train_size, validation_size, self.seed)
         datamodule = MosaicDataModule(
             prepared.data,
             prepared.dataset.encoder_inputs,
-            batch_size=batch_size,
+            batch_size=batch_size or int(np.clip(len(parts[0]) // 8, *BATCH_RANGE)),
             seed=self.seed,
-            external_indexing=_training.split(
-                prepared.data, chosen, train_size, validation_size, self.seed
-            ),
+            external_indexing=parts,
             groups=prepared.dataset.groups,
         )
         n_batches = len(datamodule.train_dataloader())
@@ -199,17 +200,17 @@ class FactorVI(PosteriorGetters):
         self.history_, self.fit_result, self.is_trained_ = result.history, result, True
         self.imputability.clear()
         self.split_keys.clear()
-        self._order()
+        self._order(least_r2)
         self._model_summary_string = self._describe()
         return result
 
-    def _order(self) -> None:
+    def _order(self, least_r2: float) -> None:
         """Order factors by the deviance they explain, and drop those that explain nothing."""
         table = self.get_variance_explained(n_cells=2000)
         single = table[table["factor"].isin(self.module_spec.factors)]
         best = single.groupby("factor")["r2"].max()
         total = single.groupby("factor")["r2"].sum()
-        names = [n for n in total.sort_values(ascending=False).index if best[n] >= LEAST_R2]
+        names = [n for n in total.sort_values(ascending=False).index if best[n] >= least_r2]
         names = names or [str(total.idxmax())]
         order = [self.module_spec.factors.index(str(name)) for name in names]
         self.module.keep(torch.as_tensor(order, device=self.module.device))

@@ -98,7 +98,8 @@ def spike_slab_kl(q: SpikeAndSlab, p: SpikeAndSlab) -> Tensor:
     ratio = (q.scale / p.scale).square()
     slab = 0.5 * (ratio + ((q.loc - p.loc) / p.scale).square() - 1 - ratio.log())
     switch = gamma * (gamma / theta).log() + (1 - gamma) * ((1 - gamma) / (1 - theta)).log()
-    return gamma * slab + switch
+    nats: Tensor = gamma * slab + switch
+    return nats
 
 
 class CellPosterior(TorchDistribution):

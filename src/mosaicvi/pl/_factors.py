@@ -97,12 +97,12 @@ def weights(
     ax = axes(ax, width=3.8, height=0.9 + 0.19 * len(table))
     places = np.arange(len(table))
     ax.axvline(0, color=PALE, linewidth=1)
-    for place, row in zip(places, table.itertuples(), strict=True):
-        colour = BLUE if row.weight > 0 else ORANGE
-        sure = row.inclusion >= 0.5
-        ax.plot([row.weight - 2 * row.sd, row.weight + 2 * row.sd], [place, place], color=colour)
-        ax.plot(row.weight, place, "o", color=colour, markersize=5,
-                markerfacecolor=colour if sure else "white")  # fmt: skip
+    columns = [table[name].to_numpy(dtype=float) for name in ("weight", "sd", "inclusion")]
+    for place, weight, sd, inclusion in zip(places, *columns, strict=True):
+        colour = BLUE if weight > 0 else ORANGE
+        ax.plot([weight - 2 * sd, weight + 2 * sd], [place, place], color=colour)
+        filled = colour if inclusion >= 0.5 else "white"
+        ax.plot(weight, place, "o", color=colour, markersize=5, markerfacecolor=filled)
     ax.set_yticks(places, list(table["feature"]), fontsize="x-small")
     ax.set_xlabel(f"weight of {chosen} in {modality}")
     return ax
@@ -146,7 +146,7 @@ def factors(
     ax = axes(ax, width=5.0 if color else 4.0)
     size = float(np.clip(6000 / len(rows), 1, 12))
     if color is None:
-        ax.scatter(*points.T, s=size, color=BLUE, linewidths=0)
+        ax.scatter(points[:, 0], points[:, 1], s=size, color=BLUE, linewidths=0)
     else:
         if color not in model.adata.obs:
             raise RequestError(f"no column {color!r} in mdata.obs", key="color")
@@ -154,7 +154,9 @@ def factors(
         for number, label in enumerate(sorted(set(labels))):
             own = labels == label
             colour = CYCLE[number] if number < len(CYCLE) else None
-            ax.scatter(*points[own].T, s=size, color=colour, linewidths=0, label=label)
+            ax.scatter(
+                points[own, 0], points[own, 1], s=size, color=colour, linewidths=0, label=label
+            )
         ax.legend(frameon=False, fontsize="x-small", markerscale=3, loc="upper left",
                   bbox_to_anchor=(1.0, 1.0))  # fmt: skip
     ax.axhline(0, color=PALE, linewidth=0.8, zorder=0)
