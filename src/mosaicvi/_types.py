@@ -108,6 +108,17 @@ class SparseCounts:
         source = torch.arange(int(offsets.shape[0]), device=rows.device) + offsets
         return SparseCounts(indptr, self.indices[source], self.values[source], self.n_features)
 
+    def select(self, features: Tensor) -> SparseCounts:
+        """Keep some features, by number (int64, ascending, without repeats)."""
+        place = features.new_full((self.n_features,), -1)
+        place[features] = torch.arange(features.shape[0], device=features.device)
+        found = place[self.indices]
+        kept = found >= 0
+        before = torch.cat([self.indptr.new_zeros(1), torch.cumsum(kept, 0)])
+        return SparseCounts(
+            before[self.indptr], found[kept], self.values[kept], int(features.shape[0])
+        )
+
     def to_dense(self) -> Tensor:
         """Dense tensor, shape ``(n_cells, n_features)``."""
         dense = self.values.new_zeros(self.shape)

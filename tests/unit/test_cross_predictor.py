@@ -7,13 +7,13 @@ import torch
 from sklearn.linear_model import Ridge
 
 from mosaicvi._types import SparseCounts
-from mosaicvi.nn._cross_predictor import (
+from mosaicvi.nn._cross_predictor import CrossPredictor
+from mosaicvi.nn._cross_regression import (
     CELLS_A_PREDICTION,
     N_FOLDS,
     PENALTIES,
-    CrossPredictor,
     Pairing,
-    fit_cross_predictor,
+    fit_regression,
 )
 
 N_CELLS, N_FEATURES, N_TARGETS = 600, 40, 3
@@ -30,6 +30,11 @@ def encoded() -> np.ndarray:
 @pytest.fixture
 def keys() -> np.ndarray:
     return np.random.default_rng(1).integers(-(2**62), 2**62, N_CELLS)
+
+
+def fit_cross_predictor(encoded, pairings: list[Pairing], *, seed: int) -> CrossPredictor:
+    fits = [fit_regression(encoded, pairing, seed=seed) for pairing in pairings]
+    return CrossPredictor.join(encoded.shape[1], [fit for fit in fits if fit is not None])
 
 
 def linear_targets(encoded: np.ndarray, noise: float) -> np.ndarray:

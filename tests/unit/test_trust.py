@@ -13,14 +13,34 @@ from tests.fits import build, small_mosaic
 from tests.helpers import make_mudata
 
 from mosaicvi._errors import MosaicviWarning
-from mosaicvi.model._construct import LEAST_WEIGHT, modality_weights
-from mosaicvi.model._trust import RELATION_RANGE, modality_trust
-from mosaicvi.nn._cross_predictor import Pairing, fit_cross_predictor
+from mosaicvi.model._construct import modality_weights
+from mosaicvi.model._trust import RELATION_RANGE
+from mosaicvi.model._trust import modality_trust as trust_of
+from mosaicvi.nn._cross_regression import CrossRegression, Pairing, fit_regression
 from mosaicvi.nn._explained import CHANCE, explained_share
 
 NAN = math.nan
 LOW, HIGH = RELATION_RANGE
 MIDDLE = (LOW + HIGH) / 2
+
+
+def modality_trust(explained: dict[str, tuple[float, ...]]) -> dict[str, float]:
+    """Trust from what each modality explains of each other one, in their order."""
+
+    def regression(share: float) -> CrossRegression | None:
+        row = np.zeros(2, dtype=np.float32)
+        keys, weights = np.zeros(0, dtype=np.int64), np.zeros((5, 2, 2), dtype=np.float32)
+        return None if math.isnan(share) else CrossRegression(row, weights, row, keys, share)
+
+    return trust_of(
+        {
+            name: {
+                other: regression(share)
+                for other, share in zip([o for o in explained if o != name], shares, strict=True)
+            }
+            for name, shares in explained.items()
+        }
+    )
 
 
 def test_a_modality_that_explains_nothing_has_no_trust() -> None:
@@ -96,7 +116,7 @@ def test_chance_is_not_trusted(n_pairs: int) -> None:
         targets = rng.normal(size=(n_pairs, 8)) * np.linspace(3, 1, 8)
         keys, groups = rng.integers(0, 2**62, n_pairs), rng.integers(0, 2, n_pairs)
         pairing = Pairing(np.arange(n_pairs), targets.astype(np.float32), keys, groups)
-        found += fit_cross_predictor(noise, [pairing], seed=0).explained
+        found.append(fit_regression(noise, pairing, seed=0).explained)
     assert np.isfinite(found).all()
     assert np.sum(np.array(found) > LOW) <= 1
 
@@ -107,7 +127,8 @@ def test_weights_of_what_has_no_trust() -> None:
     weights = modality_weights(nats, 0.5, trust)
     assert weights["rna"] == 1.0  # noise is not what others are measured by, though the largest
     assert weights["protein"] == pytest.approx(0.5 * 4.0)
-    assert weights["noise"] == pytest.approx(LEAST_WEIGHT * math.sqrt(800 / 3000))
+    # What it weighs concerns its own decoder alone.
+    assert weights["noise"] == pytest.approx(math.sqrt(800 / 3000))
     assert modality_weights(nats, 0.5, dict.fromkeys(nats, 1.0)) == modality_weights(nats, 0.5)
 
 

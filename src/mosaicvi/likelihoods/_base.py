@@ -72,6 +72,8 @@ class Likelihood(ABC):
     """Whether the mean is a composition (softmax over measured features) times library size."""
     largest: ClassVar[float | None] = None
     """Largest value that can arise; None: no bound."""
+    takes_samples: ClassVar[bool] = False
+    """Whether :meth:`log_prob_of_heads` can estimate a cell's density from a sample of features."""
     heads: ClassVar[tuple[Head, ...]]
     """Decoder heads; the first is the bilinear mean head."""
     feature_parameters: ClassVar[tuple[str, ...]]
@@ -177,12 +179,16 @@ class Likelihood(ABC):
         library_size: Float[Tensor, "*#draws #cells"] | None,
         panel: Bool[Tensor, "cells features"] | None,
         observed: Bool[Tensor, "cells features"] | None = None,
+        weights: Float[Tensor, " features"] | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """:meth:`log_prob` at :meth:`parameters`, which a likelihood may compute in one go.
 
         Training calls this. Shape ``(..., n_cells)``, in nats. A class that overrides this and is
-        derived from with other :meth:`parameters` needs it overridden again.
+        derived from with other :meth:`parameters` needs it overridden again. ``weights`` says for
+        how many features each of a sample stands, shape ``(n_features,)``; it is given only where
+        :attr:`takes_samples` is set.
         """
+        del weights
         parameters = self.parameters(
             heads, feature_parameters, library_size=library_size, panel=panel
         )

@@ -200,6 +200,15 @@ def flat_positions(values: Float[SparseCounts, "cells features"]) -> Int[Tensor,
     return values.rows * values.n_features + values.indices
 
 
+def weigh_stored(
+    stored: Float[Tensor, "*draws stored"],
+    values: Float[SparseCounts, "cells features"],
+    weights: Float[Tensor, " features"] | None,
+) -> Float[Tensor, "*draws stored"]:
+    """Numbers at stored entries, times the weight of their feature."""
+    return stored if weights is None else stored * weights[values.indices]
+
+
 def put_stored(
     dense: Float[Tensor, "*draws cells features"],
     values: Float[SparseCounts, "cells features"],

@@ -33,6 +33,7 @@ from mosaicvi.likelihoods._math import (
     row_sums,
     stirling_error,
     stirling_errors,
+    weigh_stored,
     without_graph,
 )
 from mosaicvi.likelihoods._rows import rows_from_logits, rows_from_means
@@ -165,6 +166,7 @@ def negative_binomial_rows(
     theta: Float[Tensor, "*#entries"],
     *,
     observed: Bool[Tensor, "cells features"] | None,
+    weights: Float[Tensor, " features"] | None,
     gradients: bool,
 ) -> tuple[Float[Tensor, "..."], ...]:
     """Log density of cells, and derivatives of entries by log mean and dispersion if asked for."""
@@ -178,8 +180,9 @@ def negative_binomial_rows(
     if observed is not None:
         log_ratio.masked_fill_(~observed, 0.0)
         stored = stored.masked_fill(~at_stored(observed, values), 0.0)
-    value = row_sums(stored, values)
-    value -= log_ratio @ theta if theta.dim() == 1 else (log_ratio * theta).sum(-1)
+    value = row_sums(weigh_stored(stored, values, weights), values)
+    scale = theta if weights is None else theta * weights
+    value -= log_ratio @ scale if scale.dim() == 1 else (log_ratio * scale).sum(-1)
     if not gradients:
         return (value,)
     share = ratio.div_(ratio + 1.0)
@@ -214,6 +217,7 @@ class NegativeBinomial(CompositionLikelihood):
 
     name: ClassVar[str] = "nb"
     label: ClassVar[str] = "negative binomial"
+    takes_samples: ClassVar[bool] = True
     feature_parameters: ClassVar[tuple[str, ...]] = ("log_dispersion",)
 
     def parameters(
@@ -257,6 +261,7 @@ class NegativeBinomial(CompositionLikelihood):
         library_size: Float[Tensor, "*#draws #cells"] | None,
         panel: Bool[Tensor, "cells features"] | None,
         observed: Bool[Tensor, "cells features"] | None = None,
+        weights: Float[Tensor, " features"] | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
         return rows_from_logits(
@@ -266,6 +271,7 @@ class NegativeBinomial(CompositionLikelihood):
             library_of(library_size, heads["mean"]),
             composition_logits(heads["mean"], panel),
             dispersion_from_log(feature_parameters["log_dispersion"]),
+            weights=weights,
         )
 
     def log_prob_entries(

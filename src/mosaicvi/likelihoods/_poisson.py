@@ -48,6 +48,7 @@ class Poisson(RateLikelihood):
 
     name: ClassVar[str] = "poisson"
     label: ClassVar[str] = "Poisson"
+    takes_samples: ClassVar[bool] = True
 
     @staticmethod
     def entry(
@@ -65,6 +66,7 @@ class Poisson(RateLikelihood):
         library_size: Float[Tensor, "*#draws #cells"] | None,
         panel: Bool[Tensor, "cells features"] | None,
         observed: Bool[Tensor, "cells features"] | None = None,
+        weights: Float[Tensor, " features"] | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
         del feature_parameters
@@ -74,6 +76,7 @@ class Poisson(RateLikelihood):
             observed,
             library_of(library_size, heads["mean"]),
             composition_logits(heads["mean"], panel),
+            weights=weights,
         )
 
     def sample(

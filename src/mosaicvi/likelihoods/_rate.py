@@ -20,7 +20,13 @@ from mosaicvi.likelihoods._composition import (
     as_counts,
     log_mean_of,
 )
-from mosaicvi.likelihoods._math import at_stored, put_stored, row_sums, without_graph
+from mosaicvi.likelihoods._math import (
+    at_stored,
+    put_stored,
+    row_sums,
+    weigh_stored,
+    without_graph,
+)
 from mosaicvi.likelihoods._rows import rows_from_means
 
 Entry = Callable[
@@ -57,6 +63,7 @@ def rate_rows(
     *,
     entry: Entry,
     observed: Bool[Tensor, "cells features"] | None,
+    weights: Float[Tensor, " features"] | None,
     gradients: bool,
 ) -> tuple[Float[Tensor, "..."], ...]:
     """Log-probability of cells, and the derivative of entries by the log rate if asked for."""
@@ -67,7 +74,8 @@ def rate_rows(
         hidden = ~at_stored(observed, values)
         by_mean.masked_fill_(~observed, 0.0)
         stored, slope = stored.masked_fill(hidden, 0.0), slope.masked_fill(hidden, 0.0)
-    value = row_sums(stored, values) + by_mean.sum(-1)
+    zeros = by_mean.sum(-1) if weights is None else by_mean @ weights
+    value = row_sums(weigh_stored(stored, values, weights), values) + zeros
     if not gradients:
         return (value,)
     put_stored(by_mean, values, slope)

@@ -7,6 +7,9 @@ rule of the softmax is one further pass: with :math:`\mu_f = l \, \mathrm{softma
 .. math::
     \frac{\partial L}{\partial a_f} = \frac{\partial L}{\partial \log \mu_f}
         - \frac{\mu_f}{l} \sum_g \frac{\partial L}{\partial \log \mu_g}.
+
+Where the features are a sample of all, feature f stands for :math:`w_f` of them: it counts so often
+in the density and in the sum of the softmax, :math:`\mu_f = l e^{a_f} / \sum_g w_g e^{a_g}`.
 """
 
 from __future__ import annotations
@@ -29,9 +32,10 @@ from mosaicvi.likelihoods._math import (
 )
 
 Block = Callable[..., tuple[Float[Tensor, "..."], ...]]
-"""``block(values, mean, *others, observed=, gradients=)``: log density of each cell, and, if asked
-for, the derivative of each entry by log mean and by each of ``others``. It leaves its arguments as
-they are, and returns arrays that are nobody else's."""
+"""``block(values, mean, *others, observed=, weights=, gradients=)``: log density of each cell, with
+entries weighted by feature, and, if asked for, the derivative of each entry, unweighted, by log
+mean and by each of ``others``. It leaves its arguments as they are, and returns arrays that are
+nobody else's."""
 
 
 class _Rows(torch.autograd.Function):
@@ -43,26 +47,35 @@ class _Rows(torch.autograd.Function):
         block: Block,
         values: Float[SparseCounts, "cells features"],
         observed: Bool[Tensor, "cells features"] | None,
+        weights: Float[Tensor, " features"] | None,
         mean: Float[Tensor, "*draws cells features"],
         library: Float[Tensor, "*#draws #cells"] | None,
         location: Float[Tensor, "*draws cells features"],
         *others: Float[Tensor, "*#entries"],
     ) -> Float[Tensor, "*draws cells"]:
-        gradients = any(ctx.needs_input_grad[5:])
+        gradients = any(ctx.needs_input_grad[6:])
 
         def part(rows: slice) -> tuple[Float[Tensor, "..."], ...]:
             size = None if library is None else take_rows(library.unsqueeze(-1), rows)
             if size is None:
                 at_mean = take_rows(mean, rows)
-            else:
+            elif weights is None:
                 at_mean = torch.softmax(take_rows(location, rows), -1).mul_(size)
+            else:
+                at_mean = torch.softmax(take_rows(location, rows) + weights.log(), -1)
+                at_mean.mul_(size).div_(weights)
             value, *slopes = block(
                 take_cells(values, rows),
                 at_mean,
                 *(take_rows(other, rows) for other in others),
                 observed=None if observed is None else take_rows(observed, rows),
+                weights=weights,
                 gradients=gradients,
             )
+            if gradients and weights is not None:
+                for slope in slopes:
+                    slope.mul_(weights)
+                at_mean = at_mean * weights
             if gradients and size is not None:
                 slopes[0].addcmul_(at_mean, slopes[0].sum(-1, keepdim=True) / size, value=-1.0)
             return value, *slopes
@@ -89,7 +102,7 @@ class _Rows(torch.autograd.Function):
         ctx: Any, gradient: Float[Tensor, "*draws cells"]
     ) -> tuple[Float[Tensor, "..."] | None, ...]:
         slopes = zip(ctx.saved_tensors, ctx.shapes, strict=True)
-        return None, None, None, None, None, *(reduce_to(gradient, s, shape) for s, shape in slopes)
+        return *(None,) * 6, *(reduce_to(gradient, s, shape) for s, shape in slopes)
 
 
 def rows_from_means(
@@ -118,7 +131,7 @@ def rows_from_means(
     shape = broadcast_shape(log_mean, *others, values=values)
     log_mean, *rest = without_graph(log_mean.expand(shape), *others)
     mean = mean.detach().expand(shape)
-    value: Tensor = _Rows.apply(block, values, observed, mean, None, log_mean, *rest)
+    value: Tensor = _Rows.apply(block, values, observed, None, mean, None, log_mean, *rest)
     return value
 
 
@@ -129,8 +142,12 @@ def rows_from_logits(
     library: Float[Tensor, "*#draws #cells"],
     logits: Float[Tensor, "*draws cells features"],
     *others: Float[Tensor, "*#entries"],
+    weights: Float[Tensor, " features"] | None = None,
 ) -> Float[Tensor, "*draws cells"]:
-    """As :func:`rows_from_means`, with means ``library * softmax(logits)``, by the logits."""
+    """As :func:`rows_from_means`, with means ``library * softmax(logits)``, by the logits.
+
+    ``weights`` says for how many features each one stands; None: for itself.
+    """
     logits, *rest = without_graph(logits, *others)
-    value: Tensor = _Rows.apply(block, values, observed, logits, library, logits, *rest)
+    value: Tensor = _Rows.apply(block, values, observed, weights, logits, library, logits, *rest)
     return value

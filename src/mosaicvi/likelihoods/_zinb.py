@@ -28,6 +28,7 @@ from mosaicvi.likelihoods._math import (
     put_stored,
     row_sums,
     sum_log,
+    weigh_stored,
 )
 from mosaicvi.likelihoods._nb import (
     NegativeBinomial,
@@ -84,6 +85,7 @@ def _zero_inflated_rows(
     logit: Float[Tensor, "*draws cells features"],
     *,
     observed: Bool[Tensor, "cells features"] | None,
+    weights: Float[Tensor, " features"] | None,
     gradients: bool,
 ) -> tuple[Float[Tensor, "..."], ...]:
     """Log density of cells, and derivatives of entries by log mean, dispersion and logit."""
@@ -110,12 +112,15 @@ def _zero_inflated_rows(
         return dense if observed is None else dense.masked_fill_(~observed, hidden)
 
     if mean.device.type == "cpu" and float(logit.min()) > SMALLEST_FAST_LOGIT:
-        value = sum_log(finish(dropped / among_zeros, 1.0, 1.0))
+        zeros = finish(dropped / among_zeros, 1.0, 1.0)
+        value = sum_log(zeros) if weights is None else zeros.log_() @ weights
         if observed is not None:
             stored = stored.masked_fill(~at_stored(observed, values), 0.0)
-        value += row_sums(stored.masked_fill(empty, 0.0) if has_empty else stored, values)
+        stored = stored.masked_fill(empty, 0.0) if has_empty else stored
+        value += row_sums(weigh_stored(stored, values, weights), values)
     else:
-        value = finish(log_zero_inflated(-theta * log_ratio, logit), stored).sum(-1)
+        dense = finish(log_zero_inflated(-theta * log_ratio, logit), stored)
+        value = dense.sum(-1) if weights is None else dense @ weights
     if not gradients:
         return (value,)
     own = 1.0 - among_zeros  # posterior that a zero is the NB's own
@@ -188,6 +193,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         library_size: Float[Tensor, "*#draws #cells"] | None,
         panel: Bool[Tensor, "cells features"] | None,
         observed: Bool[Tensor, "cells features"] | None = None,
+        weights: Float[Tensor, " features"] | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
         return rows_from_logits(
@@ -198,6 +204,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
             composition_logits(heads["mean"], panel),
             dispersion_from_log(feature_parameters["log_dispersion"]),
             full_precision(heads["dropout"]),
+            weights=weights,
         )
 
     def log_prob_entries(

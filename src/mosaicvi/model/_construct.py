@@ -13,7 +13,8 @@ from mosaicvi.alignment import Anchors, AnchorSpec
 from mosaicvi.model._inputs import (
     depth_of,
     fit_modality_projection,
-    fit_predictors,
+    fit_regressions,
+    join_predictors,
     measured_table,
     project,
 )
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 MIN_PAIRED_CELLS = 100
 """A modality's decoder gets its residual MLP when at least this many of its cells also hold another
 modality (or when the model has only one modality); otherwise it stays bilinear."""
-
-LEAST_WEIGHT = 1e-3
-"""Weight of a modality without trust, as a share of what it would have with it."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,9 @@ def construct(
             for name, modality in data.modalities.items()
         }
         linkage = link(data, graph, projected, AnchorSpec(), seed=seed)
-    predictors = fit_predictors(data, projections, target_sums, keys, seed=seed)
-    trust = modality_trust({name: each.explained for name, each in predictors.items()})
+    regressions = fit_regressions(data, projections, target_sums, keys, seed=seed)
+    trust = modality_trust(regressions)
+    predictors = join_predictors(regressions, projections, trust)
     sizes = {
         name: replace(
             modality_size(data, name, projections[name], target_sums[name], predictors[name]),
@@ -226,6 +225,9 @@ def modality_weights(
 ) -> dict[str, float]:
     """Weight of each modality's likelihood terms, ``trust * (largest nats / its nats) ** alpha``.
 
+    A modality without trust has the weight it would have with it: its terms reach no parameter
+    that others share (:mod:`~mosaicvi.module._objective`), and is not the largest.
+
     Parameters
     ----------
     nats
@@ -234,13 +236,11 @@ def modality_weights(
         0: the plain likelihood, in which a large modality drowns a small one; 1: every modality
         counts alike.
     trust
-        Modality to its trust (here at least :data:`LEAST_WEIGHT`, so that its decoder is fitted
-        even where it does not shape the latent space); None: 1 for all. Without trust, a modality
-        is not the largest.
+        Modality to its trust; None: 1 for all.
     """
     given = dict.fromkeys(nats, 1.0) if trust is None else trust
     largest = max(value for name, value in nats.items() if given[name] > 0)
     return {
-        name: float(max(given[name], LEAST_WEIGHT) * (largest / max(value, 1e-6)) ** alpha)
+        name: float((given[name] or 1.0) * (largest / max(value, 1e-6)) ** alpha)
         for name, value in nats.items()
     }

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mosaicvi import likelihoods
 from mosaicvi._types import SparseCounts, Values
-from mosaicvi.nn._cross_predictor import CrossPredictor, Pairing, fit_cross_predictor
+from mosaicvi.nn._cross_predictor import CrossPredictor
+from mosaicvi.nn._cross_regression import CrossRegression, Pairing, fit_regression
 from mosaicvi.nn._projection import (
     SMALL_PANEL,
     Projection,
@@ -99,15 +100,15 @@ def fit_modality_projection(
     )
 
 
-def fit_predictors(
+def fit_regressions(
     data: MosaicData,
     projections: Mapping[str, Projection],
     target_sums: Mapping[str, float],
     keys: np.ndarray,
     *,
     seed: int,
-) -> dict[str, CrossPredictor]:
-    """Fit, for each modality, its linear predictor of the others' projections.
+) -> dict[str, dict[str, CrossRegression | None]]:
+    """Regress, for each modality, the others' projections on its features.
 
     Parameters
     ----------
@@ -121,33 +122,50 @@ def fit_predictors(
         Keys of the cells' names, shape ``(n_cells,)``, int64.
     seed
         Seed of subsamples.
+
+    Returns
+    -------
+    Modality to each other modality to the regressions, None where too few cells hold both.
     """
     scores = {
         name: project(modality, projections[name], target_sums[name])
         for name, modality in data.modalities.items()
     }
-    predictors = {}
+    regressions: dict[str, dict[str, CrossRegression | None]] = {}
     for name, modality in data.modalities.items():
-        pairings = []
+        encoded = encode(modality, target_sums[name])
+        # A given representation has no features that a panel could lack.
+        panel = None if modality.representation is not None else modality.panel
+        measured = None if panel is None else panel[modality.batch]
+        regressions[name] = {}
         for other, partner in data.modalities.items():
-            both = np.flatnonzero((modality.rows >= 0) & (partner.rows >= 0))
             if other == name:
                 continue
+            both = np.flatnonzero((modality.rows >= 0) & (partner.rows >= 0))
             # Log depth, the last column, is no property of the other modality worth predicting.
             width = int(projections[other].scale.shape[0])
             targets = scores[other][partner.rows[both], :width]
             batch = partner.batch[partner.rows[both]]
-            pairings.append(Pairing(modality.rows[both], targets, keys[both], batch))
-        predictors[name] = fit_cross_predictor(
-            encode(modality, target_sums[name]),
-            pairings,
-            seed=seed,
-            measured=None
-            # A given representation has no features that a panel could lack.
-            if modality.panel is None or modality.representation is not None
-            else modality.panel[modality.batch],
+            pairing = Pairing(modality.rows[both], targets, keys[both], batch)
+            regressions[name][other] = fit_regression(
+                encoded, pairing, seed=seed, measured=measured
+            )
+    return regressions
+
+
+def join_predictors(
+    regressions: Mapping[str, Mapping[str, CrossRegression | None]],
+    projections: Mapping[str, Projection],
+    trust: Mapping[str, float],
+) -> dict[str, CrossPredictor]:
+    """What each modality's encoder is told of the others; of those without trust, nothing."""
+    return {
+        name: CrossPredictor.join(
+            int(projections[name].center.shape[0]),
+            [each for other, each in others.items() if each is not None and trust[other] > 0],
         )
-    return predictors
+        for name, others in regressions.items()
+    }
 
 
 def encode(modality: ModalityData, target_sum: float) -> sp.csr_matrix | np.ndarray:

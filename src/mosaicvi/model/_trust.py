@@ -7,6 +7,7 @@ that their regression left out what a modality tells of the others, so it is kno
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,16 @@ from mosaicvi._errors import MosaicviWarning
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mosaicvi.nn._cross_regression import CrossRegression
+
 RELATION_RANGE = (0.02, 0.1)
 """Share of variance that one modality explains of another, or the other of it, at which trust
 begins and at which it is full."""
 
 
-def modality_trust(explained: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
+def modality_trust(
+    regressions: Mapping[str, Mapping[str, CrossRegression | None]],
+) -> dict[str, float]:
     """Trust of each modality, from 0 to 1; the most related ones have 1.
 
     Two modalities have the same relation to each other, so that trust differs from 1 only where
@@ -30,15 +35,16 @@ def modality_trust(explained: Mapping[str, tuple[float, ...]]) -> dict[str, floa
 
     Parameters
     ----------
-    explained
-        Modality to the held-out share of variance that it explains of each other modality, in
-        their order; NaN where unknown.
+    regressions
+        Modality to each other modality to the regression of the latter's scores on its features,
+        which knows the held-out share of variance that it explains; None where unknown.
     """
-    names = list(explained)
-    relation = np.full((len(names), len(names)), np.nan)
+    names = list(regressions)
+    relation = np.full((len(names), len(names)), math.nan)
     for row, name in enumerate(names):
-        others = [column for column in range(len(names)) if column != row]
-        relation[row, others] = explained[name]
+        for other, regression in regressions[name].items():
+            if regression is not None:
+                relation[row, names.index(other)] = regression.explained
     relation = np.fmax(relation, relation.T)
     known = ~np.isnan(relation)
     best = np.where(known, relation, -np.inf).max(1, initial=-np.inf)

@@ -172,31 +172,17 @@ def build_module(
         if size.n_directions:
             inputs[name] = blank_aligned(size) if aligned is None else aligned[name]
             n_inputs = inputs[name].n_outputs
-        encoders[name] = Encoder(
-            n_inputs + crossed[name].n_scores,
-            spec.n_latent,
-            n_hidden=spec.n_hidden,
-            n_layers=spec.n_layers,
-            dropout=spec.dropout_rate,
-        )
-        decoders[name] = Decoder(
-            likelihood,
-            blank_start(likelihood, size.n_features) if starts is None else starts[name],
-            torch.ones(size.n_batches, size.n_features, dtype=torch.bool)
-            if measured is None
-            else measured[name],
-            DecoderSpec(
-                n_latent=spec.n_latent,
-                n_hidden=spec.n_hidden,
-                residual=size.residual,
-                batch_prior_scale=spec.batch_prior_scale,
-                batch_prior_weight=spec.batch_prior_weight,
-                embedding_prior_scale=spec.embedding_prior_scale,
-                linked=spec.n_edges is not None,
-                n_categories=spec.n_categories,
-                n_continuous=spec.n_continuous,
-            ),
-        )
+        # A modality without trust takes no random number from the others.
+        with torch.random.fork_rng(devices=[], enabled=size.trust == 0):
+            encoders[name] = _encoder(spec, n_inputs + crossed[name].n_scores)
+            decoders[name] = Decoder(
+                likelihood,
+                blank_start(likelihood, size.n_features) if starts is None else starts[name],
+                torch.ones(size.n_batches, size.n_features, dtype=torch.bool)
+                if measured is None
+                else measured[name],
+                _decoder_spec(spec, size),
+            )
     return MosaicModule(
         built,
         crossed,
@@ -222,12 +208,30 @@ def _shared_encoder(spec: ModuleSpec, inputs: Mapping[str, AlignedInputs]) -> En
     """Encoder of the inputs that modalities share; None where they share none."""
     if not inputs:
         return None
+    return _encoder(spec, next(iter(inputs.values())).n_directions)
+
+
+def _encoder(spec: ModuleSpec, n_inputs: int) -> Encoder:
     return Encoder(
-        next(iter(inputs.values())).n_directions,
+        n_inputs,
         spec.n_latent,
         n_hidden=spec.n_hidden,
         n_layers=spec.n_layers,
         dropout=spec.dropout_rate,
+    )
+
+
+def _decoder_spec(spec: ModuleSpec, size: ModalitySize) -> DecoderSpec:
+    return DecoderSpec(
+        n_latent=spec.n_latent,
+        n_hidden=spec.n_hidden,
+        residual=size.residual,
+        batch_prior_scale=spec.batch_prior_scale,
+        batch_prior_weight=spec.batch_prior_weight,
+        embedding_prior_scale=spec.embedding_prior_scale,
+        linked=spec.n_edges is not None,
+        n_categories=spec.n_categories,
+        n_continuous=spec.n_continuous,
     )
 
 

@@ -114,6 +114,7 @@ class MosaicModule(MultimodalModule):
         self.fusion = fusion
         self.n_latent, self.n_categories = n_latent, tuple(n_categories)
         self.trust = {name: 1.0 if trust is None else trust[name] for name in self.modalities}
+        self.muted = tuple(name for name, value in self.trust.items() if value == 0)
         self.contrastive_head = nn.Sequential(
             nn.Linear(n_latent, 2 * n_latent), nn.GELU(), nn.Linear(2 * n_latent, n_latent)
         )
@@ -128,7 +129,10 @@ class MosaicModule(MultimodalModule):
         apart. How sure it is, each modality's own encoder says.
         """
         trust = self.trust[name]
-        location, spread = self.encoders[name](inputs if trust == 1 else trust * inputs)
+        devices = [inputs.device] if inputs.device.type == "cuda" else []
+        # Dropout of a modality without trust takes no random number from the others.
+        with torch.random.fork_rng(devices=devices, enabled=self.training and name in self.muted):
+            location, spread = self.encoders[name](inputs if trust == 1 else trust * inputs)
         if self.shared_encoder is not None:
             n_shared = self.aligned[name].n_directions
             location, _ = self.shared_encoder(inputs[:, inputs.shape[1] - n_shared :])
@@ -175,7 +179,7 @@ class MosaicModule(MultimodalModule):
 
     def heard(self, present: Tensor) -> Tensor:
         """Which of the present experts count, bool ``(n_modalities, n_cells)``."""
-        trusted = [[self.trust[name] > 0] for name in self.modalities]
+        trusted = [[name not in self.muted] for name in self.modalities]
         speaks = present & torch.tensor(trusted, device=present.device)
         return torch.where(speaks.any(0), speaks, present)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.nn._decoder import Decoder
+    from mosaicvi.nn._feature_sample import FeatureSample
     from mosaicvi.nn._named_modules import NamedModules
     from mosaicvi.nn._projection import Projection
 
@@ -80,6 +81,7 @@ class MultimodalModule(nn.Module):
         rows: Tensor | None,
         *,
         linked: Tensor | None = None,
+        sample: FeatureSample | None = None,
     ) -> Tensor:
         """Log-probability of one modality's values given latent draws, in nats.
 
@@ -95,6 +97,8 @@ class MultimodalModule(nn.Module):
             Which present rows to score (numbers into the modality's rows); None: all.
         linked
             The modality's part of :meth:`feature_embeddings`.
+        sample
+            Features from which it is estimated; None: it is computed from all.
 
         Returns
         -------
@@ -121,6 +125,7 @@ class MultimodalModule(nn.Module):
             panel=panel,
             linked=linked,
             observed=observed,
+            sample=sample,
         )
         return log_prob
 

@@ -12,6 +12,10 @@ All terms are in nats per cell. For a minibatch of cells c with observed modalit
     graph              edges of the feature graph against drawn pairs, in nats per edge
     prior              negative log prior of hierarchical parameters, divided by training cells
 
+A modality that is no evidence about the others (trust 0) has a reconstruction term alone, whose
+gradient stops at the latent draw wherever another modality speaks, and which does not count when
+epochs are compared: a fit with it is, to the last bit, the fit without it beside a decoder.
+
 The cross term is an importance-weighted bound with the narrower evidence as the proposal (Burda et
 al. 2016): with one draw it would reward a posterior without width, with several it trains
 ``p(x_m | x_S)`` itself.
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._pairs import Guidance, PairBatch
     from mosaicvi.module._mosaic_module import Experts, MosaicModule
+    from mosaicvi.nn._feature_sample import FeatureSample
 
 
 MIN_CROSS_CELLS = 8
@@ -61,8 +66,11 @@ class ObjectiveSpec:
     n_cross_samples
         Draws K of the cross term.
     cross_features
-        A modality with more features evaluates its cross term on a random share of cells, this
-        number over its features.
+        A modality that decodes more features evaluates its cross term on a random share of cells,
+        this number over the features that it decodes.
+    decoded_features
+        Features of a modality that a training step decodes at most; of a modality with more, a step
+        estimates the likelihood from a sample (:mod:`~mosaicvi.nn._feature_sample`). None: all.
     modality_weights
         Modality to the weight of its reconstruction and cross terms.
     warmup
@@ -85,6 +93,7 @@ class ObjectiveSpec:
     graph_weight: float = 10.0
     n_cross_samples: int = 5
     cross_features: int = 500
+    decoded_features: int | None = None
     modality_weights: Mapping[str, float] = field(default_factory=dict)
     warmup: float = 0.1
     temperature_range: tuple[float, float] = (0.05, 1.0)
@@ -114,10 +123,13 @@ class Losses:
         Name to unweighted value, in nats per cell that the term concerns, scalars.
     total
         Weighted sum that training descends, a scalar.
+    score
+        The same without modalities that have no trust: what epochs are compared by.
     """
 
     terms: dict[str, Tensor]
     total: Tensor
+    score: Tensor
 
 
 def random_evidence(present: Tensor, target: int) -> Tensor:
@@ -184,15 +196,28 @@ class Objective:
         joint = module.posterior(experts)
         terms: dict[str, Tensor] = {}
         total = torch.zeros((), device=batch.indices.device)
+        # What modalities without trust add, apart, so that it changes no sum of the others.
+        aside = torch.zeros((), device=batch.indices.device)
         z = draw(joint)
+        samples = self._samples(module, batch)
         for name in batch.modalities:
-            nats = -module.reconstruct(name, z, batch, None, linked=linked.get(name))
+            muted = name in module.muted
+            seen = self._seen(module, experts, z, name) if muted else z
+            nats = -module.reconstruct(
+                name, seen, batch, None, linked=linked.get(name), sample=samples[name]
+            )
             terms[f"reconstruction/{name}"] = nats.mean()
-            total = total + self._weight(name) * nats.sum() / batch.n_cells
+            term = self._weight(name) * nats.sum() / batch.n_cells
+            if muted:
+                aside = aside + term
+            else:
+                total = total + term
         terms["kl"] = joint.kl_to_prior().mean()
         total = total + weights["kl"] * terms["kl"]
         if (experts.heard.sum(0) >= 2).any():
-            total = total + self._paired(module, batch, experts, joint, linked, terms, weights)
+            total = total + self._paired(
+                module, batch, experts, joint, linked, samples, terms, weights
+            )
         if guidance is not None:
             total = total + self._guided(module, batch, experts, guidance, terms, progress)
         if module.graph is not None:
@@ -206,10 +231,18 @@ class Objective:
         terms["prior"] = (
             torch.stack(list(priors.values())).sum() + shared
         ) / self.spec.n_train_cells
-        own = torch.stack([self._weight(name) * value for name, value in priors.items()])
-        weighted = own.sum() + shared
+        own = {name: self._weight(name) * value for name, value in priors.items()}
+        for name in module.muted:
+            aside = aside + weights["prior"] * own.pop(name) / self.spec.n_train_cells
+        weighted = torch.stack(list(own.values())).sum() + shared
         total = total + weights["prior"] * weighted / self.spec.n_train_cells
-        return Losses(terms, total)
+        return Losses(terms, total + aside, total)
+
+    @staticmethod
+    def _seen(module: MosaicModule, experts: Experts, z: Tensor, name: str) -> Tensor:
+        """Latent draws whose gradient stops where a modality without trust is not alone."""
+        alone = experts.heard[module.modalities.index(name)].unsqueeze(-1)
+        return torch.where(alone, z, z.detach())
 
     def _weight(self, name: str) -> float:
         return self.spec.modality_weights.get(name, 1.0)
@@ -221,6 +254,7 @@ class Objective:
         experts: Experts,
         joint: GaussianMixture,
         linked: Mapping[str, Tensor],
+        samples: Mapping[str, FeatureSample | None],
         terms: dict[str, Tensor],
         weights: Mapping[str, float],
     ) -> Tensor:
@@ -236,7 +270,9 @@ class Objective:
             if self.spec.consistency_weight > 0:
                 divergences.append(kl(joint, partial)[hidden])
             if self.spec.cross_weight > 0:
-                nats = self._cross(module, batch, name, partial, hidden, linked.get(name))
+                nats = self._cross(
+                    module, batch, name, partial, hidden, linked.get(name), samples[name]
+                )
                 terms[f"cross/{name}"] = nats
                 share = self._weight(name) * hidden.float().mean()
                 total = total + weights["cross"] * share * nats
@@ -258,6 +294,7 @@ class Objective:
         partial: GaussianMixture,
         hidden: Tensor,
         linked: Tensor | None,
+        sample: FeatureSample | None,
     ) -> Tensor:
         """Mean cross term of one hidden modality, over a random share of its cells if it is wide.
 
@@ -265,20 +302,28 @@ class Objective:
         reconstruction, and leaves the expectation as it is.
         """
         rows = torch.nonzero(hidden[batch.modalities[name].positions]).squeeze(-1)
-        budget = max(MIN_CROSS_CELLS, round(len(rows) * self.share(module, name)))
+        budget = max(MIN_CROSS_CELLS, round(len(rows) * self.share(module, name, sample)))
         if budget < len(rows):
             rows = rows[torch.randperm(len(rows), device=rows.device)[:budget].sort().values]
         n_samples = self.spec.n_cross_samples
         chosen = batch.modalities[name].positions[rows]
         z = torch.zeros((n_samples, batch.n_cells, module.n_latent), device=hidden.device)
         z[:, chosen] = draw(partial.take(chosen), n_samples)
-        log_prob = module.reconstruct(name, z, batch, rows, linked=linked)
+        log_prob = module.reconstruct(name, z, batch, rows, linked=linked, sample=sample)
         return (math.log(n_samples) - torch.logsumexp(log_prob, 0)).mean()
 
-    def share(self, module: MosaicModule, name: str) -> float:
+    def share(self, module: MosaicModule, name: str, sample: FeatureSample | None = None) -> float:
         """Share of a modality's cells on which its cross term is evaluated in a step."""
         n_features = int(module.decoders[name].measured.shape[1])
-        return min(1.0, self.spec.cross_features / n_features)
+        n_decoded = n_features if sample is None else max(len(sample.features), 1)
+        return min(1.0, self.spec.cross_features / n_decoded)
+
+    def _samples(self, module: MosaicModule, batch: MultiBatch) -> dict[str, FeatureSample | None]:
+        """Features that this step decodes; validation decodes all."""
+        limit = self.spec.decoded_features
+        if limit is None or not module.training:
+            return dict.fromkeys(batch.modalities)
+        return {name: module.decoders[name].sample_features(limit) for name in batch.modalities}
 
     def _contrastive(self, module: MosaicModule, batch: MultiBatch, experts: Experts) -> Tensor:
         """InfoNCE over every pair of modalities, averaged over pairs of cells."""

@@ -1,7 +1,7 @@
 """Networks: frozen projection, encoder, decoder, batch offsets."""
 
 from mosaicvi.nn._batch_offsets import BatchOffsets
-from mosaicvi.nn._cross_predictor import CrossPredictor, fit_cross_predictor
+from mosaicvi.nn._cross_predictor import CrossPredictor
 from mosaicvi.nn._decoder import Decoder, DecoderSpec
 from mosaicvi.nn._encoder import Encoder
 from mosaicvi.nn._projection import Projection, fit_projection
@@ -13,6 +13,5 @@ __all__ = [
     "DecoderSpec",
     "Encoder",
     "Projection",
-    "fit_cross_predictor",
     "fit_projection",
 ]

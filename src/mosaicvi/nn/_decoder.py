@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mosaicvi._types import Bool, Float, Int, Values
+from mosaicvi._types import Bool, Float, Int, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.nn._batch_offsets import BatchOffsets
+from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
 from mosaicvi.nn._named_modules import NamedModules
 
 LOADING_SPREAD = 0.5
@@ -155,16 +156,19 @@ class Decoder(nn.Module):
         return self.likelihood.heads[0].name
 
     def batch_offsets(
-        self, batch: Int[Tensor, " cells"]
-    ) -> dict[str, Float[Tensor, "cells features"]]:
+        self, batch: Int[Tensor, " cells"], features: Int[Tensor, " sampled"] | None = None
+    ) -> dict[str, Float[Tensor, "cells sampled"]]:
         """Offsets of each batch-dependent head for some cells, ``(n_cells, n_features)``.
 
         Code -1 (a batch unknown to this modality) stands at the mean over batches: zero.
         """
-        return {
-            name: nn.functional.embedding(batch + 1, nn.functional.pad(o.table(), (0, 0, 1, 0)))
-            for name, o in self.offsets.items()
-        }
+        offsets = {}
+        for name, each in self.offsets.items():
+            table = each.table()
+            table = table if features is None else table[:, features]
+            padded = nn.functional.pad(table, (0, 0, 1, 0))
+            offsets[name] = nn.functional.embedding(batch + 1, padded)
+        return offsets
 
     def panel(self, batch: Int[Tensor, " cells"]) -> Bool[Tensor, "cells features"] | None:
         """Features that the cells' batches measure, bool; None when all are measured."""
@@ -201,7 +205,8 @@ class Decoder(nn.Module):
         offsets: Mapping[str, Float[Tensor, "*#draws #cells features"]],
         covariates: Float[Tensor, "cells covariates"] | None = None,
         linked: Float[Tensor, "*#draws features latent"] | None = None,
-    ) -> dict[str, Float[Tensor, "*draws cells features"]]:
+        features: Int[Tensor, " sampled"] | None = None,
+    ) -> dict[str, Float[Tensor, "*draws cells sampled"]]:
         """Emit every head.
 
         Parameters
@@ -215,19 +220,24 @@ class Decoder(nn.Module):
         linked
             Embeddings from outside, shape ``(n_features, n_latent)``, or one set a draw,
             ``(n_draws, n_features, n_latent)``.
+        features
+            Numbers of the features to emit, to which ``offsets`` belong; None: all.
         """
         trunk = self.trunk(z)
         heads = {}
         for head in self.likelihood.heads:
-            weights = self.head_embeddings(head.name, linked)
+            weights, bias = self.head_embeddings(head.name, linked), self.biases[head.name]
+            if features is not None:
+                weights, bias = weights.index_select(-2, features), bias[features]
             if weights.dim() == 2:
-                value = nn.functional.linear(trunk, weights, self.biases[head.name])
+                value = nn.functional.linear(trunk, weights, bias)
             else:
-                value = trunk @ weights.mT + self.biases[head.name]
+                value = trunk @ weights.mT + bias
             if head.name in offsets:
                 value = value + offsets[head.name]
             if head.bilinear and self.covariates is not None and covariates is not None:
-                value = value + covariates @ self.covariates
+                slopes: Tensor = self.covariates
+                value = value + covariates @ (slopes if features is None else slopes[:, features])
             heads[head.name] = value
         return heads
 
@@ -281,20 +291,41 @@ class Decoder(nn.Module):
         panel: Bool[Tensor, "cells features"] | None = None,
         linked: Float[Tensor, "*#draws features latent"] | None = None,
         observed: Bool[Tensor, "cells features"] | None = None,
+        sample: FeatureSample | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of cells' values at ``z``, shape ``(..., n_cells)``, in nats.
 
         Parameters are those of :meth:`distribution` and of
-        :meth:`~mosaicvi.likelihoods.Likelihood.log_prob`.
+        :meth:`~mosaicvi.likelihoods.Likelihood.log_prob`; with ``sample`` it is estimated from some
+        of the features, and the values are sparse counts.
         """
+        features = None if sample is None else sample.features
+        parameters = dict(self.feature_parameters.items())
+        if features is not None:
+            values = values.select(features) if isinstance(values, SparseCounts) else values
+            panel = None if panel is None else panel[:, features]
+            observed = None if observed is None else observed[:, features]
+            parameters = {name: each[features] for name, each in parameters.items()}
         return self.likelihood.log_prob_of_heads(
             values,
-            self(z, self.batch_offsets(batch), covariates, linked),
-            dict(self.feature_parameters.items()),
+            self(z, self.batch_offsets(batch, features), covariates, linked, features),
+            parameters,
             library_size=library_size,
             panel=panel,
             observed=observed,
+            weights=None if sample is None else sample.weights,
         )
+
+    def sample_features(self, n_sampled: int) -> FeatureSample | None:
+        """Draw features for one step; None where all are decoded."""
+        n_features = int(self.measured.shape[1])
+        if not self.likelihood.takes_samples or n_sampled >= n_features:
+            return None
+        with torch.no_grad():
+            bias = self.biases[self.mean_head]
+            probability = inclusion(bias, n_sampled)
+            sample: FeatureSample = draw_features(probability, torch.rand((), device=bias.device))
+            return sample
 
     def negative_log_prior(self) -> Float[Tensor, ""]:
         """Negative log prior of embeddings, batch offsets and covariates, in nats, a scalar."""

@@ -102,6 +102,27 @@ class MosaicTrainingPlan(pl.LightningModule):
             losses = self.objective(self.module, batch, progress=1.0)
         self._add("validation", losses, batch)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients of modalities without trust apart: they must not shorten others'."""
+        apart = [
+            parameter
+            for name in self.module.muted
+            for part in (self.module.encoders[name], self.module.decoders[name])
+            for parameter in part.parameters()
+        ]
+        if not apart or not gradient_clip_val or gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        numbers = {id(parameter) for parameter in apart}
+        rest = [each for each in self.module.parameters() if id(each) not in numbers]
+        for group in (rest, apart):
+            torch.nn.utils.clip_grad_norm_(group, gradient_clip_val)
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means; one call an epoch, since each costs a synchronisation."""
         self._log("train")
@@ -112,7 +133,7 @@ class MosaicTrainingPlan(pl.LightningModule):
 
     def _add(self, split: str, losses: Losses, batch: MultiBatch) -> None:
         values = {f"{name}_{split}": value for name, value in losses.terms.items()}
-        values[f"{split}_loss"] = losses.total
+        values[f"{split}_loss"] = losses.score
         for name, value in values.items():
             # A term is absent from minibatches that it does not concern, so each has its count.
             self._sums[name] = self._sums.get(name, 0.0) + value.detach() * batch.n_cells

@@ -1,0 +1,164 @@
+"""A step that decodes some of the features estimates what all of them would give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import nbinom, norm
+from tests.fits import QUIET, build, small_mosaic
+
+from mosaicvi import likelihoods
+from mosaicvi._types import SparseCounts
+from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
+
+N_CELLS, N_FEATURES, N_SAMPLED = 6, 300, 100
+LIBRARY = torch.full((N_CELLS,), 2000.0, dtype=torch.float64)
+COUNTS = ["nb", "zinb", "poisson"]
+
+
+@pytest.fixture(scope="module")
+def bias() -> torch.Tensor:
+    return torch.as_tensor(np.random.default_rng(0).normal(-6, 2, N_FEATURES))
+
+
+@pytest.fixture(scope="module")
+def heads(bias: torch.Tensor) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(1)
+    noise = torch.as_tensor(rng.normal(0, 0.3, (N_CELLS, N_FEATURES)))
+    return {"mean": bias + noise, "dropout": torch.as_tensor(rng.normal(-3, 1, noise.shape))}
+
+
+@pytest.fixture(scope="module")
+def counts(heads: dict[str, torch.Tensor]) -> SparseCounts:
+    rate = LIBRARY[:, None] * torch.softmax(heads["mean"], -1)
+    drawn = np.random.default_rng(2).poisson(rate.numpy()).astype(float)
+    return SparseCounts.from_dense(torch.as_tensor(drawn))
+
+
+@pytest.fixture(scope="module")
+def dispersion() -> torch.Tensor:
+    return torch.as_tensor(np.random.default_rng(3).normal(size=N_FEATURES))
+
+
+def estimate(
+    name: str,
+    counts: SparseCounts,
+    heads: dict[str, torch.Tensor],
+    dispersion: torch.Tensor,
+    sample: FeatureSample | None,
+) -> torch.Tensor:
+    features = torch.arange(N_FEATURES) if sample is None else sample.features
+    return likelihoods.get(name).log_prob_of_heads(
+        counts.select(features),
+        {head: value[:, features] for head, value in heads.items()},
+        {"log_dispersion": dispersion[features]},
+        library_size=LIBRARY,
+        panel=None,
+        weights=None if sample is None else sample.weights.double(),
+    )
+
+
+def test_inclusion_has_the_least_variance_for_its_cost(bias: torch.Tensor) -> None:
+    probability = inclusion(bias, N_SAMPLED)
+    assert float(probability.sum()) == pytest.approx(N_SAMPLED)
+    assert float(probability.max()) <= 1.0
+    free = probability < 1
+    ratio = (probability / (0.5 * bias).exp())[free]
+    assert free.any()
+    assert ratio.numpy() == pytest.approx(float(ratio[0]))
+    assert torch.equal(free, bias < bias[~free].min()) if (~free).any() else True
+
+
+@pytest.mark.parametrize("n_sampled", [1, 17, 299])
+def test_a_sample_has_the_number_that_was_asked_for(bias: torch.Tensor, n_sampled: int) -> None:
+    probability = inclusion(bias, n_sampled)
+    for uniform in np.linspace(0, 0.999, 7):
+        sample = draw_features(probability, torch.tensor(uniform))
+        assert abs(len(sample.features) - n_sampled) <= 1
+        assert (sample.features.diff() > 0).all()
+
+
+def test_every_feature_is_drawn_as_often_as_it_should(bias: torch.Tensor) -> None:
+    probability = inclusion(bias, N_SAMPLED).numpy()
+    n_draws = 4000
+    seen = np.zeros(N_FEATURES)
+    for uniform in np.random.default_rng(4).random(n_draws):
+        seen[draw_features(torch.as_tensor(probability), torch.tensor(uniform)).features] += 1
+    spread = np.sqrt(probability * (1 - probability) / n_draws) + 1e-12
+    z = (seen / n_draws - probability) / spread
+    assert np.abs(z).max() < norm.isf(1e-3 / N_FEATURES)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_sample_of_all_is_exact(name, counts, heads, dispersion) -> None:
+    whole = FeatureSample(torch.arange(N_FEATURES), torch.ones(N_FEATURES))
+    torch.testing.assert_close(
+        estimate(name, counts, heads, dispersion, whole),
+        estimate(name, counts, heads, dispersion, None),
+        rtol=1e-10,
+        atol=1e-8,
+    )
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_estimate_is_right_on_average(name, counts, heads, dispersion, bias) -> None:
+    """Over draws: the density, to within its standard error and the normaliser's small bias."""
+    exact = estimate(name, counts, heads, dispersion, None)
+    probability, rng = inclusion(bias, N_SAMPLED), np.random.default_rng(5)
+    drawn = torch.stack(
+        [
+            estimate(
+                name, counts, heads, dispersion, draw_features(probability, torch.tensor(uniform))
+            )
+            for uniform in rng.random(300)
+        ]
+    )
+    error = drawn.std(0) / len(drawn) ** 0.5
+    assert ((drawn.mean(0) - exact).abs() < 4.5 * error + 1e-3 * exact.abs()).all()
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_gradients_of_an_estimate(name, counts, heads, dispersion, bias) -> None:
+    sample = draw_features(inclusion(bias, 40), torch.tensor(0.3))
+    features = sample.features
+
+    def by(mean: torch.Tensor, log_dispersion: torch.Tensor) -> torch.Tensor:
+        return likelihoods.get(name).log_prob_of_heads(
+            counts.select(features),
+            {"mean": mean, "dropout": heads["dropout"][:, features]},
+            {"log_dispersion": log_dispersion},
+            library_size=LIBRARY,
+            panel=None,
+            weights=sample.weights.double(),
+        )
+
+    inputs = (
+        heads["mean"][:, features].clone().requires_grad_(),
+        dispersion[features].clone().requires_grad_(),
+    )
+    assert torch.autograd.gradcheck(by, inputs, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_multiply_the_densities_of_scipy(counts, heads, dispersion, bias) -> None:
+    sample = draw_features(inclusion(bias, 40), torch.tensor(0.6))
+    features, weights = sample.features.numpy(), sample.weights.double().numpy()
+    raw = np.exp(heads["mean"].numpy()[:, features])
+    mean = LIBRARY.numpy()[:, None] * raw / (raw @ weights)[:, None]
+    theta = np.exp(dispersion.numpy()[features])
+    x = counts.to_dense().numpy()[:, features]
+    expected = nbinom.logpmf(x, theta, theta / (theta + mean)) @ weights
+    found = estimate("nb", counts, heads, dispersion, sample)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+
+
+def test_a_fit_on_samples_is_judged_on_all_features() -> None:
+    """Validation decodes all; the fit learns, and is the same with the same seed."""
+    data = small_mosaic(300, n_types=3)
+    histories = []
+    for _ in range(2):
+        model = build(data, {"rna": "zinb", "protein": "nb_mixture"}, seed=3)
+        model.train(6, plan_kwargs={"decoded_features": 20}, **QUIET)
+        histories.append(model.history["reconstruction/rna_validation"].to_numpy().ravel())
+    assert histories[0][-1] < histories[0][0]
+    np.testing.assert_array_equal(*histories)
