@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mosaicvi.data import MosaicManager
     from mosaicvi.factor._factor_module import FactorModule
 
-STEPS = 1500
+STEPS = 600
 """Steps of a default fit."""
 
 EPOCH_RANGE = (10, 300)
@@ -135,7 +135,7 @@ class FactorVI(PosteriorGetters):
         Parameters
         ----------
         max_epochs
-            Epochs of the whole learning-rate schedule; None: as many as 1,500 steps take, between
+            Epochs of the whole learning-rate schedule; None: as many as 600 steps take, between
             10 and 300.
         batch_size
             Cells a minibatch, stratified by which modalities they hold; None: an eighth of the

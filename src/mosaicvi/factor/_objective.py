@@ -60,4 +60,4 @@ class FactorObjective:
             for name, site in bound.traces[0].nodes.items()
             if name.startswith("reconstruction/")
         }
-        return Losses(terms, total)
+        return Losses(terms, total, total)

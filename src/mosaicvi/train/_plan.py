@@ -109,12 +109,7 @@ class MosaicTrainingPlan(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the gradients of modalities without trust apart: they must not shorten others'."""
-        apart = [
-            parameter
-            for name in self.module.muted
-            for part in (self.module.encoders[name], self.module.decoders[name])
-            for parameter in part.parameters()
-        ]
+        apart = self.module.muted_parameters()
         if not apart or not gradient_clip_val or gradient_clip_algorithm == "value":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
