@@ -85,7 +85,13 @@ def build_factor_module(
         likelihood = likelihoods.get(size.likelihood)
         built[name] = blank_projection(size) if projections is None else projections[name]
         width = built[name].n_inputs - int(size.has_depth)
-        experts[name] = LinearExpert(width, n_factors, size.n_batches, has_depth=size.has_depth)
+        experts[name] = LinearExpert(
+            width,
+            n_factors,
+            size.n_batches,
+            has_depth=size.has_depth,
+            warped=likelihood.is_count,
+        )
         weights[name] = SparseWeights(
             size.n_features, n_factors, nonnegative=name in spec.nonnegative
         )

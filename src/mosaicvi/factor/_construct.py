@@ -115,7 +115,11 @@ def construct_factors(
         name: torch.as_tensor(measured_table(modality, sizes[name].n_batches))
         for name, modality in data.modalities.items()
     }
-    module = build_factor_module(spec, projections=projections, starts=starts, measured=measured)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build_factor_module(
+            spec, projections=projections, starts=starts, measured=measured
+        )
     return spec, module
 
 

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 LOG_RANGE = (-8.0, 8.0)
 
+N_HIDDEN = 32
+"""Hidden units of the warp."""
+
 
 class LinearExpert(nn.Module):
     r"""What a modality says about the factors of a cell.
@@ -33,15 +36,26 @@ class LinearExpert(nn.Module):
         Batches of the modality.
     has_depth
         Whether the last input is standardised log depth.
+    warped
+        Whether :math:`y` is first straightened by a small network that starts at zero: log counts
+        bend where factors are large, and a bend that no expert knows becomes a factor of its own.
     """
 
-    def __init__(self, n_inputs: int, n_factors: int, n_batches: int, *, has_depth: bool) -> None:
+    def __init__(
+        self, n_inputs: int, n_factors: int, n_batches: int, *, has_depth: bool, warped: bool
+    ) -> None:
         super().__init__()
         self.has_depth = has_depth
         self.loadings = nn.Parameter(torch.zeros(n_inputs, n_factors))
         self.log_noise = nn.Parameter(torch.zeros(n_inputs))
         self.centres = nn.Parameter(torch.zeros(n_batches, n_inputs))
         self.precision = nn.Parameter(torch.zeros(2))
+        self.warp: nn.Sequential | None = None
+        if warped:
+            last = nn.Linear(N_HIDDEN, n_inputs)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.warp = nn.Sequential(nn.Linear(n_inputs, N_HIDDEN), nn.Tanh(), last)
 
     def forward(self, inputs: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Natural parameters of cells.
@@ -59,6 +73,8 @@ class LinearExpert(nn.Module):
         """
         width = self.loadings.shape[0]
         values = inputs[:, :width]
+        if self.warp is not None:
+            values = values + self.warp(values)
         log_precision = self.precision[0].expand(len(inputs))
         if self.has_depth:
             log_precision = log_precision + self.precision[1] * inputs[:, width].clamp(-4, 4)
