@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
 
 from mosaicvi._errors import RequestError
 from mosaicvi.pl._style import BLUE, CYCLE, GREY, INK, MAX_POINTS, ORANGE, PALE, axes
@@ -104,6 +105,7 @@ def weights(
         filled = colour if inclusion >= 0.5 else "white"
         ax.plot(weight, place, "o", color=colour, markersize=5, markerfacecolor=filled)
     ax.set_yticks(places, list(table["feature"]), fontsize="x-small")
+    ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel(f"weight of {chosen} in {modality}")
     return ax
 
@@ -153,7 +155,7 @@ def factors(
         labels = model.adata.obs[color].astype(str).to_numpy()[rows]
         for number, label in enumerate(sorted(set(labels))):
             own = labels == label
-            colour = CYCLE[number] if number < len(CYCLE) else None
+            colour = CYCLE[number] if number < len(CYCLE) else colormaps["tab20b"](number % 20)
             ax.scatter(
                 points[own, 0], points[own, 1], s=size, color=colour, linewidths=0, label=label
             )
