@@ -26,12 +26,15 @@ from mosaicvi.bm._alignment_score import score_alignment
 from mosaicvi.bm.aligners._features import turned
 from mosaicvi.bm.aligners._mosaicvi import MosaicVIAligner
 from mosaicvi.graph import FeatureGraph
-from mosaicvi.model import _construct, _linkage, _technical
+from mosaicvi.model import _construct, _inputs, _linkage, _technical
+from mosaicvi.module._mosaic_module import MosaicModule
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+EXPERT = MosaicModule.expert
+WRONG_SIGNS = 1 / 3
 MODALITIES = {"snareseq_cortex": ("rna", "atac")}
 SCORES = {
     "labels": ("label_transfer", "accuracy"),
@@ -75,10 +78,27 @@ def _sure(data: Any, graph: FeatureGraph, *given: Any, **named: Any) -> np.ndarr
     return np.ones(graph.n_edges)
 
 
+def _drawn_by_prior(
+    self: MosaicModule, name: str, inputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, variance = EXPERT(self, name, inputs)
+    return mean / (1 + variance), variance
+
+
+def _wrong_signs(graph: FeatureGraph) -> FeatureGraph:
+    edges = graph.to_pandas()
+    wrong = np.random.default_rng(0).random(len(edges)) < WRONG_SIGNS
+    return _with_signs(graph, np.where(wrong, -edges["sign"], edges["sign"]))
+
+
 def _unsigned(graph: FeatureGraph) -> FeatureGraph:
-    edges = graph.to_pandas().assign(sign=1)
+    return _with_signs(graph, 1)
+
+
+def _with_signs(graph: FeatureGraph, sign: Any) -> FeatureGraph:
     return FeatureGraph.from_pandas(
-        edges, features=dict(graph.features.groupby("modality")["feature"].agg(list))
+        graph.to_pandas().assign(sign=sign),
+        features={name: graph.names(name) for name in graph.modalities},
     )
 
 
@@ -86,6 +106,12 @@ VARIANTS = {
     "all parts": Variant(),
     "the start alone": Variant(start=True),
     "effects over all cells, not within groups": Variant(patches=((_technical, "N_ROUNDS", 0),)),
+    "the prior draws cells by each modality's own certainty": Variant(
+        patches=((MosaicModule, "expert", _drawn_by_prior),)
+    ),
+    "a component of projections for 100 cells, not 20": Variant(
+        patches=((_inputs, "CELLS_AN_ALIGNED_COMPONENT", _inputs.CELLS_A_COMPONENT),)
+    ),
     "shared scores keep their length": Variant(patches=((AlignedInputs, "forward", _with_length),)),
     "one round of anchors": Variant(
         patches=((_construct, "AnchorSpec", partial(AnchorSpec, n_rounds=1)),)
@@ -93,6 +119,7 @@ VARIANTS = {
     "linked features are not smoothed": Variant(patches=((_linkage, "SPARSE_COUNTS", -1.0),)),
     "edges are not weighed by cells": Variant(patches=((_linkage, "graph_confidence", _sure),)),
     "signs are ignored": Variant(graph=_unsigned),
+    "a third of the signs is wrong": Variant(graph=_wrong_signs),
     "no InfoNCE on anchors": Variant(plan={"alignment_weight": 0.0}),
     "no discriminator": Variant(plan={"adversarial_weight": 0.0}),
     "discriminator 100": Variant(plan={"adversarial_weight": 100.0}),

@@ -103,6 +103,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=None, help="default: a whole fit")
     parser.add_argument("--threads", type=int, default=None, help="default: torch's own number")
+    parser.add_argument("--plan", type=json.loads, default={}, help="plan_kwargs, as JSON")
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--whole", action="store_true", help="seconds of the fit only")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -118,7 +120,12 @@ def main() -> None:
         for name, owner, attribute in PARTS:
             clock.wrap(owner, attribute, name)
     with clock.part("Lightning, logging, the rest"):
-        result = model.train(arguments.epochs, enable_progress_bar=False)
+        result = model.train(
+            arguments.epochs,
+            batch_size=arguments.batch_size,
+            enable_progress_bar=False,
+            plan_kwargs=arguments.plan,
+        )
     after = time.process_time(), time.perf_counter()
     n_steps = clock.calls["backward"]
     for name, seconds in sorted(clock.seconds.items(), key=lambda item: -item[1]):

@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import OneHotEncoder
 
+from mosaicvi.model._inputs import default_width
 from mosaicvi.nn._aligned_inputs import LENGTH, AlignedInputs, fit_technical
 
 N_CELLS, N_COMPONENTS, N_BATCHES, N_DIRECTIONS = 200, 6, 3, 4
@@ -115,3 +116,13 @@ def test_batches_of_other_composition_are_not_mistaken_for_effects() -> None:
     np.testing.assert_allclose(table, shift, atol=0.05)
     mixed, _ = fit_technical(values, batch, 2, has_depth=True)
     assert np.abs(mixed - shift).max() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "width", "aligned"), [(150, 10, 10), (1200, 12, 60), (10_000, 64, 64)]
+)
+def test_projections_in_which_shared_scores_are_sought_are_wide(
+    n_cells: int, width: int, aligned: int
+) -> None:
+    assert default_width(n_cells) == width
+    assert default_width(n_cells, align=True) == aligned

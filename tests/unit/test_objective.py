@@ -385,9 +385,8 @@ def test_anchors_and_graph_enter_with_their_weights() -> None:
     means = []
     for name, side in zip(rows, sides, strict=True):
         aligned = model.module.aligned[name]
-        _, variance = model.module.encoders[name](side)
         common, _ = model.module.shared_encoder(side[:, -aligned.n_directions :])
-        means.append(normalize(common / variance / (1 / variance + 1), dim=-1))
+        means.append(normalize(common, dim=-1))
     scores = means[0] @ means[1].T / model.module.log_temperature.exp()
     target = torch.arange(4)
     expected = (cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2
@@ -419,7 +418,7 @@ def test_alignment_warms_up_and_the_graph_is_there_from_the_start() -> None:
 
 @torch.no_grad()
 def test_modalities_that_are_aligned_share_an_encoder_of_shared_scores() -> None:
-    """Before training the modalities' own encoders add nothing to it."""
+    """Where a cell is placed by one modality alone does not tell which, however sure that is."""
     patterns = {"rna": 0.5, "protein": 0.5}
     specs = {"rna": SimulatedModality.rna(20, "nb"), "protein": SimulatedModality.protein(4)}
     data = without_truth(simulate(N_CELLS, specs, n_latent=3, patterns=patterns, seed=1))
@@ -427,12 +426,14 @@ def test_modalities_that_are_aligned_share_an_encoder_of_shared_scores() -> None
     graph = FeatureGraph(features, Edges.of(np.arange(4), 20 + np.arange(4), 1, 0.8, "test"))
     module = build(data, n_latent=3, n_hidden=8, graph=graph).module.eval()
     shared = torch.randn(7, module.aligned["rna"].n_directions)
-    means = []
-    for name in module.modalities:
+    alone = []
+    for name, log_precision in zip(module.modalities, (-2.0, 3.0), strict=True):
+        torch.nn.init.constant_(module.encoders[name].log_precision.bias, log_precision)
         own = torch.randn(7, module.aligned[name].widths[0])
-        means.append(module.expert(name, torch.cat([own, shared], -1))[0])
-    torch.testing.assert_close(means[0], means[1])
-    assert means[0].abs().max() > 1e-3
+        alone.append(module.unimodal(name, torch.cat([own, shared], -1)))
+    torch.testing.assert_close(alone[0].mean, alone[1].mean)
+    assert alone[0].mean.abs().max() > 1e-3
+    assert (alone[0].variances > alone[1].variances).all()
 
 
 def test_encoders_are_told_to_raise_what_the_discriminator_lowers() -> None:

@@ -11,6 +11,7 @@ import torch
 from mosaicvi import likelihoods
 from mosaicvi.alignment import Anchors, AnchorSpec
 from mosaicvi.model._inputs import (
+    default_width,
     depth_of,
     fit_modality_projection,
     fit_regressions,
@@ -99,7 +100,7 @@ def construct(
     projections = {
         name: fit_modality_projection(
             modality,
-            n_components=network.n_projection,
+            n_components=network.n_projection or default_width(modality.n_cells, align=align),
             target_sum=target_sums[name],
             seed=seed,
         )

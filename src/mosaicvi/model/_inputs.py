@@ -32,17 +32,20 @@ if TYPE_CHECKING:
     from mosaicvi.nn._aligned_inputs import AlignedInputs
 
 CELLS_A_COMPONENT = 100
+CELLS_AN_ALIGNED_COMPONENT = 20
 WIDTH_RANGE = (10, 64)
 """Default width of a frozen projection: one component for so many cells, within these bounds."""
 
 
-def default_width(n_cells: int) -> int:
+def default_width(n_cells: int, *, align: bool = False) -> int:
     """Width of a frozen projection: what a hundred cells a component can support.
 
     A wide projection lets the encoder overfit on a thousand cells (decisions, "Width of the
-    projection").
+    projection"). Where modalities are aligned by anchors, encoders see shared scores of it, and
+    these are found in a wide one: twenty cells a component.
     """
-    return int(np.clip(n_cells // CELLS_A_COMPONENT, *WIDTH_RANGE))
+    cells = CELLS_AN_ALIGNED_COMPONENT if align else CELLS_A_COMPONENT
+    return int(np.clip(n_cells // cells, *WIDTH_RANGE))
 
 
 def depth_of(modality: ModalityData) -> np.ndarray | None:
@@ -64,7 +67,7 @@ def measured_table(modality: ModalityData, n_batches: int) -> np.ndarray:
 
 
 def fit_modality_projection(
-    modality: ModalityData, *, n_components: int | None, target_sum: float, seed: int
+    modality: ModalityData, *, n_components: int, target_sum: float, seed: int
 ) -> Projection:
     """Fit the frozen projection of one modality.
 
@@ -73,7 +76,7 @@ def fit_modality_projection(
     modality
         Registered cells.
     n_components
-        Width; None: :func:`default_width`.
+        Width.
     target_sum
         Counts a cell to which the encode transform scales.
     seed
@@ -91,7 +94,7 @@ def fit_modality_projection(
     return fit_projection(
         encode(modality, target_sum),
         depth,
-        n_components=n_components or default_width(modality.n_cells),
+        n_components=n_components,
         seed=seed,
         small_panel=SMALL_PANEL,
         weights=likelihoods.get(modality.spec.likelihood).feature_weights(modality.values),

@@ -58,7 +58,8 @@ class MosaicVI(PosteriorGetters):
         Dropout rate of the encoders.
     n_projection
         Singular vectors of each frozen projection (panels of up to 64 features skip it); None: one
-        for every 100 cells of the modality, between 10 and 64.
+        for every 100 cells of the modality, for every 20 where anchors align modalities, between 10
+        and 64.
     fusion
         ``"product_of_experts"`` or ``"mixture_of_experts"``.
     batch_prior_scale

@@ -133,9 +133,12 @@ class MosaicModule(MultimodalModule):
     def expert(self, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of one modality's expert, each ``(n_cells, n_latent)``.
 
-        Where modalities are aligned by anchors, the mean is that of the encoder that all of them
-        share, from the inputs that they share; what only one of them knows would place its cells
-        apart. How sure it is, each modality's own encoder says.
+        Where modalities are aligned by anchors, the encoder that all of them share says, from the
+        inputs that they share, where a cell's posterior from this modality alone has its mean; what
+        only one modality knows would place its cells apart. How sure it is, each modality's own
+        encoder says. The expert is the one that has this posterior once the prior is heard: with
+        the shared encoder's word for its own mean, the prior would draw cells of a less sure
+        modality nearer to the centre, and tell modalities apart by that.
         """
         trust = self.trust[name]
         devices = [inputs.device] if inputs.device.type == "cuda" else []
@@ -144,7 +147,8 @@ class MosaicModule(MultimodalModule):
             location, spread = self.encoders[name](inputs if trust == 1 else trust * inputs)
         if self.shared_encoder is not None:
             n_shared = self.aligned[name].n_directions
-            location, _ = self.shared_encoder(inputs[:, inputs.shape[1] - n_shared :])
+            mean, _ = self.shared_encoder(inputs[:, inputs.shape[1] - n_shared :])
+            location = mean * (1 + spread)
         return location, spread
 
     def unimodal(self, name: str, inputs: Tensor) -> GaussianMixture:
