@@ -11,11 +11,13 @@ from mosaicvi._errors import (
     RequestError,
 )
 from mosaicvi._settings import settings
-from mosaicvi.data import ModalitySpec
+from mosaicvi.data import BlockShuffle, ModalitySpec
+from mosaicvi.data._read import read_lazy
 from mosaicvi.factor import FactorVI
 from mosaicvi.model import MosaicVI
 
 __all__ = [
+    "BlockShuffle",
     "DataError",
     "DownloadError",
     "FactorVI",
@@ -30,6 +32,7 @@ __all__ = [
     "graph",
     "metrics",
     "pl",
+    "read_lazy",
     "settings",
     "tl",
 ]

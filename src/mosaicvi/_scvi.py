@@ -7,9 +7,11 @@ anndata 0.13).
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import rich.pretty  # noqa: F401  (scvi-tools 1.4's view_registry uses it without importing it)
+import scvi
 from scvi.data import AnnDataManager
 from scvi.data import _constants as _scvi_constants
 from scvi.data._manager import AnnDataManagerValidationCheck
@@ -18,9 +20,10 @@ from scvi.data.fields import BaseAnnDataField
 from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass
 from scvi.train import Trainer, TrainRunner
+from scvi.utils import track
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
     from anndata import AnnData
@@ -63,6 +66,13 @@ def assign_new_uuid(mdata: MuData) -> None:
     _assign_adata_uuid(mdata, overwrite=True)
 
 
+def progress(steps: Sequence[int], *, disable: bool) -> Iterable[int]:
+    """Steps with scvi-tools' progress bar, unless its verbosity is above ``INFO``."""
+    quiet = disable or scvi.settings.verbosity > logging.INFO
+    found: Iterable[int] = track(steps, description="mosaicvi: chunks of cells", disable=quiet)
+    return found
+
+
 def layer_names(adata: AnnData) -> tuple[str, ...]:
     """Names of the layers; anndata 0.13 also lists ``X`` there, under the key None."""
     return tuple(str(name) for name in adata.layers if name is not None)
@@ -97,6 +107,7 @@ __all__ = [
     "assign_new_uuid",
     "layer_names",
     "parse_device_args",
+    "progress",
     "pulled_column",
     "state_registry",
     "validation_checks",

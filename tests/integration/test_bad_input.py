@@ -23,6 +23,7 @@ from tests.helpers import (
     mosaic,
 )
 
+import mosaicvi
 from mosaicvi import MosaicVI
 from mosaicvi._errors import DataError, MosaicviError, MosaicviWarning, RequestError
 from mosaicvi.data import ModalitySpec, build_manager
@@ -472,11 +473,14 @@ def test_a_batch_for_each_cell_warns() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_values_on_disk_are_refused(tmp_path: Path) -> None:
-    mosaic().write(tmp_path / "mosaic.h5mu")
-    mdata = mudata.read_h5mu(tmp_path / "mosaic.h5mu", backed="r")
-    with pytest.raises(DataError, match="backed by a file"):
-        build_manager(mdata, BOTH)
+def test_columns_on_disk_are_refused(tmp_path: Path) -> None:
+    mosaic(kind="csc").write(tmp_path / "mosaic.h5mu")
+    for mdata in (
+        mudata.read_h5mu(tmp_path / "mosaic.h5mu", backed="r"),
+        mosaicvi.read_lazy(tmp_path / "mosaic.h5mu"),
+    ):
+        with pytest.raises(DataError, match=r"by columns \(CSC\).*tocsr"):
+            build_manager(mdata, BOTH)
 
 
 @pytest.mark.filterwarnings("ignore:var_names are not unique")

@@ -28,6 +28,7 @@ def cells() -> SimpleNamespace:
     modality = SimpleNamespace(
         spec=SimpleNamespace(likelihood="nb_mixture"),
         values=np.round(np.expm1(log_depth))[:, None],
+        depth=np.round(np.expm1(log_depth)).astype(np.float32),
         batch=batch,
         batch_categories=("a", "b", "c"),
     )

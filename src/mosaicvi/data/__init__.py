@@ -8,8 +8,11 @@ from mosaicvi.data._mosaic_data import ModalityData, MosaicData
 from mosaicvi.data._sampler import SequentialBatchSampler, StratifiedBatchSampler
 from mosaicvi.data._schema import ModalitySpec
 from mosaicvi.data._splitter import MosaicDataModule
+from mosaicvi.data._stream import BlockBatchSampler, BlockShuffle, StreamedLoader
 
 __all__ = [
+    "BlockBatchSampler",
+    "BlockShuffle",
     "ModalityBatch",
     "ModalityData",
     "ModalitySpec",
@@ -21,5 +24,6 @@ __all__ = [
     "MultiDataset",
     "SequentialBatchSampler",
     "StratifiedBatchSampler",
+    "StreamedLoader",
     "build_manager",
 ]

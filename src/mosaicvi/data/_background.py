@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.data._names import find_isotypes
+from mosaicvi.data._rows import RowSource
 from mosaicvi.data._schema import AUTO, ModalitySpec, has_background, likelihood_of
 from mosaicvi.data._structure import shown
 from mosaicvi.data._values import Matrix, scan
@@ -98,11 +99,15 @@ def _droplet_counts(adata: AnnData, given: AnnData | Matrix, name: str) -> Matri
 def _log_mean(matrix: Matrix) -> tuple[float, ...]:
     """Log of the mean count a droplet, half a count added over all droplets to stay finite."""
     totals = np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
-    return tuple(float(level) for level in np.log((totals + 0.5) / matrix.shape[0]))
+    return _log_totals(totals, matrix.shape[0])
+
+
+def _log_totals(totals: np.ndarray, n_rows: int) -> tuple[float, ...]:
+    return tuple(float(level) for level in np.log((totals + 0.5) / n_rows))
 
 
 def log_background(
-    adata: AnnData, matrix: Matrix, spec: ModalitySpec, modality: str
+    adata: AnnData, matrix: Matrix | RowSource, spec: ModalitySpec, modality: str
 ) -> tuple[float, ...] | None:
     """Known log background level of each feature.
 
@@ -147,6 +152,10 @@ def log_background(
         return None
     levels = [math.nan] * len(names)
     places = [names.index(name) for name in isotypes]
-    for feature, level in zip(places, _log_mean(matrix[:, places]), strict=True):
+    if isinstance(matrix, RowSource):
+        found = _log_totals(matrix.profile.column_totals[places], matrix.shape[0])
+    else:
+        found = _log_mean(matrix[:, places])
+    for feature, level in zip(places, found, strict=True):
         levels[feature] = level
     return tuple(levels)

@@ -27,8 +27,8 @@ class ModalityBatch:
     ----------
     positions
         Which cells of the minibatch have the modality, ascending, shape ``(n_present,)``, int64.
-    values
-        Their values, shape ``(n_present, n_features)``.
+    stored
+        Their values, shape ``(n_present, n_features)``; None where they were not asked for.
     encoder_input
         Frozen projection of their values, shape ``(n_present, n_inputs)``, float32.
     library_size
@@ -41,11 +41,24 @@ class ModalityBatch:
     """
 
     positions: Tensor
-    values: Values
+    stored: Values | None
     encoder_input: Tensor
     library_size: Tensor
     batch: Tensor
     observed: Tensor | None = None
+
+    @property
+    def values(self) -> Values:
+        """Values, shape ``(n_present, n_features)``.
+
+        Raises
+        ------
+        LookupError
+            If the minibatch was fetched without values.
+        """
+        if self.stored is None:
+            raise LookupError("the minibatch was fetched without values")
+        return self.stored
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ModalityBatch:
         """Move to a device."""
@@ -53,16 +66,21 @@ class ModalityBatch:
         def move(value: Tensor) -> Tensor:
             return value.to(device, non_blocking=non_blocking)
 
-        return self._each(move, self.values.to(device, non_blocking=non_blocking))
+        stored = self.stored
+        if stored is not None:
+            stored = stored.to(device, non_blocking=non_blocking)
+        return self._each(move, stored)
 
     def pin_memory(self) -> ModalityBatch:
         """Copy to page-locked memory."""
-        return self._each(Tensor.pin_memory, self.values.pin_memory())
+        return self._each(
+            Tensor.pin_memory, None if self.stored is None else self.stored.pin_memory()
+        )
 
-    def _each(self, move: Callable[[Tensor], Tensor], values: Values) -> ModalityBatch:
+    def _each(self, move: Callable[[Tensor], Tensor], values: Values | None) -> ModalityBatch:
         return ModalityBatch(
             positions=move(self.positions),
-            values=values,
+            stored=values,
             encoder_input=move(self.encoder_input),
             library_size=move(self.library_size),
             batch=move(self.batch),

@@ -11,11 +11,15 @@ from torch.utils.data import Dataset
 from mosaicvi._errors import RequestError
 from mosaicvi._types import SparseCounts, Values
 from mosaicvi.data._batch import ModalityBatch, MultiBatch
+from mosaicvi.data._stored import Rows, StoredValues
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
+
+Window = dict[str, tuple[np.ndarray, Rows]]
+"""Modality to ascending rows that were read from disk, and their values."""
 
 
 class MultiDataset(Dataset[MultiBatch]):
@@ -60,13 +64,23 @@ class MultiDataset(Dataset[MultiBatch]):
         """Minibatch of one cell, or of an array of cells."""
         return self.fetch(np.atleast_1d(np.asarray(index, dtype=np.int64)))
 
-    def fetch(self, indices: np.ndarray) -> MultiBatch:
+    def fetch(
+        self,
+        indices: np.ndarray,
+        *,
+        with_values: bool = True,
+        window: Window | None = None,
+    ) -> MultiBatch:
         """Gather a minibatch.
 
         Parameters
         ----------
         indices
             Cells (rows of the MuData), shape ``(n_cells,)``, in any order; repeats allowed.
+        with_values
+            Whether values are wanted; encoders do without, for they read projections.
+        window
+            Rows that were read from disk before, all of these cells among them.
         """
         indices = np.asarray(indices, dtype=np.int64)
         modalities = {}
@@ -74,7 +88,9 @@ class MultiDataset(Dataset[MultiBatch]):
             rows = part.rows[indices]
             positions = np.flatnonzero(rows >= 0)
             if len(positions):
-                modalities[name] = self._rows_of(name, positions, rows[positions])
+                modalities[name] = self._rows_of(
+                    name, positions, rows[positions], with_values=with_values, window=window
+                )
         categorical, continuous = self.data.categorical, self.data.continuous
         return MultiBatch(
             indices=torch.from_numpy(indices.copy()),
@@ -84,12 +100,38 @@ class MultiDataset(Dataset[MultiBatch]):
             groups=None if self.groups is None else torch.from_numpy(self.groups[indices]),
         )
 
-    def _rows_of(self, name: str, positions: np.ndarray, rows: np.ndarray) -> ModalityBatch:
+    def read(self, indices: np.ndarray) -> Window:
+        """Read the rows of some cells from disk; modalities in memory are left where they are."""
+        window = {}
+        for name, part in self.data.modalities.items():
+            if isinstance(part.values, StoredValues):
+                rows = part.rows[indices]
+                rows = np.unique(rows[rows >= 0])
+                window[name] = (rows, part.values.take(rows))
+        return window
+
+    def _rows_of(
+        self,
+        name: str,
+        positions: np.ndarray,
+        rows: np.ndarray,
+        *,
+        with_values: bool,
+        window: Window | None,
+    ) -> ModalityBatch:
         part = self.data.modalities[name]
-        values, observed = _gather(part, rows)
+        values: Values | None = None
+        observed = None
+        if with_values:
+            if window is None or name not in window:
+                block = part.values[rows]
+            else:
+                ascending, kept = window[name]
+                block = kept[np.searchsorted(ascending, rows)]
+            values, observed = _as_batch(block, missing=part.missing)
         return ModalityBatch(
             positions=torch.from_numpy(positions.astype(np.int64, copy=False)),
-            values=values,
+            stored=values,
             encoder_input=torch.from_numpy(self.encoder_inputs[name][rows]),
             library_size=torch.from_numpy(part.library_size[rows]),
             batch=torch.from_numpy(part.batch[rows]),
@@ -97,12 +139,12 @@ class MultiDataset(Dataset[MultiBatch]):
         )
 
 
-def _gather(part: ModalityData, rows: np.ndarray) -> tuple[Values, torch.Tensor | None]:
+def _as_batch(block: Rows, *, missing: bool) -> tuple[Values, torch.Tensor | None]:
     """Values of some rows, and False where a continuous value is missing (then zero)."""
-    if not isinstance(part.values, np.ndarray):
-        return SparseCounts.from_scipy(part.values[rows]), None
-    dense = torch.from_numpy(part.values[rows])
-    if not part.missing:
+    if not isinstance(block, np.ndarray):
+        return SparseCounts.from_scipy(block), None
+    dense = torch.from_numpy(block if block.flags.writeable else block.copy())
+    if not missing:
         return dense, None
     observed = ~torch.isnan(dense)
     return torch.where(observed, dense, torch.zeros_like(dense)), observed

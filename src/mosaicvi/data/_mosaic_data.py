@@ -1,7 +1,7 @@
 """A validated MuData, resolved to arrays: read-only, and shared with the user's object.
 
 Only what the format forces is copied: CSC, dense or unsorted counts become one CSR of our own,
-integers become float32, reordered features a reordered copy.
+integers become float32, reordered features a reordered copy. Values on disk stay there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,16 @@ import scipy.sparse as sp
 from mosaicvi.data import _columns
 from mosaicvi.data._register import cells_of, codes_of, representation_of
 from mosaicvi.data._schema import ModalitySpec, likelihood_of
+from mosaicvi.data._stored import (
+    Held,
+    StoredValues,
+    held,
+    locked,
+    shared_csr,
+    stored_values,
+)
 from mosaicvi.data._transfer import batch_labels, feature_order, full_rows
-from mosaicvi.data._values import Matrix, choose_layer, read_layer, row_totals
+from mosaicvi.data._values import choose_layer, read_layer, row_totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +50,8 @@ class ModalityData:
     values
         Shape ``(n_modality_cells, n_features)``: CSR counts, or dense float32 of a continuous
         modality with NaN where a value is missing. Rows in the modality's own order, columns in
-        registered order.
+        registered order. On disk: :class:`~mosaicvi.data._stored.StoredValues`, which indexing
+        with rows reads in the same form.
     rows
         Row of ``values`` for each cell of the MuData, int64 ``(n_cells,)``, -1 where absent.
     library_size
@@ -69,7 +78,7 @@ class ModalityData:
     name: str
     spec: ModalitySpec
     var_names: tuple[str, ...]
-    values: sp.csr_matrix | np.ndarray
+    values: Held
     rows: np.ndarray
     library_size: np.ndarray
     batch: np.ndarray
@@ -103,7 +112,26 @@ class ModalityData:
     @cached_property
     def missing(self) -> bool:
         """Whether a value of a continuous modality is missing."""
+        if isinstance(self.values, StoredValues):
+            return not self.values.is_count and self.values.source.profile.nan > 0
         return isinstance(self.values, np.ndarray) and bool(np.isnan(self.values).any())
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether values are read when they are asked for."""
+        return isinstance(self.values, StoredValues)
+
+    @cached_property
+    def depth(self) -> np.ndarray | None:
+        """Counts a cell, float32 ``(n_modality_cells,)``; None for a continuous modality."""
+        if not likelihood_of(self.spec).is_count:
+            return None
+        return locked(_row_totals(self.values).astype(np.float32))
+
+    @property
+    def stored_per_cell(self) -> float:
+        """Mean number of stored values of a cell."""
+        return stored_values(self.values) / max(self.n_cells, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +170,11 @@ class MosaicData:
         """Which cells have which modality, bool ``(n_cells, n_modalities)``."""
         return np.stack([part.present for part in self.modalities.values()], axis=1)
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether any modality's values are read when they are asked for."""
+        return any(part.on_disk for part in self.modalities.values())
+
     @cached_property
     def patterns(self) -> np.ndarray:
         """Presence pattern of each cell, int64 ``(n_cells,)``; 0 means no modality."""
@@ -174,11 +207,11 @@ def resolve(mdata: MuData, state: MosaicState) -> MosaicData:
         for key, (mean, deviation) in state.continuous.items()
     ]
     return MosaicData(
-        obs_names=_locked(mdata.obs_names.to_numpy(dtype=object, copy=True)),
+        obs_names=locked(mdata.obs_names.to_numpy(dtype=object, copy=True)),
         modalities=modalities,
-        categorical=_locked(np.stack(categorical, axis=1)) if categorical else None,
+        categorical=locked(np.stack(categorical, axis=1)) if categorical else None,
         categorical_categories=tuple(state.categorical.values()),
-        continuous=_locked(np.nan_to_num(np.stack(continuous, axis=1)).astype(np.float32))
+        continuous=locked(np.nan_to_num(np.stack(continuous, axis=1)).astype(np.float32))
         if continuous
         else None,
     )
@@ -191,18 +224,18 @@ def _resolve_modality(
     spec, likelihood = part.spec, likelihood_of(part.spec)
     is_present = bool((rows >= 0).any())
     representation = None
+    values: Held
     if is_present:
         adata = mdata.mod[name]
         layer, _ = choose_layer(adata, spec, name)
         matrix = read_layer(adata, layer, name)
-        order = feature_order(adata, part)
-        values = _counts(matrix, order) if likelihood.is_count else _dense(matrix, order)
+        values = held(matrix, feature_order(adata, part), is_count=likelihood.is_count)
         if spec.representation is not None:
             representation = representation_of(adata, name, spec.representation)
     else:
         shape = (0, part.n_features)
         values = (
-            _shared_csr(sp.csr_matrix(shape, dtype=np.float32))
+            shared_csr(sp.csr_matrix(shape, dtype=np.float32))
             if likelihood.is_count
             else np.zeros(shape, dtype=np.float32)
         )
@@ -214,63 +247,24 @@ def _resolve_modality(
     elif spec.size_factor_key is not None and is_present:
         library = _columns.size_factors(mdata, name, spec.size_factor_key, rows)
     else:
-        library = row_totals(values)
+        library = _row_totals(values)
     panel, levels = part.panel(), part.log_background
     return ModalityData(
         name=name,
         spec=spec,
         var_names=part.var_names,
         values=values,
-        rows=_locked(rows),
-        library_size=_locked(library.astype(np.float32)),
-        batch=_locked(cell_batch[cells_of(rows, n_rows)]),
-        cell_batch=_locked(cell_batch),
-        cell_batch_names=_locked(np.array(["" if n is None else n for n in labels], dtype=object)),
+        rows=locked(rows),
+        library_size=locked(library.astype(np.float32)),
+        batch=locked(cell_batch[cells_of(rows, n_rows)]),
+        cell_batch=locked(cell_batch),
+        cell_batch_names=locked(np.array(["" if n is None else n for n in labels], dtype=object)),
         batch_categories=part.batch_categories,
-        panel=None if panel is None else _locked(panel),
-        representation=None if representation is None else _locked(representation),
-        log_background=None if levels is None else _locked(np.array(levels, dtype=np.float64)),
+        panel=None if panel is None else locked(panel),
+        representation=None if representation is None else locked(representation),
+        log_background=None if levels is None else locked(np.array(levels, dtype=np.float64)),
     )
 
 
-def _locked(array: np.ndarray) -> np.ndarray:
-    """Read-only view: the user's memory stays as it is, whatever is done with ours."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _counts(matrix: Matrix, order: np.ndarray | None) -> sp.csr_matrix:
-    """Counts as CSR with sorted columns; a view of the user's parts where they are that already."""
-    if order is not None:
-        matrix = matrix[:, order]
-    is_float = matrix.dtype in (np.float32, np.float64)
-    if not sp.issparse(matrix):
-        return _shared_csr(sp.csr_matrix(matrix if is_float else matrix.astype(np.float32)))
-    if matrix.format != "csr":
-        matrix = sp.csr_matrix(matrix)
-    if not is_float:
-        parts = (matrix.data.astype(np.float32), matrix.indices, matrix.indptr)
-        matrix = sp.csr_matrix(parts, shape=matrix.shape)
-    return _shared_csr(matrix)
-
-
-def _shared_csr(matrix: Matrix) -> sp.csr_matrix:
-    parts = (matrix.data, matrix.indices, matrix.indptr)
-    # On a fresh object: scipy caches this test, and sorts in place, on the one it is asked of.
-    fresh = sp.csr_matrix(parts, shape=matrix.shape)
-    if not fresh.has_canonical_format:
-        fresh = fresh.copy()
-        fresh.sum_duplicates()
-    locked = (_locked(fresh.data), _locked(fresh.indices), _locked(fresh.indptr))
-    shared = sp.csr_matrix(locked, shape=matrix.shape)
-    shared.has_canonical_format = True
-    return shared
-
-
-def _dense(matrix: Matrix, order: np.ndarray | None) -> np.ndarray:
-    """Continuous values as dense float32 in C order; NaN stays."""
-    dense = np.asarray(matrix.toarray() if sp.issparse(matrix) else matrix)
-    if order is not None:
-        dense = dense[:, order]
-    return _locked(np.ascontiguousarray(dense, dtype=np.float32))
+def _row_totals(values: Held) -> np.ndarray:
+    return values.row_totals() if isinstance(values, StoredValues) else row_totals(values)

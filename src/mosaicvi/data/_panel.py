@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from mosaicvi.data._rows import RowSource
+    from mosaicvi.data._stored import StoredValues
+
+_CHECKED_ROWS = 8192
+"""Rows looked at together."""
+
 Unmeasured = dict[str, tuple[int, ...]]
 """Batch name to the places of the features that it did not measure."""
 
@@ -115,7 +121,7 @@ def _columns(
 
 def check_panel(
     var_names: Sequence[str],
-    matrix: Matrix,
+    matrix: Matrix | RowSource | StoredValues,
     layer: str | None,
     codes: np.ndarray,
     categories: Sequence[str],
@@ -140,15 +146,12 @@ def check_panel(
     DataError
         Names the batch and the features.
     """
-    if not sp.issparse(matrix):
-        matrix = np.asarray(matrix)
     for batch, features in unmeasured.items():
         rows = np.flatnonzero(codes == list(categories).index(batch))
-        part = matrix[rows][:, list(features)]
-        if sp.issparse(part):
-            filled = np.asarray((part != 0).sum(axis=0)).ravel() > 0
-        else:
-            filled = ((part != 0) & ~np.isnan(part.astype(np.float64))).any(axis=0)
+        filled = np.zeros(len(features), dtype=bool)
+        for start in range(0, len(rows), _CHECKED_ROWS):
+            part = matrix[rows[start : start + _CHECKED_ROWS]][:, list(features)]
+            filled |= _filled(part)
         if filled.any():
             wrong = [var_names[feature] for feature in np.asarray(features)[filled]]
             raise DataError(
@@ -159,3 +162,10 @@ def check_panel(
                 expected="zeros there",
                 remedy="correct the panel, or the values",
             )
+
+
+def _filled(part: Matrix) -> np.ndarray:
+    """Which columns hold a value that is neither zero nor missing."""
+    if sp.issparse(part):
+        return np.asarray((part != 0).sum(axis=0)).ravel() > 0
+    return np.asarray(((part != 0) & ~np.isnan(part.astype(np.float64))).any(axis=0))

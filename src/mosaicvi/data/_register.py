@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi.data import _columns
 from mosaicvi.data._background import log_background
+from mosaicvi.data._formats import forget
 from mosaicvi.data._names import check_one_species, is_interval, looks_mouse, species_of
 from mosaicvi.data._panel import check_panel, read_panel
 from mosaicvi.data._schema import ModalitySpec, Request, likelihood_of
@@ -62,6 +63,7 @@ def register(mdata: MuData, request: Request) -> MosaicState:
     check_known(mdata, names)
     for name in names:
         check_modality(mdata.mod[name], name)
+        forget(mdata.mod[name])
     rows = {name: rows_of(mdata, name) for name in names}
     warn_unmeasured_cells(rows)
     batches = _batch_labels(mdata, request, rows)

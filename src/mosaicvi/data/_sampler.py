@@ -51,7 +51,7 @@ class StratifiedBatchSampler(Sampler[np.ndarray]):
     ) -> None:
         self._indices = np.asarray(indices, dtype=np.int64)
         self._patterns = np.asarray(patterns)[self._indices]
-        self._sizes = _sizes(len(self._indices), batch_size, drop_last=drop_last)
+        self._sizes = batch_sizes(len(self._indices), batch_size, drop_last=drop_last)
         self._shuffle, self._seed, self._epoch = shuffle, int(seed), 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -78,7 +78,7 @@ class StratifiedBatchSampler(Sampler[np.ndarray]):
             offset = generator.random() if self._shuffle else 0.5
             if self._shuffle:
                 members = generator.permutation(members)
-            places[members] = (np.arange(len(members)) + offset) / len(members)
+            places[members] = even_places(len(members), offset)
         return self._indices[np.argsort(places, kind="stable")]
 
 
@@ -110,12 +110,23 @@ class SequentialBatchSampler(Sampler[np.ndarray]):
             yield from np.split(self._indices, self._starts[1:])
 
 
+def even_places(n_cells: int, offset: float) -> np.ndarray:
+    """Places of some cells between 0 and 1, evenly apart."""
+    return (np.arange(n_cells) + offset) / max(n_cells, 1)
+
+
+def spread(parts: list[np.ndarray], offsets: list[float]) -> np.ndarray:
+    """Mix sequences so that each is spread evenly over the whole."""
+    places = [even_places(len(part), offset) for part, offset in zip(parts, offsets, strict=True)]
+    return np.asarray(np.concatenate(parts)[np.argsort(np.concatenate(places), kind="stable")])
+
+
 def _check_batch_size(batch_size: int) -> None:
     if batch_size < 1:
         raise RequestError(f"found {batch_size}", key="batch_size", expected="at least 1")
 
 
-def _sizes(n_cells: int, batch_size: int, *, drop_last: bool) -> list[int]:
+def batch_sizes(n_cells: int, batch_size: int, *, drop_last: bool) -> list[int]:
     """Sizes of the minibatches of an epoch."""
     _check_batch_size(batch_size)
     if drop_last and n_cells >= batch_size:

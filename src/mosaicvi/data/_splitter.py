@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -10,7 +10,14 @@ from torch.utils.data import DataLoader
 
 from mosaicvi._errors import RequestError
 from mosaicvi.data._dataset import MultiDataset
-from mosaicvi.data._sampler import SequentialBatchSampler, StratifiedBatchSampler
+from mosaicvi.data._sampler import StratifiedBatchSampler
+from mosaicvi.data._stream import (
+    BlockBatchSampler,
+    BlockShuffle,
+    StreamedLoader,
+    default_shuffle,
+    file_order,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +26,10 @@ if TYPE_CHECKING:
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._mosaic_data import MosaicData
+
+
+Loader: TypeAlias = "DataLoader[MultiBatch] | StreamedLoader"
+"""Serves minibatches: from memory, or of values on disk."""
 
 
 class MosaicDataModule(LightningDataModule):
@@ -46,9 +57,12 @@ class MosaicDataModule(LightningDataModule):
         Whether each epoch has an order of its own.
     drop_last
         Whether training minibatches all have ``batch_size`` cells.
+    blocks
+        Shuffle blocks of cells within windows, as values on disk need; None: where a modality is on
+        disk, in sizes that follow from its bytes a cell.
     loader_kwargs
         Further arguments of ``torch.utils.data.DataLoader``, such as ``num_workers`` (default 0)
-        and ``pin_memory``.
+        and ``pin_memory``. Values on disk are read by a thread, and take ``pin_memory`` alone.
     groups
         See :class:`MultiDataset`.
 
@@ -62,7 +76,8 @@ class MosaicDataModule(LightningDataModule):
     Raises
     ------
     RequestError
-        If sizes or cells are out of range, or there is no cell to train on.
+        If sizes or cells are out of range, there is no cell to train on, or values on disk are to
+        be read by worker processes.
     """
 
     def __init__(
@@ -77,6 +92,7 @@ class MosaicDataModule(LightningDataModule):
         external_indexing: Sequence[Sequence[int] | np.ndarray] | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        blocks: BlockShuffle | None = None,
         loader_kwargs: Mapping[str, Any] | None = None,
         groups: np.ndarray | None = None,
     ) -> None:
@@ -85,6 +101,16 @@ class MosaicDataModule(LightningDataModule):
         self.batch_size, self.seed = batch_size, seed
         self._shuffle, self._drop_last = shuffle, drop_last
         self._loader_kwargs = {"num_workers": 0, **(loader_kwargs or {})}
+        if data.on_disk and (
+            set(self._loader_kwargs) - {"pin_memory", "num_workers"}
+            or self._loader_kwargs["num_workers"]
+        ):
+            raise RequestError(
+                f"found {sorted(loader_kwargs or {})} for values on disk",
+                key="loader_kwargs",
+                expected="pin_memory alone: a thread reads ahead",
+            )
+        self.blocks = default_shuffle(data) if blocks is None and data.on_disk else blocks
         if external_indexing is not None:
             parts = _given_parts(external_indexing, data.n_cells)
         else:
@@ -99,11 +125,24 @@ class MosaicDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Do nothing: cells are split at construction."""
 
-    def train_dataloader(self) -> DataLoader[MultiBatch]:
+    def train_dataloader(self) -> Loader:
         """Shuffled minibatches that each hold every presence pattern in proportion."""
+        data = self.dataset.data
+        if self.blocks is not None and self._shuffle:
+            return self._loader(
+                BlockBatchSampler(
+                    data.patterns,
+                    self.train_idx,
+                    self.batch_size,
+                    self.blocks,
+                    places=file_order(data),
+                    seed=self.seed,
+                    drop_last=self._drop_last,
+                )
+            )
         return self._loader(
             StratifiedBatchSampler(
-                self.dataset.data.patterns,
+                data.patterns,
                 self.train_idx,
                 self.batch_size,
                 self._shuffle,
@@ -112,15 +151,15 @@ class MosaicDataModule(LightningDataModule):
             )
         )
 
-    def val_dataloader(self) -> DataLoader[MultiBatch] | list[Any]:
+    def val_dataloader(self) -> Loader | list[Any]:
         """Validation cells; the order never changes, and each minibatch is in proportion."""
         return self._fixed(self.val_idx)
 
-    def test_dataloader(self) -> DataLoader[MultiBatch] | list[Any]:
+    def test_dataloader(self) -> Loader | list[Any]:
         """Test cells, as :meth:`val_dataloader`."""
         return self._fixed(self.test_idx)
 
-    def _fixed(self, indices: np.ndarray) -> DataLoader[MultiBatch] | list[Any]:
+    def _fixed(self, indices: np.ndarray) -> Loader | list[Any]:
         if not len(indices):
             return []
         patterns = self.dataset.data.patterns
@@ -128,9 +167,14 @@ class MosaicDataModule(LightningDataModule):
             StratifiedBatchSampler(patterns, indices, self.batch_size, shuffle=False)
         )
 
-    def _loader(
-        self, sampler: StratifiedBatchSampler | SequentialBatchSampler
-    ) -> DataLoader[MultiBatch]:
+    def _loader(self, sampler: StratifiedBatchSampler | BlockBatchSampler) -> Loader:
+        if self.blocks is not None and self.dataset.data.on_disk:
+            return StreamedLoader(
+                self.dataset,
+                sampler,
+                self.blocks.window_cells,
+                pin_memory=bool(self._loader_kwargs.get("pin_memory", False)),
+            )
         return DataLoader(self.dataset, batch_size=None, sampler=sampler, **self._loader_kwargs)
 
     def transfer_batch_to_device(

@@ -92,13 +92,6 @@ def check_modality(adata: AnnData, name: str) -> None:
             modality=name,
             remedy="leave it out of modalities, or out of the MuData",
         )
-    if adata.isbacked:
-        raise DataError(
-            "the modality is backed by a file",
-            modality=name,
-            expected="values in memory",
-            remedy="read the file without backed=, or call .to_memory()",
-        )
     _check_unique(adata.obs_names, "cell", name)
     _check_unique(adata.var_names, "feature", name)
 

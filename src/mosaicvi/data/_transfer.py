@@ -10,6 +10,7 @@ import numpy as np
 
 from mosaicvi._errors import DataError, MosaicviWarning
 from mosaicvi.data import _columns
+from mosaicvi.data._formats import forget
 from mosaicvi.data._panel import check_panel, read_panel
 from mosaicvi.data._register import (
     cells_of,
@@ -17,7 +18,9 @@ from mosaicvi.data._register import (
     codes_of,
     warn_unmeasured_cells,
 )
+from mosaicvi.data._schema import likelihood_of
 from mosaicvi.data._state import NO_BATCH, MosaicState, RegisteredModality
+from mosaicvi.data._stored import held
 from mosaicvi.data._structure import (
     absent_rows,
     check_modality,
@@ -61,6 +64,7 @@ def transfer(mdata: MuData, state: MosaicState, *, extend_batches: bool = False)
     rows = present_rows(mdata, state)
     for name in rows:
         check_modality(mdata.mod[name], name)
+        forget(mdata.mod[name])
         _check_features(mdata.mod[name], state.modalities[name], name)
     warn_unmeasured_cells(rows)
     found = {name: batch_labels(mdata, state, name, rows) for name in state.modalities}
@@ -205,7 +209,7 @@ def _transfer_modality(
             unmeasured[batch] = _reordered(own.get(batch, ()), order, adata.n_vars)
         unmeasured = {batch: places for batch, places in unmeasured.items() if places}
     matrix = read_layer(adata, layer, name)
-    mapped = matrix if order is None else matrix[:, order]
+    mapped = held(matrix, order, is_count=likelihood_of(spec).is_count)
     check_panel(part.var_names, mapped, layer, codes, part.batch_categories, unmeasured, name)
     return replace(part, unmeasured=unmeasured)
 

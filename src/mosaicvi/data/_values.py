@@ -12,11 +12,13 @@ import scipy.sparse as sp
 from mosaicvi import _scvi
 from mosaicvi._errors import DataError, MosaicviWarning
 from mosaicvi._keys import LAYER_COUNTS
+from mosaicvi.data._formats import ACCEPTED, opened
 from mosaicvi.data._logged import looks_logged
+from mosaicvi.data._rows import RowSource, block_totals, tally
 from mosaicvi.data._schema import AUTO, ModalitySpec, likelihood_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from anndata import AnnData
 
@@ -25,9 +27,6 @@ Matrix = Any
 
 _CHUNK = 1 << 20
 """Stored values a chunk: a scan's temporary memory stays at a few megabytes."""
-
-_FRACTION = 1e-4
-"""Counts may be off an integer by this much (rounding of a file format)."""
 
 
 @dataclass(frozen=True)
@@ -58,48 +57,30 @@ def stored(matrix: Matrix) -> np.ndarray:
     return np.asarray(matrix).reshape(-1, order="A")
 
 
-def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
-
-
-def scan(matrix: Matrix) -> Scan:
-    """Read the stored values once."""
+def scan(matrix: Matrix | RowSource) -> Scan:
+    """Read the stored values once; on disk, once for all that ask."""
+    if isinstance(matrix, RowSource):
+        found = matrix.profile
+        return Scan(found.nan, found.infinite, found.negative, found.fractional)
     values = stored(matrix)
-    nan, infinite, negative, fractional = 0, 0, 0, 0
-    is_float = values.dtype.kind == "f"
-    for chunk in _chunks(values):
-        finite = chunk
-        if is_float:
-            is_finite = np.isfinite(chunk)
-            if not is_finite.all():
-                n_nan = int(np.isnan(chunk).sum())
-                nan += n_nan
-                infinite += int((~is_finite).sum()) - n_nan
-                finite = chunk[is_finite]
-            fractional += int((np.abs(finite - np.rint(finite)) > _FRACTION).sum())
-        if values.dtype.kind in "fi" and len(finite) and finite.min() < 0:
-            negative += int((finite < 0).sum())
-    return Scan(nan, infinite, negative, fractional)
+    counts = np.zeros(4, dtype=np.int64)
+    for start in range(0, len(values), _CHUNK):
+        counts += np.array(tally(values[start : start + _CHUNK])[0])
+    return Scan(*(int(number) for number in counts))
 
 
-def row_totals(matrix: Matrix) -> np.ndarray:
+def row_totals(matrix: Matrix | RowSource) -> np.ndarray:
     """Sum of each row in float64, shape ``(n_rows,)``."""
-    if not sp.issparse(matrix):
-        return np.asarray(np.asarray(matrix).sum(axis=1, dtype=np.float64))
-    if matrix.format == "csr":
-        totals = np.zeros(matrix.shape[0])
-        filled = np.flatnonzero(np.diff(matrix.indptr))
-        if len(filled):
-            starts = matrix.indptr[filled]
-            totals[filled] = np.add.reduceat(matrix.data, starts, dtype=np.float64)
-        return totals
+    if isinstance(matrix, RowSource):
+        return matrix.profile.row_totals
+    if not sp.issparse(matrix) or matrix.format == "csr":
+        return block_totals(matrix)
     columns = matrix.tocsc()
     return np.bincount(columns.indices, weights=columns.data, minlength=matrix.shape[0])
 
 
-def read_layer(adata: AnnData, layer: str | None, modality: str) -> Matrix:
-    """Values of ``X`` (None) or of a layer, as they are.
+def read_layer(adata: AnnData, layer: str | None, modality: str) -> Matrix | RowSource:
+    """Values of ``X`` (None) or of a layer, as they are; what is on disk stays there.
 
     Raises
     ------
@@ -122,14 +103,16 @@ def read_layer(adata: AnnData, layer: str | None, modality: str) -> Matrix:
             remedy="name the layer: ModalitySpec(..., layer=...)",
         )
     if not sp.issparse(matrix) and not isinstance(matrix, np.ndarray):
-        raise DataError(
-            f"{place(layer)} is a {type(matrix).__name__}",
-            modality=modality,
-            expected="a scipy sparse matrix or a numpy array in memory",
-            remedy="load it, for example with .to_memory() or .compute()",
-        )
-    kind = (matrix.data if sp.issparse(matrix) else matrix).dtype.kind
-    if kind not in "fiub":
+        source = opened(adata, layer, matrix, place(layer), modality)
+        if source is None:
+            raise DataError(
+                f"{place(layer)} is a {type(matrix).__name__}",
+                modality=modality,
+                expected=ACCEPTED,
+                remedy="load it, for example with .to_memory() or .compute()",
+            )
+        matrix = source
+    if matrix.dtype.kind not in "fiub":
         raise DataError(
             f"{place(layer)} holds values of type {matrix.dtype}",
             modality=modality,
@@ -180,10 +163,17 @@ def _integer_places(adata: AnnData) -> list[str]:
     places = []
     for name in _scvi.layer_names(adata):
         matrix = adata.layers[name]
-        if (sp.issparse(matrix) or isinstance(matrix, np.ndarray)) and scan(matrix).is_counts:
+        if sp.issparse(matrix) or isinstance(matrix, np.ndarray):
+            is_counts = scan(matrix).is_counts
+        else:
+            source = opened(adata, name, matrix, place(name), name)
+            is_counts = source is not None and scan(source).is_counts
+        if is_counts:
             places.append(f"layers[{name!r}]")
-    if adata.raw is not None and scan(adata.raw.X).is_counts:
-        places.append(".raw")
+    if adata.raw is not None:
+        values = adata.raw.X
+        if (sp.issparse(values) or isinstance(values, np.ndarray)) and scan(values).is_counts:
+            places.append(".raw")
     return places
 
 
@@ -224,14 +214,17 @@ def check_values(
 
 
 def _check_largest(
-    matrix: Matrix, layer: str | None, largest: float, spec: ModalitySpec, modality: str
+    matrix: Matrix | RowSource, layer: str | None, largest: float, spec: ModalitySpec, modality: str
 ) -> None:
-    values = stored(matrix)
-    above = int((values > largest).sum())
-    if above:
+    if isinstance(matrix, RowSource):
+        highest, count = matrix.profile.largest, "some"
+    else:
+        values = stored(matrix)
+        highest = float(values.max(initial=-np.inf))
+        count = str(int((values > largest).sum()))
+    if highest > largest:
         raise DataError(
-            f"{place(layer)} holds {above} values above {largest:g}, the largest "
-            f"{float(values.max()):g}",
+            f"{place(layer)} holds {count} values above {largest:g}, the largest {highest:g}",
             modality=modality,
             key="likelihood",
             expected=f"values up to {largest:g} for the likelihood {spec.likelihood!r}",
@@ -241,7 +234,7 @@ def _check_largest(
 
 
 def _check_fractions(
-    matrix: Matrix, layer: str | None, summary: Scan, spec: ModalitySpec, modality: str
+    matrix: Matrix | RowSource, layer: str | None, summary: Scan, spec: ModalitySpec, modality: str
 ) -> None:
     if looks_logged(matrix):
         raise DataError(
@@ -252,7 +245,9 @@ def _check_fractions(
             remedy="name the layer that holds raw counts, ModalitySpec(..., layer=...), or use "
             "the likelihood 'normal'",
         )
-    share = summary.fractional / max(1, len(stored(matrix)))
+    is_source = isinstance(matrix, RowSource)
+    n_values = matrix.profile.n_values if is_source else len(stored(matrix))
+    share = summary.fractional / max(1, n_values)
     warnings.warn(
         f"modality {modality!r}: {place(layer)} holds values that are not integers "
         f"({summary.fractional} of the stored ones, {share:.0%}) under the count likelihood "
@@ -265,7 +260,7 @@ def _check_fractions(
 
 def _bad_value(
     adata: AnnData,
-    matrix: Matrix,
+    matrix: Matrix | RowSource,
     layer: str | None,
     modality: str,
     kind: str,
@@ -278,13 +273,7 @@ def _bad_value(
         "NaN": np.isnan,
         "negative": lambda values: values < 0,
     }
-    test = tests[kind]
-    if sp.issparse(matrix):
-        entries = matrix.tocoo()
-        first = int(np.flatnonzero(test(entries.data))[0])
-        row, column = int(entries.row[first]), int(entries.col[first])
-    else:
-        row, column = (int(axis[0]) for axis in np.nonzero(test(np.asarray(matrix))))
+    row, column = _first(matrix, tests[kind])
     is_count = likelihood_of(spec).is_count
     return DataError(
         f"{place(layer)} holds {count} {kind} values, the first in cell "
@@ -298,3 +287,19 @@ def _bad_value(
         if is_count
         else "set these values to NaN, or remove them",
     )
+
+
+def _first(matrix: Matrix | RowSource, test: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
+    """Row and column of the first stored value that a test finds."""
+    blocks = matrix.blocks() if isinstance(matrix, RowSource) else [(slice(0), matrix)]
+    for rows, block in blocks:
+        if sp.issparse(block):
+            entries = block.tocoo()
+            found = np.flatnonzero(test(entries.data))
+            if len(found):
+                return int(rows.start or 0) + int(entries.row[found[0]]), int(entries.col[found[0]])
+        else:
+            places = np.nonzero(test(np.asarray(block)))
+            if len(places[0]):
+                return int(rows.start or 0) + int(places[0][0]), int(places[1][0])
+    raise LookupError("no value passes the test")

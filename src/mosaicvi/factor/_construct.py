@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mosaicvi import likelihoods
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.factor._build import FactorSpec, build_factor_module
-from mosaicvi.model._construct import modality_size, target_sum
-from mosaicvi.model._inputs import fit_modality_projection, measured_table, project
+from mosaicvi.model._construct import fit_once, modality_size, target_sum
+from mosaicvi.model._inputs import fit_rows, measured_table, project, rows_read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +43,7 @@ def check_factors(data: MosaicData, n_factors: int) -> None:
             remedy="factors that explain nothing are removed after training: 10 to 30 will do",
         )
     for name, modality in data.modalities.items():
-        values = modality.values
+        values = rows_read(modality, fit_rows(modality, 0))
         if isinstance(values, np.ndarray):
             low, high = np.nanmin(values, 0, initial=np.inf), np.nanmax(values, 0, initial=-np.inf)
         else:
@@ -84,12 +83,9 @@ def construct_factors(
     """
     width = int(np.clip(WIDTH_A_FACTOR * len(factors), *WIDTH_RANGE))
     sums = {name: target_sum(modality) for name, modality in data.modalities.items()}
-    projections = {
-        name: fit_modality_projection(
-            modality, n_components=width, target_sum=sums[name], seed=seed
-        )
-        for name, modality in data.modalities.items()
-    }
+    projections, starts = {}, {}
+    for name, modality in data.modalities.items():
+        projections[name], starts[name] = fit_once(modality, width, sums[name], seed)
     sizes = {
         name: modality_size(data, name, projections[name], sums[name]) for name in data.modalities
     }
@@ -101,16 +97,6 @@ def construct_factors(
         n_categories=tuple(len(c) for c in data.categorical_categories),
         n_continuous=0 if data.continuous is None else data.continuous.shape[1],
     )
-    starts = {
-        name: likelihoods.get(modality.spec.likelihood).start(
-            modality.values,
-            modality.library_size,
-            background=modality.log_background,
-            panel=modality.panel,
-            batch=modality.batch,
-        )
-        for name, modality in data.modalities.items()
-    }
     measured = {
         name: torch.as_tensor(measured_table(modality, sizes[name].n_batches))
         for name, modality in data.modalities.items()

@@ -56,7 +56,7 @@ def cell_deviances(
     shape = (len(indices), n_factors + 2)
     found = {name: np.full(shape, np.nan) for name in module.modalities}
     linked = module.feature_embeddings()
-    for chunk in sampler.latent(indices, from_modalities, n_cells=CELLS_AT_ONCE):
+    for chunk in sampler.latent(indices, from_modalities, n_cells=CELLS_AT_ONCE, with_values=True):
         z = chunk.posterior.mean
         settings = [torch.zeros_like(z), z]
         if singles:

@@ -177,7 +177,7 @@ def reconstruction_nats(
     widest = max(sampler.n_features(name) for name in module.modalities)
     size = sampler.chunk_size(n_samples, widest)
     linked = module.feature_embeddings()
-    for chunk in sampler.latent(indices, None, n_cells=size):
+    for chunk in sampler.latent(indices, None, n_cells=size, with_values=True):
         z = sampler.draw_latent(chunk, n_samples)
         for name, part in chunk.batch.modalities.items():
             own = chunk.places[part.positions.cpu().numpy()]

@@ -12,12 +12,13 @@ from mosaicvi import likelihoods
 from mosaicvi.alignment import Anchors, AnchorSpec
 from mosaicvi.model._inputs import (
     default_width,
-    depth_of,
     fit_modality_projection,
     fit_regressions,
+    fit_rows,
     join_predictors,
     measured_table,
     project,
+    rows_read,
 )
 from mosaicvi.model._linkage import graph_arrays, link
 from mosaicvi.model._trust import modality_trust
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
     from mosaicvi.graph import FeatureGraph
+    from mosaicvi.likelihoods._base import FeatureStart
     from mosaicvi.module._mosaic_module import MosaicModule
     from mosaicvi.nn._cross_predictor import CrossPredictor
     from mosaicvi.nn._projection import Projection
@@ -97,15 +99,10 @@ def construct(
     Shapes, network, and the anchors where modalities are aligned.
     """
     target_sums = {name: target_sum(modality) for name, modality in data.modalities.items()}
-    projections = {
-        name: fit_modality_projection(
-            modality,
-            n_components=network.n_projection or default_width(modality.n_cells, align=align),
-            target_sum=target_sums[name],
-            seed=seed,
-        )
-        for name, modality in data.modalities.items()
-    }
+    projections, starts = {}, {}
+    for name, modality in data.modalities.items():
+        width = network.n_projection or default_width(modality.n_cells, align=align)
+        projections[name], starts[name] = fit_once(modality, width, target_sums[name], seed)
     linkage = None
     if align:
         projected = {
@@ -126,16 +123,6 @@ def construct(
     }
     confidence = None if linkage is None else linkage.confidence
     arrays = None if graph is None else graph_arrays(data, graph, confidence)
-    starts = {
-        name: likelihoods.get(modality.spec.likelihood).start(
-            modality.values,
-            modality.library_size,
-            background=modality.log_background,
-            panel=modality.panel,
-            batch=modality.batch,
-        )
-        for name, modality in data.modalities.items()
-    }
     measured = {
         name: torch.as_tensor(measured_table(modality, sizes[name].n_batches))
         for name, modality in data.modalities.items()
@@ -168,6 +155,30 @@ def construct(
     return spec, module, None if linkage is None else linkage.anchors
 
 
+def fit_once(
+    modality: ModalityData, n_components: int, target_sum: float, seed: int
+) -> tuple[Projection, FeatureStart]:
+    """Frozen projection and starting values of one modality, from one reading of its rows."""
+    rows = fit_rows(modality, seed)
+    values = rows_read(modality, rows)
+    projection = fit_modality_projection(
+        modality,
+        n_components=n_components,
+        target_sum=target_sum,
+        seed=seed,
+        rows=rows,
+        values=values,
+    )
+    start = likelihoods.get(modality.spec.likelihood).start(
+        values,
+        modality.library_size[rows],
+        background=modality.log_background,
+        panel=modality.panel,
+        batch=modality.batch[rows],
+    )
+    return projection, start
+
+
 def find_again(
     data: MosaicData,
     graph: FeatureGraph | None,
@@ -191,7 +202,7 @@ def features_of(data: MosaicData) -> dict[str, list[str]]:
 
 def target_sum(modality: ModalityData) -> float:
     """Median counts a cell, to which the encode transform scales."""
-    depth = depth_of(modality)
+    depth = modality.depth
     return float(np.median(depth[depth > 0])) if depth is not None and depth.any() else 1.0
 
 
@@ -212,7 +223,7 @@ def modality_size(
         n_features=len(modality.var_names),
         n_batches=max(len(modality.batch_categories), 1),
         n_components=int(width),
-        has_depth=depth_of(modality) is not None,
+        has_depth=modality.depth is not None,
         has_representation=has_representation,
         residual=len(data.modalities) == 1 or n_paired >= MIN_PAIRED_CELLS,
         target_sum=target_sum,

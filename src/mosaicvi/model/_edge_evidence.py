@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 
 from mosaicvi import likelihoods
 from mosaicvi.alignment import edge_confidence, group_cells, group_means
+from mosaicvi.data._stored import held_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,12 +78,23 @@ def _profiles(
 ) -> np.ndarray:
     """Mean log profile of each group of cells, ``(n_groups, n_features)``."""
     likelihood = likelihoods.get(modality.spec.likelihood)
-    values = modality.values[rows]
     if not likelihood.is_count:
-        return group_means(values, codes, n_groups)
+        return group_means(modality.values[rows], codes, n_groups)
     if likelihood.uses_library_size:
-        mean = group_means(values, codes, n_groups)
+        mean = _streamed_means(modality, rows, codes, n_groups, log=False)
         share = mean / np.maximum(mean.sum(1, keepdims=True), 1e-12)
         return np.asarray(np.log1p(PROFILE_SUM * share))
-    logged = group_means(values.log1p(), codes, n_groups)
+    logged = _streamed_means(modality, rows, codes, n_groups, log=True)
     return np.asarray(logged - logged.mean(1, keepdims=True))
+
+
+def _streamed_means(
+    modality: ModalityData, rows: np.ndarray, codes: np.ndarray, n_groups: int, *, log: bool
+) -> np.ndarray:
+    """Mean counts, or log1p counts, of each group, a few megabytes of cells at a time."""
+    total = np.zeros((n_groups, modality.n_features))
+    for part, block in held_blocks(modality.values, rows):
+        counts = sp.csr_matrix(block)
+        size = np.bincount(codes[part], minlength=n_groups)[:, None]
+        total += group_means(counts.log1p() if log else counts, codes[part], n_groups) * size
+    return np.asarray(total / np.maximum(np.bincount(codes, minlength=n_groups), 1)[:, None])

@@ -5,6 +5,7 @@ All of it is fitted once, when a model is built, and never trained.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,17 @@ from torch import Tensor
 
 from mosaicvi import likelihoods
 from mosaicvi._types import SparseCounts, Values
+from mosaicvi.data._stored import StoredValues
 from mosaicvi.nn._cross_predictor import CrossPredictor
-from mosaicvi.nn._cross_regression import CrossRegression, Pairing, fit_regression
+from mosaicvi.nn._cross_regression import (
+    CELLS_A_PREDICTION,
+    CrossRegression,
+    Pairing,
+    fit_regression,
+    sample_pairs,
+)
 from mosaicvi.nn._projection import (
+    MAX_FIT_CELLS,
     SMALL_PANEL,
     Projection,
     fit_projection,
@@ -27,9 +36,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
+    from mosaicvi.data._stored import Rows
     from mosaicvi.module._build import ModuleSpec
     from mosaicvi.module._mosaic_module import MosaicModule
     from mosaicvi.nn._aligned_inputs import AlignedInputs
+
+MAX_FIT_VALUES = 40_000_000
+"""Stored values of a modality from which what is fitted once is fitted; more are subsampled."""
+
+MIN_FIT_CELLS = 5_000
+"""Cells that such a sample has at least."""
 
 CELLS_A_COMPONENT = 100
 CELLS_AN_ALIGNED_COMPONENT = 20
@@ -48,11 +64,24 @@ def default_width(n_cells: int, *, align: bool = False) -> int:
     return int(np.clip(n_cells // cells, *WIDTH_RANGE))
 
 
-def depth_of(modality: ModalityData) -> np.ndarray | None:
-    """Counts a cell, shape ``(n_modality_cells,)``; None for a modality without counts."""
-    if not likelihoods.get(modality.spec.likelihood).is_count:
-        return None
-    return np.asarray(modality.values.sum(1), dtype=np.float32).ravel()
+def fit_rows(modality: ModalityData, seed: int) -> np.ndarray:
+    """Rows from which projections and starting values are fitted, ascending: all, or a sample.
+
+    The same whether values are in memory or on disk.
+    """
+    n_cells = modality.n_cells
+    affordable = int(MAX_FIT_VALUES / max(modality.stored_per_cell, 1.0))
+    n_rows = min(n_cells, MAX_FIT_CELLS, max(affordable, MIN_FIT_CELLS))
+    if n_rows == n_cells:
+        return np.arange(n_cells)
+    return np.sort(np.random.default_rng(seed).choice(n_cells, n_rows, replace=False))
+
+
+def rows_read(modality: ModalityData, rows: np.ndarray) -> Rows:
+    """Values of some rows; a modality in memory hands out all of them without a copy."""
+    if len(rows) == modality.n_cells and not modality.on_disk:
+        return modality.values[:] if isinstance(modality.values, StoredValues) else modality.values
+    return modality.values[rows]
 
 
 def measured_table(modality: ModalityData, n_batches: int) -> np.ndarray:
@@ -67,7 +96,13 @@ def measured_table(modality: ModalityData, n_batches: int) -> np.ndarray:
 
 
 def fit_modality_projection(
-    modality: ModalityData, *, n_components: int, target_sum: float, seed: int
+    modality: ModalityData,
+    *,
+    n_components: int,
+    target_sum: float,
+    seed: int,
+    rows: np.ndarray,
+    values: Rows,
 ) -> Projection:
     """Fit the frozen projection of one modality.
 
@@ -81,8 +116,10 @@ def fit_modality_projection(
         Counts a cell to which the encode transform scales.
     seed
         Seed of the decomposition.
+    rows, values
+        Rows to fit on (:func:`fit_rows`), and their values.
     """
-    depth = depth_of(modality)
+    depth = modality.depth
     if modality.representation is not None:
         center = modality.representation.mean(0)
         spread = modality.representation.std(0)
@@ -92,14 +129,14 @@ def fit_modality_projection(
             moments = (float(log_depth.mean()), float(max(log_depth.std(), 1e-3)))
         return Projection(center, None, np.where(spread > 1e-6, spread, 1.0), moments)
     return fit_projection(
-        encode(modality, target_sum),
+        encode(modality, target_sum, rows, values),
         depth,
         n_components=n_components,
         seed=seed,
         small_panel=SMALL_PANEL,
-        weights=likelihoods.get(modality.spec.likelihood).feature_weights(modality.values),
+        weights=likelihoods.get(modality.spec.likelihood).feature_weights(values),
         panel=modality.panel,
-        batch=modality.batch,
+        batch=modality.batch[rows],
     )
 
 
@@ -130,30 +167,39 @@ def fit_regressions(
     -------
     Modality to each other modality to the regressions, None where too few cells hold both.
     """
-    scores = {
-        name: project(modality, projections[name], target_sums[name])
-        for name, modality in data.modalities.items()
-    }
     regressions: dict[str, dict[str, CrossRegression | None]] = {}
     for name, modality in data.modalities.items():
-        encoded = encode(modality, target_sums[name])
-        # A given representation has no features that a panel could lack.
-        panel = None if modality.representation is not None else modality.panel
-        measured = None if panel is None else panel[modality.batch]
         regressions[name] = {}
         for other, partner in data.modalities.items():
             if other == name:
                 continue
             both = np.flatnonzero((modality.rows >= 0) & (partner.rows >= 0))
+            both = sample_pairs(both, seed)
+            if len(both) < CELLS_A_PREDICTION:
+                regressions[name][other] = None
+                continue
+            places = partner.rows[both]
+            scores = project(partner, projections[other], target_sums[other], rows=places)
             # Log depth, the last column, is no property of the other modality worth predicting.
-            width = int(projections[other].scale.shape[0])
-            targets = scores[other][partner.rows[both], :width]
-            batch = partner.batch[partner.rows[both]]
-            pairing = Pairing(modality.rows[both], targets, keys[both], batch)
-            regressions[name][other] = fit_regression(
-                encoded, pairing, seed=seed, measured=measured
-            )
+            targets = scores[:, : int(projections[other].scale.shape[0])]
+            pairing = Pairing(modality.rows[both], targets, keys[both], partner.batch[places])
+            regressions[name][other] = _fit_regression(modality, pairing, target_sums[name], seed)
     return regressions
+
+
+def _fit_regression(
+    modality: ModalityData, pairing: Pairing, target_sum: float, seed: int
+) -> CrossRegression | None:
+    """Fit on the paired rows alone, which are read once."""
+    rows = np.unique(pairing.rows)
+    # A given representation has no features that a panel could lack.
+    panel = None if modality.representation is not None else modality.panel
+    return fit_regression(
+        encode(modality, target_sum, rows, rows_read(modality, rows)),
+        replace(pairing, rows=np.searchsorted(rows, pairing.rows)),
+        seed=seed,
+        measured=None if panel is None else panel[modality.batch[rows]],
+    )
 
 
 def join_predictors(
@@ -171,14 +217,16 @@ def join_predictors(
     }
 
 
-def encode(modality: ModalityData, target_sum: float) -> sp.csr_matrix | np.ndarray:
-    """Values of all cells as the projection reads them, ``(n_modality_cells, n_features)``."""
+def encode(
+    modality: ModalityData, target_sum: float, rows: np.ndarray, values: Rows
+) -> sp.csr_matrix | np.ndarray:
+    """Values of some rows as the projection reads them, ``(n_rows, n_features)``."""
     if modality.representation is not None:
-        return np.array(modality.representation, dtype=np.float32)
-    depth = depth_of(modality)
-    library = np.ones(modality.n_cells, np.float32) if depth is None else depth
+        return np.array(modality.representation[rows], dtype=np.float32)
+    depth = modality.depth
+    library = np.ones(len(rows), np.float32) if depth is None else depth[rows]
     encoded = likelihoods.get(modality.spec.likelihood).encode(
-        as_values(modality.values), torch.as_tensor(library), target_sum=target_sum
+        as_values(values), torch.tensor(library), target_sum=target_sum
     )
     if not isinstance(encoded, SparseCounts):
         return encoded.numpy()
@@ -235,35 +283,38 @@ def project(
     predictor: CrossPredictor | None = None,
     keys: np.ndarray | None = None,
     aligned: AlignedInputs | None = None,
+    *,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Frozen projection of every cell of a modality, and what else its encoder is given."""
+    """Frozen projection of a modality's rows (None: all), and what else its encoder is given."""
     likelihood = likelihoods.get(modality.spec.likelihood)
-    depth = depth_of(modality)
+    depth = modality.depth
     device = projection.center.device
     table = torch.as_tensor(measured_table(modality, max(len(modality.batch_categories), 1)))
 
-    def project(rows: slice) -> Tensor:
-        n_rows = rows.stop - rows.start
-        library = torch.as_tensor(np.ones(n_rows, np.float32) if depth is None else depth[rows])
+    def project(part: slice) -> Tensor:
+        chosen = part if rows is None else rows[part]
+        n_rows = part.stop - part.start
+        library = torch.tensor(np.ones(n_rows, np.float32) if depth is None else depth[chosen])
         measured = None
         if modality.representation is not None:
-            encoded: Values = as_values(modality.representation[rows])
+            encoded: Values = as_values(modality.representation[chosen])
         else:
-            values = as_values(modality.values[rows])
+            values = as_values(modality.values[chosen])
             encoded = likelihood.encode(values, library, target_sum=target_sum)
             if modality.panel is not None:
-                codes = torch.from_numpy(modality.batch[rows].copy())
+                codes = torch.from_numpy(modality.batch[chosen].copy())
                 known = (codes >= 0).unsqueeze(-1)
                 measured = torch.where(known, table[codes.clamp_min(0)], True).to(device)
         encoded = encoded.to(device)
         projected: Tensor = projection(encoded, library.to(device), measured)
         parts = [projected]
         if aligned is not None:
-            codes = torch.from_numpy(modality.batch[rows].copy()).to(device)
+            codes = torch.from_numpy(modality.batch[chosen].copy()).to(device)
             parts = list(aligned(projected, codes).split(aligned.widths, -1))
         if predictor is not None and keys is not None and predictor.n_scores:
-            names = torch.from_numpy(keys[rows].copy()).to(device)
+            names = torch.from_numpy(keys[chosen].copy()).to(device)
             parts.insert(1, predictor(encoded, names, measured))
         return torch.cat(parts, -1)
 
-    return project_in_chunks(modality.values.shape[0], project)
+    return project_in_chunks(modality.n_cells if rows is None else len(rows), project)

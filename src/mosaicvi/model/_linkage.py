@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from mosaicvi import likelihoods
 from mosaicvi.alignment import Anchors, AnchorSpec, CellPairs, find_anchors, smooth, unit
 from mosaicvi.model._edge_evidence import graph_confidence
-from mosaicvi.model._inputs import depth_of, encode
+from mosaicvi.model._inputs import encode, rows_read
 from mosaicvi.model._technical import Technical, explain_technical
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 from mosaicvi.nn._graph_prior import GraphArrays
@@ -190,7 +190,7 @@ def linked_features(
     for name in both:
         modality, rows = data.modalities[name], kept[name]
         values = sides[name]
-        if _is_sparse(modality, columns if name == axis else None):
+        if _is_sparse(modality, columns if name == axis else None, rows):
             values = smooth(values, technical[name].residuals[rows], N_SMOOTHED)
         sides[name] = technical[name].take_from(modality, values, rows)
     return _reduced(sides[both[0]], sides[both[1]])
@@ -214,21 +214,20 @@ def _places(kept: np.ndarray, n_rows: int) -> np.ndarray:
     return places
 
 
-def _is_sparse(modality: ModalityData, columns: np.ndarray | None) -> bool:
+def _is_sparse(modality: ModalityData, columns: np.ndarray | None, rows: np.ndarray) -> bool:
     """Whether linked features are too sparse to be read cell by cell."""
     if not likelihoods.get(modality.spec.likelihood).is_count:
         return False
-    values = modality.values if columns is None else modality.values[:, columns]
-    return float(values.mean()) < SPARSE_COUNTS
+    values = rows_read(modality, rows)
+    return float((values if columns is None else values[:, columns]).mean()) < SPARSE_COUNTS
 
 
 def _axis_values(modality: ModalityData, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    depth = depth_of(modality)
+    depth = modality.depth
     target = 1.0 if depth is None else float(np.median(depth[depth > 0]))
-    encoded = encode(modality, target)[rows]
-    dense = (
-        encoded[:, columns].toarray() if sp.issparse(encoded) else np.asarray(encoded)[:, columns]
-    )
+    encoded = encode(modality, target, rows, rows_read(modality, rows))
+    chosen = encoded[:, columns]
+    dense = chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
     if not likelihoods.get(modality.spec.likelihood).uses_library_size and depth is not None:
         # Counts that no library size has scaled: centred log-ratios.
         dense = dense - np.asarray(encoded.mean(1)).reshape(-1, 1)
@@ -238,10 +237,10 @@ def _axis_values(modality: ModalityData, columns: np.ndarray, rows: np.ndarray) 
 
 def _onto(modality: ModalityData, weights: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
     """Log-normalised sums over positive edges minus those over negative ones."""
-    if not sp.issparse(modality.values):
-        filled = np.nan_to_num(modality.values[rows] - np.nanmean(modality.values, 0))
+    counts = rows_read(modality, rows)
+    if isinstance(counts, np.ndarray):
+        filled = np.nan_to_num(counts - np.nanmean(counts, 0))
         return np.asarray(filled @ weights)
-    counts = modality.values[rows]
     total = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1.0)
     scale = sp.diags(1e4 / total)
     up, down = (

@@ -158,6 +158,7 @@ class MosaicVI(PosteriorGetters):
         devices: int | list[int] | str = "auto",
         indices: Indices | None = None,
         plan_kwargs: Mapping[str, Any] | None = None,
+        datasplitter_kwargs: Mapping[str, Any] | None = None,
         **trainer_kwargs: Any,
     ) -> FitResult:
         """Fit the model.
@@ -181,6 +182,9 @@ class MosaicVI(PosteriorGetters):
         plan_kwargs
             Fields of :class:`~mosaicvi.module.ObjectiveSpec` and
             :class:`~mosaicvi.train.OptimizerSpec`, such as ``kl_weight`` or ``learning_rate``.
+        datasplitter_kwargs
+            Passed to :class:`~mosaicvi.data.MosaicDataModule`: ``blocks``, how cells on disk are
+            shuffled (see :doc:`/large_data`), ``drop_last``, ``shuffle``, ``loader_kwargs``.
         **trainer_kwargs
             Passed to :class:`~scvi.train.Trainer`, such as ``enable_progress_bar=False``.
 
@@ -209,6 +213,7 @@ class MosaicVI(PosteriorGetters):
                 validation_size,
                 self.seed,
             ),
+            **(datasplitter_kwargs or {}),
         )
         n_train = datamodule.n_train
         epochs = max_epochs

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mosaicvi._errors import RequestError
 from mosaicvi._noise import CellNoise
+from mosaicvi._scvi import progress
 from mosaicvi.model._disagreement import draw_shifts
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ CHUNK_BYTES = 128 * 2**20
 """Memory that the draws of one chunk of cells may take, in bytes."""
 
 MAX_CHUNK_CELLS = 2048
+
+LONG_ANSWER = 100
+"""Chunks of cells from which an answer shows a progress bar, in the style of scvi-tools' setting
+``scvi.settings.progress_bar_style``; its verbosity above ``INFO`` turns bars off."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,8 @@ class PosteriorSampler:
     def chunks(self, indices: np.ndarray, n_cells: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Places and rows of cells, in the order of their names, ``n_cells`` at a time."""
         order = np.argsort(self.data.obs_names[indices].astype(str), kind="stable")
-        for start in range(0, len(order), n_cells):
+        starts = range(0, len(order), n_cells)
+        for start in progress(starts, disable=len(starts) < LONG_ANSWER):
             places = order[start : start + n_cells]
             yield places, indices[places]
 
@@ -161,12 +167,16 @@ class PosteriorSampler:
         from_modalities: Sequence[str] | None,
         *,
         n_cells: int = MAX_CHUNK_CELLS,
+        with_values: bool = False,
     ) -> Iterator[LatentChunk]:
-        """Posterior of each cell given a subset of its modalities (None: all it has)."""
+        """Posterior of each cell given a subset of its modalities (None: all it has).
+
+        Encoders read projections: values are gathered, or read from disk, only where asked for.
+        """
         names = self.module.modalities if from_modalities is None else tuple(from_modalities)
         subset = self.module.subset_of(names)
         for places, rows in self.chunks(indices, n_cells):
-            batch = self.dataset.fetch(rows).to(self.module.device)
+            batch = self.dataset.fetch(rows, with_values=with_values).to(self.module.device)
             experts = self.module.experts(batch)
             evidence = (experts.present & subset).any(0).cpu().numpy()
             yield LatentChunk(places, batch, self.module.posterior(experts, subset), evidence)

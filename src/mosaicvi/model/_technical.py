@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
-from mosaicvi.model._inputs import depth_of
 from mosaicvi.nn._aligned_inputs import fit_technical
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Technical:
         rows
             Which rows of the modality these are.
         """
-        depth = depth_of(modality)
+        depth = modality.depth
         together = values
         if depth is not None:
             log_depth = np.log1p(depth[rows])
@@ -99,7 +98,7 @@ def _fit(
     modality: ModalityData, values: np.ndarray, batch: np.ndarray, groups: np.ndarray | None
 ) -> Effects:
     n_batches = max(len(modality.batch_categories), 1)
-    has_depth = depth_of(modality) is not None
+    has_depth = modality.depth is not None
     return fit_technical(values, batch, n_batches, has_depth=has_depth, groups=groups)
 
 

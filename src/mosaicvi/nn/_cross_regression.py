@@ -73,11 +73,19 @@ def fit_regression(
     return CrossRegression.fit(encoded, _reduced(pairing, seed), measured)
 
 
+def sample_pairs(cells: Int[np.ndarray, " pairs"], seed: int) -> Int[np.ndarray, " kept"]:
+    """At most so many paired cells as a regression is fitted to; all of fewer."""
+    if len(cells) <= MAX_PAIRED_CELLS:
+        return cells
+    rng = np.random.default_rng(seed)
+    return np.asarray(cells[rng.choice(len(cells), MAX_PAIRED_CELLS, replace=False)])
+
+
 def _reduced(pairing: Pairing, seed: int) -> Pairing:
     """At most so many pairs and target scores as can be afforded and supported."""
     rows, targets, keys, groups = pairing.rows, pairing.targets, pairing.keys, pairing.groups
     if len(rows) > MAX_PAIRED_CELLS:
-        kept = np.random.default_rng(seed).choice(len(rows), MAX_PAIRED_CELLS, replace=False)
+        kept = sample_pairs(np.arange(len(rows)), seed)
         rows, targets, keys = rows[kept], targets[kept], keys[kept]
         groups = None if groups is None else groups[kept]
     n_scores = len(rows) // CELLS_A_PREDICTION

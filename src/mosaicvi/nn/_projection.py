@@ -21,6 +21,9 @@ from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, SparseCount
 SMALL_PANEL = 64
 """Panels of at most this many features skip the projection: each feature is an input."""
 
+PROJECTED_CELLS = 8192
+"""Cells projected at a time."""
+
 MAX_FIT_CELLS = 50_000
 """More training cells than this are subsampled for the singular value decomposition."""
 
@@ -239,9 +242,10 @@ def project_in_chunks(
     n_rows: int,
     project: Callable[[slice], Float[Tensor, "taken inputs"]],
     *,
-    chunk_size: int = 8192,
+    chunk_size: int | None = None,
 ) -> Float[np.ndarray, "{n_rows} inputs"]:
     """Run ``project`` over slices of rows and stack the results, shape ``(n_rows, n_inputs)``."""
+    chunk_size = PROJECTED_CELLS if chunk_size is None else chunk_size
     with torch.no_grad():
         parts = [
             project(slice(start, min(start + chunk_size, n_rows))).cpu().numpy()

@@ -66,10 +66,8 @@ def scaled_values(modality: ModalityData, scale: Scale) -> np.ndarray:
     without counts are zero.
     """
     _, rows = present_cells(modality)
-    if isinstance(modality.values, np.ndarray):
-        values = modality.values[rows].astype(np.float32)
-    else:
-        values = modality.values[rows].toarray().astype(np.float32)
+    found = modality.values[rows]
+    values = np.array(found if isinstance(found, np.ndarray) else found.toarray(), dtype=np.float32)
     if scale.target_sum is not None:
         sizes = modality.library_size[rows].astype(np.float64)
         factors = np.divide(scale.target_sum, sizes, out=np.zeros_like(sizes), where=sizes > 0)
@@ -91,7 +89,7 @@ def measured_mask(modality: ModalityData) -> np.ndarray:
     if modality.panel is not None:
         known = modality.batch[rows] >= 0
         mask[known] = modality.panel[modality.batch[rows][known]]
-    if isinstance(modality.values, np.ndarray):
+    if not likelihoods.get(modality.spec.likelihood).is_count:
         mask &= np.isfinite(modality.values[rows])
     return mask
 
@@ -111,10 +109,11 @@ def raw_values(modality: ModalityData, mask: np.ndarray) -> sp.csr_matrix:
     CSR float32 ``(n_cells, n_features)``.
     """
     cells, rows = present_cells(modality)
-    if isinstance(modality.values, np.ndarray):
-        part = sp.csr_matrix(np.where(mask, modality.values[rows], 0).astype(np.float32))
+    values = modality.values[rows]
+    if isinstance(values, np.ndarray):
+        part = sp.csr_matrix(np.where(mask, values, 0).astype(np.float32))
     else:
-        part = sp.csr_matrix(modality.values[rows], dtype=np.float32)
+        part = sp.csr_matrix(values, dtype=np.float32)
     n_cells = len(modality.rows)
     lengths = np.zeros(n_cells, dtype=np.int64)
     lengths[cells] = np.diff(part.indptr)
