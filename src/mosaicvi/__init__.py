@@ -13,12 +13,14 @@ from mosaicvi._errors import (
 from mosaicvi._settings import settings
 from mosaicvi.data import BlockShuffle, ModalitySpec
 from mosaicvi.data._read import read_lazy
+from mosaicvi.factor import FactorVI
 from mosaicvi.model import MosaicVI
 
 __all__ = [
     "BlockShuffle",
     "DataError",
     "DownloadError",
+    "FactorVI",
     "FileError",
     "ModalitySpec",
     "MosaicVI",

@@ -1,4 +1,4 @@
-"""``python -m mosaicvi.bm imputation ...``, ``alignment ...`` or ``controls ...``; ``table``."""
+"""``python -m mosaicvi.bm imputation``, ``alignment``, ``controls`` or ``factors``; ``table``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mosaicvi._errors import MosaicviError, RequestError
 from mosaicvi._settings import logger
-from mosaicvi.bm import aligners, controls, methods
+from mosaicvi.bm import aligners, controls, factors, methods
 from mosaicvi.bm._alignment import Alignment
 from mosaicvi.bm._controls import under_controls
+from mosaicvi.bm._factors import GENERATORS, Factors
 from mosaicvi.bm._graphs import KINDS
 from mosaicvi.bm._imputation import Imputation
 from mosaicvi.bm._runner import Entry, read_records, run, write_summary
@@ -118,6 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _aligned(controlled)
     _shared(controlled, aligners.TABLE)
+    simulated = commands.add_parser(
+        "factors", help="find the factors that simulated data were made of"
+    )
+    add = simulated.add_argument
+    add("--generator", default="counts", choices=sorted(GENERATORS), help="who draws the data")
+    add("--missing", type=float, default=0.0, help="share of cells that lack one modality")
+    add("--n-factors", type=int, default=10, help="factors that methods start with")
+    _shared(simulated, factors.TABLE)
     table = commands.add_parser("table", help="print the table of records made earlier")
     table.add_argument("records", type=Path, nargs="+", help="files, or folders of them")
     table.add_argument("--reference", help="method whose differences from the others are shown")
@@ -177,6 +186,8 @@ def _methods(arguments: argparse.Namespace, table: Mapping[str, str]) -> Sequenc
         return methods.defaults(unpaired=arguments.unpaired)
     if arguments.comparison == "controls":
         return (OURS,)
+    if arguments.comparison == "factors":
+        return list(factors.TABLE)
     return [name for name in table if name not in aligners.PEERS]
 
 
@@ -197,6 +208,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             chosen = controls.parse_all(arguments.controls)
             (alignment,) = _alignments(arguments)
             return _run(under_controls(alignment, chosen), aligners.TABLE, arguments, words)
+        if arguments.comparison == "factors":
+            chosen_factors = Factors(
+                arguments.generator, arguments.n_cells, arguments.missing, arguments.n_factors
+            )
+            return _run([chosen_factors], factors.TABLE, arguments, words)
         return _run([_imputation(arguments)], methods.TABLE, arguments, words)
     except MosaicviError as error:
         sys.stderr.write(f"{error}\n")

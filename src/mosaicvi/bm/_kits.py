@@ -37,5 +37,6 @@ KITS = {
     "imputation": Kit("mosaicvi.bm._input:ImputationInput", "mosaicvi.bm.methods"),
     "alignment": _ALIGNMENT,
     "controls": _ALIGNMENT,
+    "factors": Kit("mosaicvi.bm._factor_input:FactorInput", "mosaicvi.bm.factors"),
 }
 """By the comparison's command-line name."""

@@ -90,6 +90,18 @@ LAYOUTS = {
         order=("strata", "-labels", "-mixing"),
         differences=("strata", "in type", "labels", "balanced"),
     ),
+    "factors": Layout(
+        {
+            "matched": ("scores", "matched_correlation"),
+            "worst": ("scores", "worst_correlation"),
+            "activity": ("scores", "activity_exact"),
+            "factors": ("scores", "n_factors"),
+            "depth": ("scores", "depth_correlation"),
+            **TIMES,
+        },
+        order=("-matched",),
+        differences=("matched",),
+    ),
     "controls": Layout(
         {
             "strata": ("scores", "foscttm", "stratified"),

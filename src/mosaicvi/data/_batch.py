@@ -102,12 +102,16 @@ class MultiBatch:
         Codes of categorical covariates, shape ``(n_cells, n_categorical)``, int64, or None.
     continuous
         Standardised continuous covariates, shape ``(n_cells, n_continuous)``, or None.
+    groups
+        Codes of groups of cells with a prior of their own, shape ``(n_cells,)``, int64, -1 where
+        unknown; None without groups.
     """
 
     indices: Tensor
     modalities: Mapping[str, ModalityBatch]
     categorical: Tensor | None = None
     continuous: Tensor | None = None
+    groups: Tensor | None = None
 
     @property
     def n_cells(self) -> int:
@@ -125,6 +129,7 @@ class MultiBatch:
             {n: m.to(device, non_blocking=non_blocking) for n, m in self.modalities.items()},
             _optional(self.categorical, move),
             _optional(self.continuous, move),
+            _optional(self.groups, move),
         )
 
     def pin_memory(self) -> MultiBatch:
@@ -134,6 +139,7 @@ class MultiBatch:
             {name: part.pin_memory() for name, part in self.modalities.items()},
             _optional(self.categorical, Tensor.pin_memory),
             _optional(self.continuous, Tensor.pin_memory),
+            _optional(self.groups, Tensor.pin_memory),
         )
 
 

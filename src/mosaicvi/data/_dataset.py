@@ -35,6 +35,8 @@ class MultiDataset(Dataset[MultiBatch]):
         Modality name to what its encoder reads, float32 ``(n_modality_cells, n_inputs)``, rows in
         the modality's own order. Where it is missing: the modality's representation, else nothing
         (width zero).
+    groups
+        Code of each cell's group, int64 ``(n_cells,)``, -1 where unknown; None without groups.
 
     Raises
     ------
@@ -42,8 +44,13 @@ class MultiDataset(Dataset[MultiBatch]):
         If an encoder input does not have one row a cell of its modality.
     """
 
-    def __init__(self, data: MosaicData, encoder_inputs: Mapping[str, np.ndarray]) -> None:
-        self.data = data
+    def __init__(
+        self,
+        data: MosaicData,
+        encoder_inputs: Mapping[str, np.ndarray],
+        groups: np.ndarray | None = None,
+    ) -> None:
+        self.data, self.groups = data, groups
         self.encoder_inputs = {
             name: _encoder_input(part, encoder_inputs.get(name))
             for name, part in data.modalities.items()
@@ -90,6 +97,7 @@ class MultiDataset(Dataset[MultiBatch]):
             modalities=modalities,
             categorical=None if categorical is None else torch.from_numpy(categorical[indices]),
             continuous=None if continuous is None else torch.from_numpy(continuous[indices]),
+            groups=None if self.groups is None else torch.from_numpy(self.groups[indices]),
         )
 
     def read(self, indices: np.ndarray) -> Window:

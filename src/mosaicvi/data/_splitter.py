@@ -63,6 +63,8 @@ class MosaicDataModule(LightningDataModule):
     loader_kwargs
         Further arguments of ``torch.utils.data.DataLoader``, such as ``num_workers`` (default 0)
         and ``pin_memory``. Values on disk are read by a thread, and take ``pin_memory`` alone.
+    groups
+        See :class:`MultiDataset`.
 
     Attributes
     ----------
@@ -92,9 +94,10 @@ class MosaicDataModule(LightningDataModule):
         drop_last: bool = False,
         blocks: BlockShuffle | None = None,
         loader_kwargs: Mapping[str, Any] | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
         super().__init__()
-        self.dataset = MultiDataset(data, encoder_inputs or {})
+        self.dataset = MultiDataset(data, encoder_inputs or {}, groups)
         self.batch_size, self.seed = batch_size, seed
         self._shuffle, self._drop_last = shuffle, drop_last
         self._loader_kwargs = {"num_workers": 0, **(loader_kwargs or {})}

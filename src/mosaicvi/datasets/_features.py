@@ -45,11 +45,23 @@ def draw_embeddings(
                 sign * weight * own[spec.linked_to][source]
                 + np.sqrt(1 - weight**2) * v[: len(table)]
             )
+        v *= _active(spec, name, n_latent, seed)
         if spec.n_isotypes:
             v[-spec.n_isotypes :] = 0.0
         embeddings[name] = v * spec.signal_sd / np.sqrt(n_latent)
     empty = pd.DataFrame(columns=list(_LINK_COLUMNS))
     return embeddings, pd.concat(tables, ignore_index=True) if tables else empty
+
+
+def _active(spec: SimulatedModality, name: str, n_latent: int, seed: int) -> Array:
+    """Which dimension acts on which feature, 0 or 1, ``(n_features, n_latent)``."""
+    active = np.ones((spec.n_features, n_latent))
+    if spec.density < 1:
+        rng = generator(seed, "density", name)
+        active = (rng.random(active.shape) < spec.density).astype(float)
+    if spec.factors is not None:
+        active[:, [k for k in range(n_latent) if k not in spec.factors]] = 0.0
+    return active
 
 
 def _draw_links(

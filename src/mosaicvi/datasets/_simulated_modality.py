@@ -74,6 +74,10 @@ class SimulatedModality:
     n_isotypes
         How many of the last features are isotype controls: background only, never linked
         (``nb_mixture``).
+    factors
+        Dimensions of z that act on the modality, from 0; None: all.
+    density
+        Share of features, drawn for each dimension, on which it acts; 1: all.
     """
 
     likelihood: str
@@ -88,6 +92,8 @@ class SimulatedModality:
     link_weight: tuple[float, float] = (0.6, 0.95)
     negative_links: float = 0.0
     n_isotypes: int = 0
+    factors: tuple[int, ...] | None = None
+    density: float = 1.0
 
     def __post_init__(self) -> None:
         if self.likelihood not in RULES:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mosaicvi._errors import RequestError
 from mosaicvi.fusion._base import Fusion
+from mosaicvi.fusion._full_gaussian import FullGaussian
 from mosaicvi.fusion._gaussian_mixture import GaussianMixture, kl
 from mosaicvi.fusion._mixture_of_experts import MixtureOfExperts
 from mosaicvi.fusion._product_of_experts import ProductOfExperts
@@ -39,4 +40,4 @@ def get(name: str) -> Fusion:
         ) from None
 
 
-__all__ = ["TABLE", "Fusion", "GaussianMixture", "get", "kl"]
+__all__ = ["TABLE", "FullGaussian", "Fusion", "GaussianMixture", "get", "kl"]

@@ -98,11 +98,11 @@ def construct(
     -------
     Shapes, network, and the anchors where modalities are aligned.
     """
-    target_sums = {name: _target_sum(modality) for name, modality in data.modalities.items()}
+    target_sums = {name: target_sum(modality) for name, modality in data.modalities.items()}
     projections, starts = {}, {}
     for name, modality in data.modalities.items():
         width = network.n_projection or default_width(modality.n_cells, align=align)
-        projections[name], starts[name] = _fit_once(modality, width, target_sums[name], seed)
+        projections[name], starts[name] = fit_once(modality, width, target_sums[name], seed)
     linkage = None
     if align:
         projected = {
@@ -115,7 +115,7 @@ def construct(
     predictors = join_predictors(regressions, projections, trust)
     sizes = {
         name: replace(
-            _size(data, name, projections[name], predictors[name], target_sums[name]),
+            modality_size(data, name, projections[name], target_sums[name], predictors[name]),
             n_directions=0 if linkage is None else linkage.inputs[name].n_directions,
             trust=trust[name],
         )
@@ -155,7 +155,7 @@ def construct(
     return spec, module, None if linkage is None else linkage.anchors
 
 
-def _fit_once(
+def fit_once(
     modality: ModalityData, n_components: int, target_sum: float, seed: int
 ) -> tuple[Projection, FeatureStart]:
     """Frozen projection and starting values of one modality, from one reading of its rows."""
@@ -200,19 +200,20 @@ def features_of(data: MosaicData) -> dict[str, list[str]]:
     return {name: list(modality.var_names) for name, modality in data.modalities.items()}
 
 
-def _target_sum(modality: ModalityData) -> float:
+def target_sum(modality: ModalityData) -> float:
     """Median counts a cell, to which the encode transform scales."""
     depth = modality.depth
     return float(np.median(depth[depth > 0])) if depth is not None and depth.any() else 1.0
 
 
-def _size(
+def modality_size(
     data: MosaicData,
     name: str,
     projection: Projection,
-    predictor: CrossPredictor,
     target_sum: float,
+    predictor: CrossPredictor | None = None,
 ) -> ModalitySize:
+    """Sizes of one modality's networks; ``predictor=None``: it predicts no other modality."""
     modality = data.modalities[name]
     has_representation = modality.representation is not None
     width = projection.scale.shape[0] if has_representation else projection.components.shape[1]
@@ -226,8 +227,8 @@ def _size(
         has_representation=has_representation,
         residual=len(data.modalities) == 1 or n_paired >= MIN_PAIRED_CELLS,
         target_sum=target_sum,
-        n_cross_scores=predictor.n_scores,
-        n_cross_members=int(predictor.members.shape[0]),
+        n_cross_scores=0 if predictor is None else predictor.n_scores,
+        n_cross_members=0 if predictor is None else int(predictor.members.shape[0]),
     )
 
 

@@ -121,6 +121,15 @@ class MosaicModule(MultimodalModule):
         self.discriminator = _discriminator(n_latent, len(encoders) if self.aligned else 0)
         self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
 
+    def muted_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the encoders and decoders of modalities without trust."""
+        return [
+            parameter
+            for name in self.muted
+            for part in (self.encoders[name], self.decoders[name])
+            for parameter in part.parameters()
+        ]
+
     def expert(self, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of one modality's expert, each ``(n_cells, n_latent)``.
 

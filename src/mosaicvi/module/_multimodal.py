@@ -48,6 +48,10 @@ class MultimodalModule(nn.Module):
     def feature_embeddings(self) -> dict[str, Tensor]:
         """What decoders read of features from outside, modality to ``(n_features, n_latent)``."""
 
+    def muted_parameters(self) -> list[nn.Parameter]:
+        """Parameters of modalities that must not shape what others learn; none by default."""
+        return []
+
     def draw_feature_embeddings(self, n_samples: int, seed: int) -> dict[str, Tensor]:
         """Return :meth:`feature_embeddings` as a posterior predictive needs them.
 

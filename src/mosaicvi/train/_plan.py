@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -12,8 +12,17 @@ from torch import Tensor
 if TYPE_CHECKING:
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._pairs import AlignmentGuide
-    from mosaicvi.module._mosaic_module import MosaicModule
-    from mosaicvi.module._objective import Losses, Objective
+    from mosaicvi.module import Losses, MultimodalModule
+
+
+class LossTerms(Protocol):
+    """What a plan asks of an objective."""
+
+    def __call__(
+        self, module: Any, batch: MultiBatch, *, progress: float = 1.0, guidance: Any = None
+    ) -> Losses:
+        """Loss terms of a minibatch at a fraction ``progress`` of training."""
+
 
 VALIDATION_TOTAL = "validation_loss"
 """Logged name of the validation objective at end-of-schedule weights."""
@@ -64,8 +73,8 @@ class MosaicTrainingPlan(pl.LightningModule):
 
     def __init__(
         self,
-        module: MosaicModule,
-        objective: Objective,
+        module: MultimodalModule,
+        objective: LossTerms,
         optimizer: OptimizerSpec,
         n_steps: int,
         guide: AlignmentGuide | None = None,
@@ -100,12 +109,7 @@ class MosaicTrainingPlan(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the gradients of modalities without trust apart: they must not shorten others'."""
-        apart = [
-            parameter
-            for name in self.module.muted
-            for part in (self.module.encoders[name], self.module.decoders[name])
-            for parameter in part.parameters()
-        ]
+        apart = self.module.muted_parameters()
         if not apart or not gradient_clip_val or gradient_clip_algorithm == "value":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return

@@ -1,0 +1,88 @@
+"""What a method sees of a factor task, and what it answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mosaicvi.bm._load import quiet_mudata, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+_DATA, _SETTINGS = "input.h5mu", "input.json"
+
+
+@dataclass(frozen=True)
+class FactorInput:
+    """Cells by several modalities.
+
+    Parameters
+    ----------
+    mdata
+        The data: counts or continuous values in ``X``.
+    likelihoods
+        Likelihood of each modality.
+    n_factors
+        Factors to start with.
+    seed
+        Seed of the method.
+    options
+        Settings of this run of the method.
+    """
+
+    mdata: MuData
+    likelihoods: dict[str, str]
+    n_factors: int
+    seed: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write to a folder, for :meth:`read`."""
+        settings = {
+            "likelihoods": self.likelihoods,
+            "n_factors": self.n_factors,
+            "seed": self.seed,
+            "options": self.options,
+        }
+        (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
+        with quiet_mudata():
+            self.mdata.write_h5mu(folder / _DATA)
+
+    @classmethod
+    def read(cls, folder: Path) -> FactorInput:
+        """Read what :meth:`write` wrote."""
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        return cls(mdata=read(folder / _DATA), **settings)
+
+
+@dataclass(frozen=True)
+class FactorAnswer:
+    """Factors of cells, and where each acts.
+
+    Parameters
+    ----------
+    factors
+        Shape ``(n_cells, n_found)``.
+    activity
+        Which factor acts in which modality, bool ``(n_found, n_modalities)``.
+    """
+
+    factors: NDArray[np.float64]
+    activity: NDArray[np.bool_]
+
+    def write(self, path: Path) -> None:
+        """Write as ``.npz``."""
+        np.savez(path, factors=self.factors, activity=self.activity)
+
+    @classmethod
+    def read(cls, path: Path) -> FactorAnswer:
+        """Read what :meth:`write` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(file["factors"], file["activity"])

@@ -1,0 +1,124 @@
+"""Build the factor network from sizes that survive JSON, so that loading needs no data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mosaicvi import likelihoods
+from mosaicvi.factor._expert import LinearExpert
+from mosaicvi.factor._factor_module import FactorModule
+from mosaicvi.factor._weights import SparseWeights
+from mosaicvi.module._build import ModalitySize, blank_projection, blank_start
+from mosaicvi.nn._decoder import Decoder, DecoderSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mosaicvi.likelihoods._base import FeatureStart
+    from mosaicvi.nn._projection import Projection
+
+BATCH_PRIOR_SCALE, BATCH_PRIOR_WEIGHT = 0.5, 4.0
+"""Prior of the batch offsets, as in MosaicVI."""
+
+
+@dataclass(frozen=True)
+class FactorSpec:
+    """Everything that fixes the network's shape.
+
+    Attributes
+    ----------
+    modalities
+        Modality name to its sizes.
+    factors
+        Names of the factors.
+    groups
+        Names of the groups; empty without groups.
+    nonnegative
+        Modalities whose weights are at least zero.
+    n_categories, n_continuous
+        Levels of each categorical covariate; number of continuous ones.
+    """
+
+    modalities: Mapping[str, ModalitySize]
+    factors: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    nonnegative: tuple[str, ...] = ()
+    n_categories: tuple[int, ...] = ()
+    n_continuous: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain types for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FactorSpec:
+        """From what :meth:`to_dict` returned."""
+        sizes = {name: ModalitySize(**size) for name, size in values["modalities"].items()}
+        rest = {
+            key: tuple(values[key]) for key in ("factors", "groups", "nonnegative", "n_categories")
+        }
+        return cls(modalities=sizes, n_continuous=values["n_continuous"], **rest)
+
+
+def build_factor_module(
+    spec: FactorSpec,
+    *,
+    projections: Mapping[str, Projection] | None = None,
+    starts: Mapping[str, FeatureStart] | None = None,
+    measured: Mapping[str, torch.Tensor] | None = None,
+) -> FactorModule:
+    """Build the network.
+
+    Parameters
+    ----------
+    spec
+        Shapes.
+    projections, starts, measured
+        What was computed from data, by modality; None where a state dictionary will fill it.
+    """
+    n_factors = len(spec.factors)
+    built, experts, weights, decoders = {}, {}, {}, {}
+    for name, size in spec.modalities.items():
+        likelihood = likelihoods.get(size.likelihood)
+        built[name] = blank_projection(size) if projections is None else projections[name]
+        width = built[name].n_inputs - int(size.has_depth)
+        experts[name] = LinearExpert(
+            width,
+            n_factors,
+            size.n_batches,
+            has_depth=size.has_depth,
+            warped=likelihood.is_count,
+        )
+        weights[name] = SparseWeights(
+            size.n_features, n_factors, nonnegative=name in spec.nonnegative
+        )
+        decoders[name] = Decoder(
+            likelihood,
+            blank_start(likelihood, size.n_features) if starts is None else starts[name],
+            torch.ones(size.n_batches, size.n_features, dtype=torch.bool)
+            if measured is None
+            else measured[name],
+            DecoderSpec(
+                n_latent=n_factors,
+                n_hidden=1,
+                residual=False,
+                batch_prior_scale=BATCH_PRIOR_SCALE,
+                batch_prior_weight=BATCH_PRIOR_WEIGHT,
+                embedding_prior_scale=1.0,
+                linked=True,
+                own=False,
+                n_categories=spec.n_categories,
+                n_continuous=spec.n_continuous,
+            ),
+        )
+    return FactorModule(
+        built,
+        experts,
+        weights,
+        decoders,
+        n_groups=len(spec.groups),
+        n_categories=spec.n_categories,
+    )

@@ -1,0 +1,119 @@
+"""From registered data to a factor network: checks, sizes, frozen projections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mosaicvi._errors import DataError, RequestError
+from mosaicvi.factor._build import FactorSpec, build_factor_module
+from mosaicvi.model._construct import fit_once, modality_size, target_sum
+from mosaicvi.model._inputs import fit_rows, measured_table, project, rows_read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mosaicvi.data import MosaicData
+    from mosaicvi.factor._factor_module import FactorModule
+
+WIDTH_A_FACTOR = 2
+WIDTH_RANGE = (30, 64)
+"""Width of the frozen projections: so many components a factor, within these bounds."""
+
+
+def check_factors(data: MosaicData, n_factors: int) -> None:
+    """Refuse more factors than the data can hold, and modalities that say nothing.
+
+    Raises
+    ------
+    RequestError
+        If there are more factors than cells or features.
+    DataError
+        If all features of a modality are constant.
+    """
+    n_features = sum(modality.n_features for modality in data.modalities.values())
+    most = min(data.n_cells, n_features)
+    if not 1 <= n_factors <= most:
+        raise RequestError(
+            f"found {n_factors} for {data.n_cells} cells and {n_features} features",
+            key="n_factors",
+            expected=f"from 1 to {most}",
+            remedy="factors that explain nothing are removed after training: 10 to 30 will do",
+        )
+    for name, modality in data.modalities.items():
+        values = rows_read(modality, fit_rows(modality, 0))
+        if isinstance(values, np.ndarray):
+            low, high = np.nanmin(values, 0, initial=np.inf), np.nanmax(values, 0, initial=-np.inf)
+        else:
+            low, high = values.min(0).toarray().ravel(), values.max(0).toarray().ravel()
+        if not (high > low).any():
+            raise DataError(
+                f"all {modality.n_features} features are constant over its {modality.n_cells} "
+                "cells",
+                modality=name,
+                expected="features that differ between cells",
+                remedy="remove the modality, or name another layer",
+            )
+
+
+def construct_factors(
+    data: MosaicData,
+    factors: Sequence[str],
+    *,
+    groups: Sequence[str],
+    nonnegative: Sequence[str],
+    seed: int,
+) -> tuple[FactorSpec, FactorModule]:
+    """Build the network for registered data.
+
+    Parameters
+    ----------
+    data
+        Registered data.
+    factors
+        Names of the factors.
+    groups
+        Names of the groups.
+    nonnegative
+        Modalities whose weights are at least zero.
+    seed
+        Seed of the projections.
+    """
+    width = int(np.clip(WIDTH_A_FACTOR * len(factors), *WIDTH_RANGE))
+    sums = {name: target_sum(modality) for name, modality in data.modalities.items()}
+    projections, starts = {}, {}
+    for name, modality in data.modalities.items():
+        projections[name], starts[name] = fit_once(modality, width, sums[name], seed)
+    sizes = {
+        name: modality_size(data, name, projections[name], sums[name]) for name in data.modalities
+    }
+    spec = FactorSpec(
+        modalities=sizes,
+        factors=tuple(factors),
+        groups=tuple(groups),
+        nonnegative=tuple(nonnegative),
+        n_categories=tuple(len(c) for c in data.categorical_categories),
+        n_continuous=0 if data.continuous is None else data.continuous.shape[1],
+    )
+    measured = {
+        name: torch.as_tensor(measured_table(modality, sizes[name].n_batches))
+        for name, modality in data.modalities.items()
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build_factor_module(
+            spec, projections=projections, starts=starts, measured=measured
+        )
+    return spec, module
+
+
+def factor_inputs(
+    data: MosaicData, spec: FactorSpec, module: FactorModule
+) -> Mapping[str, np.ndarray]:
+    """Frozen projection of every modality, ``(n_modality_cells, n_inputs)``."""
+    return {
+        name: project(modality, module.projections[name], spec.modalities[name].target_sum)
+        for name, modality in data.modalities.items()
+    }

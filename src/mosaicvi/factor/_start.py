@@ -1,0 +1,167 @@
+"""Starting values of a factor model: components, then weights by a few Newton steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mosaicvi.factor._components import Components, View, fit_components, varimax
+
+if TYPE_CHECKING:
+    from mosaicvi.data import MultiDataset
+    from mosaicvi.factor._factor_module import FactorModule
+    from mosaicvi.nn._decoder import Decoder
+
+N_NEWTON = 6
+NEWTON_CELLS = 1024
+MAX_NEWTON_CELLS = 20_000
+LARGEST_STEP = 1.0
+RIDGE = 1.0
+"""Precision of a weight's prior at the start."""
+
+
+def start_module(
+    module: FactorModule,
+    dataset: MultiDataset,
+    indices: np.ndarray,
+    *,
+    seed: int,
+    scores: np.ndarray | None = None,
+) -> None:
+    """Put the experts and the weights where training starts, in place.
+
+    Parameters
+    ----------
+    module
+        The network.
+    dataset
+        Cells with their frozen projections.
+    indices
+        Training cells.
+    seed
+        Seed of the start.
+    scores
+        Where named factors start, ``(n_train, n_named)``.
+    """
+    data = dataset.data
+    place = np.full(data.n_cells, -1, dtype=np.int64)
+    place[indices] = np.arange(len(indices))
+    views: dict[str, View] = {}
+    for name, modality in data.modalities.items():
+        rows = np.flatnonzero(place[modality.cells] >= 0)
+        width = module.recognition[name].loadings.shape[0]
+        n_batches = module.recognition[name].centres.shape[0]
+        views[name] = View(
+            dataset.encoder_inputs[name][rows, :width].astype(np.float64),
+            place[modality.cells[rows]],
+            modality.batch[rows],
+            n_batches,
+        )
+    found = fit_components(views, data.presence[indices], module.n_latent, seed=seed, scores=scores)
+    if scores is None:
+        found.rotate(_rotation(module, found))
+    _fill_experts(module, found)
+    z = torch.as_tensor(found.scores, dtype=torch.float32)
+    chosen = np.arange(len(indices))
+    if len(indices) > MAX_NEWTON_CELLS:
+        generator = np.random.default_rng(seed)
+        chosen = np.sort(generator.choice(len(indices), MAX_NEWTON_CELLS, replace=False))
+    fit_weights(module, dataset, indices[chosen], z[chosen], len(indices))
+
+
+def _rotation(module: FactorModule, found: Components) -> np.ndarray:
+    """Varimax of the loadings of all features, each modality counting alike."""
+    parts = []
+    for name, loadings in found.loadings.items():
+        projection = module.projections[name]
+        scale = projection.scale.cpu().numpy()[:, None]
+        components = projection.components.cpu().numpy()
+        features = components @ (loadings * scale) if components.shape[1] else loadings
+        parts.append(features / max(np.linalg.norm(features), 1e-9))
+    return varimax(np.concatenate(parts))
+
+
+@torch.no_grad()
+def _fill_experts(module: FactorModule, found: Components) -> None:
+    for name, loadings in found.loadings.items():
+        expert = module.recognition[name]
+        expert.loadings.copy_(torch.as_tensor(loadings))
+        expert.centres.copy_(torch.as_tensor(found.centres[name]))
+        expert.log_noise.fill_(float(np.log(found.noise[name])))
+        if expert.has_depth:
+            # Counting noise falls with depth: its precision rises with half the log, about.
+            expert.precision[1] = 0.5 * module.projections[name].depth[1]
+
+
+@torch.no_grad()
+def fit_weights(
+    module: FactorModule,
+    dataset: MultiDataset,
+    indices: np.ndarray,
+    z: Tensor,
+    n_train: int,
+) -> None:
+    """Weights given factors, by Newton steps on the mean head with the empirical information.
+
+    Every likelihood gives its gradient by the head; its square, averaged over cells, is the
+    information about a feature. Works for any likelihood of the table.
+    """
+    shape = {n: w.loc.shape for n, w in module.weights.items()}
+    current = {n: torch.zeros(s) for n, s in shape.items()}
+    information: dict[str, Tensor] = {}
+    for step in range(N_NEWTON):
+        gradient = {n: torch.zeros(s) for n, s in shape.items()}
+        square = {n: torch.zeros(s) for n, s in shape.items()}
+        for first in range(0, len(indices), NEWTON_CELLS):
+            rows = slice(first, first + NEWTON_CELLS)
+            batch = dataset.fetch(indices[rows])
+            for name, part in batch.modalities.items():
+                own = z[rows][part.positions]
+                slope = _head_gradient(module.decoders[name], part, own, current[name], batch)
+                gradient[name] += slope.T @ own
+                square[name] += slope.square().T @ own.square()
+        for name in current:
+            scale = n_train / max(len(indices), 1)
+            information[name] = square[name] * scale
+            wanted = (gradient[name] * scale - RIDGE * current[name]) / (information[name] + RIDGE)
+            current[name] += (wanted * (0.7 if step else 1.0)).clamp(-LARGEST_STEP, LARGEST_STEP)
+            current[name].clamp_(-4, 4)
+    for name, weights in module.weights.items():
+        found = current[name].clamp_min(0.0) if weights.nonnegative else current[name]
+        weights.loc.copy_(found)
+        weights.log_scale.copy_(-0.5 * (information[name] + RIDGE).log())
+        weights.slab_variance.copy_(found.square().mean(0).clamp_min(1e-3))
+        for _ in range(30):
+            weights.update(0.3)
+
+
+def _head_gradient(
+    decoder: Decoder, part: object, z: Tensor, weights: Tensor, batch: object
+) -> Tensor:
+    """Derivative of the log-probability by the factors' part of the heads, ``(n, n_features)``."""
+    with torch.enable_grad():
+        offsets = {k: v.detach() for k, v in decoder.batch_offsets(part.batch).items()}  # type: ignore[attr-defined]
+        heads = {k: v.detach() for k, v in decoder(z, offsets, None, weights).items()}
+        common = torch.zeros_like(heads[decoder.mean_head], requires_grad=True)
+        shifted = {
+            name: value
+            + common * (decoder.loadings[name].detach() if name in decoder.loadings else 1.0)
+            for name, value in heads.items()
+        }
+        panel = decoder.panel(part.batch)  # type: ignore[attr-defined]
+        observed = part.observed  # type: ignore[attr-defined]
+        if panel is not None:
+            observed = panel if observed is None else observed & panel
+        log_prob = decoder.likelihood.log_prob_of_heads(
+            part.values,  # type: ignore[attr-defined]
+            shifted,
+            {k: v.detach() for k, v in decoder.feature_parameters.items()},
+            library_size=part.library_size if decoder.likelihood.uses_library_size else None,  # type: ignore[attr-defined]
+            panel=panel,
+            observed=observed,
+        )
+        (slope,) = torch.autograd.grad(log_prob.sum(), common)
+    return slope

@@ -1,0 +1,154 @@
+"""How much of the deviance of held-out cells each factor explains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mosaicvi._types import SparseCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mosaicvi.factor._factor_module import FactorModule
+    from mosaicvi.likelihoods._base import Likelihood
+    from mosaicvi.model._posterior import PosteriorSampler
+
+N_BOOTSTRAP = 200
+CELLS_AT_ONCE = 512
+
+
+def unit_deviance(likelihood: Likelihood, values: Tensor, mean: Tensor) -> Tensor:
+    r"""Deviance of each entry from a mean, one definition for each kind of value.
+
+    Counts: Poisson, :math:`2 (x \log(x/\mu) - x + \mu)`; zeros and ones: Bernoulli,
+    :math:`-2 \log p(x)`; real values: :math:`(x - \mu)^2`.
+    """
+    if not likelihood.is_count:
+        return (values - mean).square()
+    if likelihood.largest == 1:
+        p = mean.clamp(1e-7, 1 - 1e-7)
+        return -2 * (values * p.log() + (1 - values) * torch.log1p(-p))
+    mean = mean.clamp_min(1e-8)
+    return 2 * (torch.xlogy(values, values / mean) - values + mean)
+
+
+@torch.no_grad()
+def cell_deviances(
+    sampler: PosteriorSampler,
+    indices: np.ndarray,
+    from_modalities: tuple[str, ...],
+    singles: bool = True,
+) -> dict[str, np.ndarray]:
+    """Deviance of each cell under no factor, all factors, and each factor alone.
+
+    Returns
+    -------
+    Modality to array ``(n_cells, n_factors + 2)``: without factors, with all, with each one; NaN
+    where the modality is absent. Continuous values are scaled a feature, so that each counts alike.
+    """
+    module: FactorModule = sampler.module  # type: ignore[assignment]
+    n_factors = module.n_latent
+    shape = (len(indices), n_factors + 2)
+    found = {name: np.full(shape, np.nan) for name in module.modalities}
+    linked = module.feature_embeddings()
+    for chunk in sampler.latent(indices, from_modalities, n_cells=CELLS_AT_ONCE, with_values=True):
+        z = chunk.posterior.mean
+        settings = [torch.zeros_like(z), z]
+        if singles:
+            eye = torch.eye(n_factors, device=z.device)
+            settings += [z * eye[k] for k in range(n_factors)]
+        design = module.design(chunk.batch)
+        for name, part in chunk.batch.modalities.items():
+            decoder = module.decoders[name]
+            values = part.values
+            dense = values.to_dense() if isinstance(values, SparseCounts) else values
+            panel = decoder.panel(part.batch)
+            shown = part.observed if panel is None else panel
+            if panel is not None and part.observed is not None:
+                shown = panel & part.observed
+            scale = torch.ones((), device=z.device)
+            if not decoder.likelihood.is_count and "log_scale" in decoder.feature_parameters:
+                scale = (-2 * decoder.feature_parameters["log_scale"]).exp()
+            own = chunk.places[part.positions.cpu().numpy()]
+            for column, point in enumerate(settings):
+                parameters = decoder.distribution(
+                    point[part.positions],
+                    part.batch,
+                    part.library_size if decoder.likelihood.uses_library_size else None,
+                    covariates=None if design is None else design[part.positions],
+                    panel=panel,
+                    linked=linked[name],
+                )
+                entries = unit_deviance(
+                    decoder.likelihood, dense, decoder.likelihood.mean(parameters)
+                )
+                entries = entries * scale
+                if shown is not None:
+                    entries = torch.where(shown, entries, 0.0)
+                found[name][own, column] = entries.sum(-1).cpu().numpy()
+    return found
+
+
+def explained(deviances: np.ndarray) -> np.ndarray:
+    """``1 - D / D_null`` of the sums over cells, for all columns but the first; at most one."""
+    total = np.nansum(deviances, axis=0)
+    return np.asarray(1 - total[1:] / max(total[0], 1e-12))
+
+
+def variance_table(
+    deviances: Mapping[str, np.ndarray],
+    factors: tuple[str, ...],
+    groups: np.ndarray,
+    *,
+    seed: int,
+) -> pd.DataFrame:
+    """Deviance R2 by modality, group and factor, with 95 % bootstrap intervals over cells.
+
+    Parameters
+    ----------
+    deviances
+        As :func:`cell_deviances` returns.
+    factors
+        Names of the factors.
+    groups
+        Group of each cell.
+    seed
+        Seed of the bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    names = ["all factors", *factors]
+    for modality, table in deviances.items():
+        for group in sorted(set(groups.tolist())):
+            cells = np.flatnonzero((groups == group) & np.isfinite(table[:, 0]))
+            if not len(cells):
+                continue
+            own = table[cells]
+            values = explained(own)
+            draws = np.stack(
+                [
+                    explained(own[rng.integers(len(cells), size=len(cells))])
+                    for _ in range(N_BOOTSTRAP)
+                ]
+            )
+            low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+            rest = values[0] - np.maximum(values[1:], 0).sum()
+            for number, name in enumerate([*names, "not additive"]):
+                last = number == len(names)
+                rows.append(
+                    {
+                        "modality": modality,
+                        "group": group,
+                        "factor": name,
+                        "r2": rest if last else values[number],
+                        "low": np.nan if last else low[number],
+                        "high": np.nan if last else high[number],
+                        "n_cells": len(cells),
+                    }
+                )
+    return pd.DataFrame(rows)

@@ -1,0 +1,186 @@
+"""FactorVI: getters, files, and two models in one process."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyro
+import pytest
+from tests.fits import QUIET, assert_same_answer, small_mosaic
+from tests.helpers import fingerprint, make_mudata
+
+from mosaicvi import FactorVI, MosaicVI
+from mosaicvi._errors import DataError, FileError, MosaicviWarning, RequestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+LIKELIHOODS = {"rna": "nb", "protein": "nb_mixture"}
+
+
+def built(n_factors: int = 5, mdata=None, **options) -> FactorVI:
+    mdata = small_mosaic(300) if mdata is None else mdata
+    FactorVI.setup_mudata(mdata, LIKELIHOODS, batch_key="batch")
+    return FactorVI(mdata, n_factors=n_factors, **options)
+
+
+def trained(epochs: int = 8, **options) -> FactorVI:
+    model = built(**options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        model.train(epochs, **QUIET)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> FactorVI:
+    return trained()
+
+
+def test_getters(model: FactorVI) -> None:
+    n_factors = len(model.factors)
+    latent, variance = model.get_latent_representation(return_dist=True)
+    assert latent.shape == variance.shape == (300, n_factors)
+    assert np.isfinite(latent).all()
+    assert (variance > 0).all()
+    assert (variance <= 1 + 1e-5).all()
+    assert model.get_factors().shape == (300, n_factors)
+    assert model.get_weights("rna").shape == (70, n_factors)
+    tidy = model.get_weights("protein", tidy=True)
+    assert (tidy["inclusion"].between(0, 1)).all()
+    assert (tidy["sd"] > 0).all()
+    imputed = model.impute("protein", from_modalities=["rna"], n_samples=20)
+    known = imputed[imputed.obs["evidence"]]
+    assert (np.asarray(known.layers["q05"]) <= np.asarray(known.layers["q95"])).all()
+    draws = model.posterior_predictive_sample("rna", n_samples=3)
+    assert draws.shape == (3, 300, 70)
+
+
+def test_variance_explained_stays_below_one(model: FactorVI) -> None:
+    table = model.get_variance_explained()
+    rest = table[table["factor"] != "not additive"]
+    assert (rest["r2"] <= 1).all()
+    assert (rest["low"] <= rest["high"]).all()
+    for _, part in table.groupby("modality"):
+        values = part.set_index("factor")["r2"]
+        single = values[list(model.factors)].clip(lower=0).sum()
+        np.testing.assert_allclose(values["all factors"], single + values["not additive"])
+
+
+def test_same_seed_same_result_and_no_parameter_store(model: FactorVI) -> None:
+    pyro.get_param_store().clear()
+    first, second = built(), built()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        first.train(8, **QUIET)
+        second.train(2, **QUIET)
+    assert len(pyro.get_param_store()) == 0
+    np.testing.assert_array_equal(
+        model.get_latent_representation(), first.get_latent_representation()
+    )
+
+
+def test_file_round_trip(model: FactorVI, tmp_path: Path) -> None:
+    model.save(tmp_path / "m")
+    again = FactorVI.load(tmp_path / "m", small_mosaic(300), accelerator="cpu")
+    assert again.factors == model.factors
+    np.testing.assert_array_equal(
+        model.get_latent_representation(), again.get_latent_representation()
+    )
+    assert_same_answer(
+        model.impute("protein", ["rna"], n_samples=8), again.impute("protein", ["rna"], n_samples=8)
+    )
+    assert model.get_weights("rna").equals(again.get_weights("rna"))
+    with pytest.raises(FileError, match="FactorVI"):
+        MosaicVI.load(tmp_path / "m", small_mosaic(300))
+
+
+def test_masking_a_modality_equals_not_having_it(model: FactorVI) -> None:
+    mdata = small_mosaic(300)
+    masked = model.get_latent_representation(mdata, from_modalities=["rna"])
+    alone = make_mudata({"rna": mdata.mod["rna"].copy()})
+    rows = mdata.obs_names.get_indexer(alone.obs_names)
+    np.testing.assert_allclose(masked[rows], model.get_latent_representation(alone), atol=1e-5)
+
+
+def test_weights_are_uncertain_in_draws(model: FactorVI) -> None:
+    one = model.module.draw_feature_embeddings(2, 0)["rna"]
+    assert not np.allclose(one[0].detach().numpy(), one[1].detach().numpy())
+
+
+def test_groups_scale_factors() -> None:
+    mdata = small_mosaic(300)
+    mdata.obs["donor"] = np.where(np.arange(300) % 3 == 0, "a", "b")
+    model = trained(mdata=mdata, groups="donor", epochs=5)
+    assert set(model.get_variance_explained()["group"]) == {"a", "b"}
+    assert model.module.group_variance.shape == (2, len(model.factors))
+
+
+def test_nonnegative_weights() -> None:
+    model = trained(nonnegative=["protein"], epochs=5)
+    assert (model.get_weights("protein").to_numpy() >= 0).all()
+
+
+def test_mofa_slots(model: FactorVI) -> None:
+    mdata = small_mosaic(300)
+    model.write_mofa_slots(mdata)
+    assert mdata.obsm["X_mofa"].shape == (300, len(model.factors))
+    assert mdata.varm["LFs"].shape == (mdata.n_vars, len(model.factors))
+
+
+def test_input_is_left_alone() -> None:
+    mdata = small_mosaic(300)
+    before = fingerprint(mdata)
+    trained(mdata=mdata, epochs=2)
+    assert fingerprint(mdata) == before
+
+
+def test_more_factors_than_cells_or_features() -> None:
+    with pytest.raises(RequestError, match="n_factors"):
+        built(200)
+
+
+def test_constant_modality() -> None:
+    mdata = small_mosaic(300)
+    mdata.mod["protein"].X = np.ones(mdata.mod["protein"].shape, dtype=np.float32)
+    with pytest.raises(DataError, match="constant"):
+        built(mdata=mdata)
+
+
+def test_group_of_one_cell() -> None:
+    mdata = small_mosaic(300)
+    mdata.obs["donor"] = ["a"] * 299 + ["b"]
+    with pytest.warns(MosaicviWarning, match="one cell"):
+        built(mdata=mdata, groups="donor")
+
+
+def test_nan_in_counts_names_the_layer() -> None:
+    mdata = small_mosaic(300)
+    values = np.array(mdata.mod["protein"].X.todense(), dtype=np.float32)
+    values[0, 0] = np.nan
+    mdata.mod["protein"].layers["raw"] = values
+    with pytest.raises(DataError, match="layer 'raw' holds 1 NaN"):
+        FactorVI.setup_mudata(
+            mdata, {"rna": "nb", "protein": {"likelihood": "nb_mixture", "layer": "raw"}}
+        )
+
+
+def test_plots(model: FactorVI) -> None:
+    from mosaicvi import pl
+
+    n_factors = len(model.factors)
+    ax = pl.variance_explained(model)
+    assert len(ax.get_yticks()) == n_factors + 1
+    ax = pl.weights(model, "rna", n_features=12)
+    assert len(ax.get_yticks()) == 12
+    ax = pl.factors(model, color="cell_type")
+    assert sum(len(c.get_offsets()) for c in ax.collections) == 300
+    with pytest.raises(RequestError, match="no factor"):
+        pl.weights(model, "rna", "nothing")

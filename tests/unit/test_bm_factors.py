@@ -1,0 +1,42 @@
+"""Scores of the factor comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.helpers import mosaic
+
+from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
+from mosaicvi.bm._factors import FactorTask, draw_counts
+
+
+def task(z: np.ndarray, activity: np.ndarray) -> FactorTask:
+    public = FactorInput(mosaic(), {}, 2, 0)
+    return FactorTask(public, z, activity, np.zeros(0))
+
+
+def test_order_and_sign_do_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(50, 2))
+    activity = np.array([[True, True], [True, False]])
+    scores = task(z, activity).compare(FactorAnswer(-z[:, ::-1], activity[::-1]))
+    assert scores["matched_correlation"] == pytest.approx(1.0)
+    assert scores["activity_exact"] == 1.0
+
+
+def test_a_factor_without_partner_counts_zero() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(50, 2))
+    activity = np.array([[True, True], [True, False]])
+    scores = task(z, activity).compare(FactorAnswer(z[:, :1], activity[:1]))
+    assert scores["matched_correlation"] == pytest.approx(0.5)
+    assert scores["activity_exact"] == 0.0
+
+
+def test_simulated_activity_is_what_the_data_hold() -> None:
+    mdata, likelihoods, z, activity, depth = draw_counts(60, 0.5, seed=0)
+    assert set(likelihoods) == set(mdata.mod) == {"rna", "atac"}
+    assert z.shape == (60, 6)
+    assert depth.shape == (60,)
+    assert activity.any(1).all()
+    assert mdata.mod["rna"].n_obs == mdata.mod["atac"].n_obs == 45
