@@ -114,7 +114,9 @@ class MosaicTrainingPlan(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
         numbers = {id(parameter) for parameter in apart}
-        rest = [each for each in self.module.parameters() if id(each) not in numbers]
+        # In the optimiser's order, as Lightning clips: a norm depends on it in its last bit.
+        ordered = [each for group in optimizer.param_groups for each in group["params"]]
+        rest = [each for each in ordered if id(each) not in numbers]
         for group in (rest, apart):
             torch.nn.utils.clip_grad_norm_(group, gradient_clip_val)
 
