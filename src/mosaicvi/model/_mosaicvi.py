@@ -183,8 +183,8 @@ class MosaicVI(PosteriorGetters):
             Fields of :class:`~mosaicvi.module.ObjectiveSpec` and
             :class:`~mosaicvi.train.OptimizerSpec`, such as ``kl_weight`` or ``learning_rate``.
         datasplitter_kwargs
-            Passed to the data module: ``blocks``, a :class:`~mosaicvi.BlockShuffle` of cells on disk
-            (see :doc:`/large_data`), ``drop_last``, ``shuffle``, ``loader_kwargs``.
+            Passed to the data module: ``blocks``, a :class:`~mosaicvi.BlockShuffle` of cells on
+            disk (see :doc:`/large_data`), ``drop_last``, ``shuffle``, ``loader_kwargs``.
         **trainer_kwargs
             Passed to :class:`~scvi.train.Trainer`, such as ``enable_progress_bar=False``.
 
