@@ -219,6 +219,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _without_out(words: Sequence[str]) -> list[str]:
+    """Words of the command that decide a result: where records go is a matter of the machine."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != "--out" and not word.startswith("--out="):
+            kept.append(word)
+        skip = word == "--out"
+    return kept
+
+
 def _imputation(arguments: argparse.Namespace) -> Imputation:
     return Imputation(
         source=arguments.source,
@@ -278,7 +288,7 @@ def _run(
     entries = _entries(arguments, table)
     seeds = _numbers(arguments.seeds, int, "seeds")
     included = [record for path in arguments.include for record in read_records(path)]
-    command = f"python -m mosaicvi.bm {shlex.join(words)}"
+    command = f"python -m mosaicvi.bm {shlex.join(_without_out(words))}"
     records, failed = [], False
     for comparison in comparisons:
         found = run(
