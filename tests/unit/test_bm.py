@@ -213,9 +213,7 @@ def test_runner_end_to_end(file: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert record["task"]["n_query"] == 50
     assert record["task"]["features"] == ["CD3", "CD4", "PD-1", "CD19"]
     assert record["command"].startswith("python -m mosaicvi.bm imputation --data")
-    assert record["command"].endswith(
-        "--methods type_means,knn --draws 20"
-    )  # without --out
+    assert record["command"].endswith("--methods type_means,knn --draws 20")  # without --out
     assert record["seconds"]["fit"] > 0
     assert record["peak_memory_mib"] > 10
     scores = record["scores"]
