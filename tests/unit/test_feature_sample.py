@@ -67,7 +67,8 @@ def test_inclusion_has_the_least_variance_for_its_cost(bias: torch.Tensor) -> No
     ratio = (probability / (0.5 * bias).exp())[free]
     assert free.any()
     assert ratio.numpy() == pytest.approx(float(ratio[0]))
-    assert torch.equal(free, bias < bias[~free].min()) if (~free).any() else True
+    assert (~free).any()
+    assert torch.equal(free, bias < bias[~free].min())
 
 
 @pytest.mark.parametrize("n_sampled", [1, 17, 299])
