@@ -10,7 +10,7 @@ from mosaicvi.alignment._edge_confidence import (
     group_means,
 )
 from mosaicvi.alignment._infonce import infonce
-from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, smooth, unit
+from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, regress, smooth, unit
 
 __all__ = [
     "AnchorSpec",
@@ -27,6 +27,7 @@ __all__ = [
     "group_means",
     "infonce",
     "mutual_neighbours",
+    "regress",
     "reverse",
     "smooth",
     "unit",
