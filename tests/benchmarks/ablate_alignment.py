@@ -146,11 +146,6 @@ VARIANTS = {
     "signs are ignored": Variant(graph=_unsigned),
     "a third of the signs is wrong": Variant(graph=_wrong_signs),
     "no InfoNCE on anchors": Variant(plan={"alignment_weight": 0.0}),
-    "neither InfoNCE nor discriminator": Variant(
-        plan={"alignment_weight": 0.0, "adversarial_weight": 0.0}
-    ),
-    "no discriminator": Variant(plan={"adversarial_weight": 0.0}),
-    "discriminator 100": Variant(plan={"adversarial_weight": 100.0}),
     "graph term 0": Variant(plan={"graph_weight": 0.0}),
     "graph term 100": Variant(plan={"graph_weight": 100.0}),
     "decoders without the graph": Variant(patches=((_construct, "graph_arrays", lambda *_: None),)),

@@ -1,6 +1,5 @@
 """What brings modalities together: pairs of cells, directions they share, and losses on them."""
 
-from mosaicvi.alignment._adversarial import balancing_weights, discrimination, reverse
 from mosaicvi.alignment._anchors import Anchors, AnchorSpec, find_anchors
 from mosaicvi.alignment._canonical import Canonical, fit_canonical
 from mosaicvi.alignment._edge_confidence import (
@@ -17,8 +16,6 @@ __all__ = [
     "Anchors",
     "Canonical",
     "CellPairs",
-    "balancing_weights",
-    "discrimination",
     "edge_confidence",
     "edge_correlation",
     "find_anchors",
@@ -28,7 +25,6 @@ __all__ = [
     "infonce",
     "mutual_neighbours",
     "regress",
-    "reverse",
     "smooth",
     "unit",
 ]
