@@ -60,4 +60,4 @@ class TimedMosaicVI(Timed):
         """Parts of a step."""
         from mosaicvi.bm.timed._parts import step_parts
 
-        return step_parts(self._model, self.batch_size)
+        return step_parts(self._model, self.batch_size, self.task.timing.device)
