@@ -97,12 +97,12 @@ class ScglueAligner(Aligner):
     def fit(self) -> None:
         """Prepare both tables, configure, and fit both stages."""
         scglue, task = imported(), self.task
+        self._tables = self.prepare()
         self.kind = "" if task.graph.n_edges or task.n_pairs else "unaligned"
         name = "PairedSCGLUEModel" if task.n_pairs else "SCGLUEModel"
         model, self._epochs = counting(getattr(scglue.models, name))
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
-            self._tables = self.prepare()
             training: dict[str, Any] = {"directory": folder}
             if self._options["max_epochs"] is not None:
                 training["max_epochs"] = int(self._options["max_epochs"])

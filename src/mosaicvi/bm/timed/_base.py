@@ -44,6 +44,11 @@ class Timed(BaseMethod[SpeedInput, Times]):
     def train_by_default(self) -> int:
         """Train as the method does by default; the number of epochs it took."""
 
+    def whole(self) -> int:
+        """A fit at the method's defaults, the model included; its epochs."""
+        self.build()
+        return self.train_by_default()
+
     @property
     def batch_size(self) -> int:
         """Cells of a minibatch."""
@@ -76,8 +81,7 @@ class Timed(BaseMethod[SpeedInput, Times]):
         self._whole: tuple[Lap, int] | None = None
         if timing.whole:
             start = now()
-            self.build()
-            n_epochs = self.train_by_default()
+            n_epochs = self.whole()
             self._whole = now() - start, n_epochs
         self._device_mib = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None
 
