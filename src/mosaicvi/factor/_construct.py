@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mosaicvi import likelihoods
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.factor._build import FactorSpec, build_factor_module
 from mosaicvi.model._construct import fit_once, modality_size, target_sum
@@ -43,7 +44,8 @@ def check_factors(data: MosaicData, n_factors: int) -> None:
             remedy="factors that explain nothing are removed after training: 10 to 30 will do",
         )
     for name, modality in data.modalities.items():
-        values = rows_read(modality, fit_rows(modality, 0))
+        likelihood = likelihoods.get(modality.spec.likelihood)
+        values = likelihood.shown(rows_read(modality, fit_rows(modality, 0)))
         if isinstance(values, np.ndarray):
             low, high = np.nanmin(values, 0, initial=np.inf), np.nanmax(values, 0, initial=-np.inf)
         else:
