@@ -108,7 +108,7 @@ def test_requests_that_do_not_fit() -> None:
     dense = np.abs(np.random.default_rng(0).normal(size=mdata.mod["rna"].shape)) + 0.1
     dense[3, 2] = -1.0
     mdata.mod["rna"].layers["intensity"] = dense
-    with pytest.raises(DataError, match=r"1 values of zero or less.*remedy|'GENE|'CD"):
+    with pytest.raises(DataError, match="1 values of zero or less, the first in cell"):
         build_manager(mdata, {"rna": ModalitySpec("lognormal", layer="intensity")})
 
 
@@ -172,6 +172,7 @@ def test_files_new_cells_and_to_anndata(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         model.get_latent_representation(), model.get_latent_representation(new), atol=1e-5
     )
+    new = methylome()
     swap(new)
     with pytest.raises(DataError, match="above"):
         model.get_latent_representation(new)

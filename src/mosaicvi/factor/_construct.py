@@ -10,6 +10,7 @@ import torch
 from mosaicvi import likelihoods
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.factor._build import FactorSpec, build_factor_module
+from mosaicvi.factor._gene_sets import set_prior
 from mosaicvi.model._construct import fit_once, modality_size, target_sum
 from mosaicvi.model._inputs import fit_rows, measured_table, project, rows_read
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from mosaicvi.data import MosaicData
     from mosaicvi.factor._factor_module import FactorModule
+    from mosaicvi.factor._gene_sets import Members
 
 WIDTH_A_FACTOR = 2
 WIDTH_RANGE = (30, 64)
@@ -66,6 +68,7 @@ def construct_factors(
     *,
     groups: Sequence[str],
     nonnegative: Sequence[str],
+    members: Members | None = None,
     seed: int,
 ) -> tuple[FactorSpec, FactorModule]:
     """Build the network for registered data.
@@ -80,6 +83,8 @@ def construct_factors(
         Names of the groups.
     nonnegative
         Modalities whose weights are at least zero.
+    members
+        Gene sets of the first factors.
     seed
         Seed of the projections.
     """
@@ -96,6 +101,7 @@ def construct_factors(
         factors=tuple(factors),
         groups=tuple(groups),
         nonnegative=tuple(nonnegative),
+        informed=() if members is None else members.names,
         n_categories=tuple(len(c) for c in data.categorical_categories),
         n_continuous=0 if data.continuous is None else data.continuous.shape[1],
     )
@@ -108,6 +114,8 @@ def construct_factors(
         module = build_factor_module(
             spec, projections=projections, starts=starts, measured=measured
         )
+    if members is not None:
+        set_prior(module, members)
     return spec, module
 
 
