@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,14 @@ import torch
 from mosaicvi.data import MosaicDataModule, MultiDataset
 from mosaicvi.factor._build import FactorSpec, build_factor_module
 from mosaicvi.factor._construct import check_factors, construct_factors, factor_inputs
-from mosaicvi.factor._gene_sets import informed_members, match_sets, name_factors, set_table
+from mosaicvi.factor._enrichment import enrichment, signed, tests_of
+from mosaicvi.factor._gene_sets import (
+    check_names,
+    informed_members,
+    match_sets,
+    name_factors,
+    set_table,
+)
 from mosaicvi.factor._groups import cell_groups, check_groups
 from mosaicvi.factor._objective import FactorObjective
 from mosaicvi.factor._start import start_module
@@ -131,7 +138,10 @@ class FactorVI(PosteriorGetters):
         data = self.adata_manager.data
         if modality is not None:
             _answers.check_modality(modality, tuple(data.modalities), key="gene_set_modality")
-        return match_sets(gene_sets, data, modality)
+        features = {name: part.var_names for name, part in data.modalities.items()}
+        members = match_sets(gene_sets, features, modality)
+        check_names(members)
+        return members
 
     @staticmethod
     def _nonnegative(given: bool | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -390,6 +400,61 @@ class FactorVI(PosteriorGetters):
             self.module_spec.informed,
             {name: self._features(name) for name in self.module.modalities},
         )
+
+    def enrich(
+        self,
+        gene_sets: GeneSets,
+        modality: str | None = None,
+        *,
+        method: Literal["ulm", "zscore", "gsea"] = "ulm",
+        sign: Literal["both", "positive", "negative", "absolute"] = "both",
+        min_genes: int = 5,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Test gene sets on the weights of every factor, by decoupler (Badia-i-Mompel et al. 2022).
+
+        Needs the extra ``mosaicvi[explain]``. The other features of the modality are the
+        background. Tests treat features as independent, which genes of one programme are not:
+        p values rank sets, and are too small as probabilities.
+
+        Parameters
+        ----------
+        gene_sets
+            Genes by set, a GMT file, or a DataFrame (see :func:`mosaicvi.graph.from_gene_sets`).
+        modality
+            Modality whose features are genes; None: the one with most members.
+        method
+            ``"ulm"``: t statistic of a regression of the weights on membership; ``"zscore"``;
+            ``"gsea"`` (permutations).
+        sign
+            Weights to test: ``"both"``, as they are, so that the sign of the statistic is that of
+            the members' weights; ``"positive"`` or ``"negative"``, the others set to zero;
+            ``"absolute"``, for sets whose genes go both ways.
+        min_genes
+            Sets with fewer members among the features are left out.
+        **options
+            Passed to decoupler's test, such as ``times=1000`` and ``seed=0`` of ``"gsea"``.
+
+        Returns
+        -------
+        DataFrame, a row a factor and set: ``factor``, ``gene_set``, ``n_genes`` (members among the
+        features), ``statistic``, ``p_value`` and ``p_adjusted`` (Benjamini and Hochberg over all
+        rows); by factor and p value. NaN for a factor without weights in the modality.
+
+        Raises
+        ------
+        RequestError
+            If decoupler is not installed, or an option is unknown.
+        DataError
+            If no set has members among the features.
+        """
+        tests_of(method)
+        features = {name: self._features(name) for name in self.module.modalities}
+        if modality is not None:
+            _answers.check_modality(modality, self.module.modalities)
+        members = match_sets(gene_sets, features, modality, least=min_genes)
+        weights = signed(self.get_weights(members.modality), sign)
+        return enrichment(weights, members, method, **options)
 
     def get_activity(self, *, threshold: float = ACTIVE_R2) -> pd.DataFrame:
         """Which factor acts in which modality: R2 of at least ``threshold`` (any group).

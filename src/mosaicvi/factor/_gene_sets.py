@@ -21,7 +21,6 @@ from mosaicvi.graph._modality import name_index, shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mosaicvi.data import MosaicData
     from mosaicvi.factor._factor_module import FactorModule
 
 MIN_MEMBERS = 3
@@ -54,48 +53,59 @@ class Members:
     table: np.ndarray
 
 
-def match_sets(gene_sets: GeneSets, data: MosaicData, modality: str | None) -> Members:
+def match_sets(
+    gene_sets: GeneSets,
+    features: Mapping[str, tuple[str, ...]],
+    modality: str | None,
+    *,
+    least: int = MIN_MEMBERS,
+) -> Members:
     """Find the members of gene sets among registered features.
 
     Parameters
     ----------
     gene_sets
         As :func:`mosaicvi.graph.from_gene_sets` takes them.
-    data
-        Registered data.
+    features
+        Modality to its features.
     modality
         Modality whose features are genes; None: the one with most members.
+    least
+        Sets with fewer members than this are left out.
 
     Raises
     ------
     DataError
         If no set has members among the features, or they agree only when case is ignored.
-    RequestError
-        If a set has the name of a free factor.
     """
     sets = read_sets(gene_sets)
     known = name_index(sorted({gene for genes in sets.values() for gene in genes}))
     if modality is None:
-        found = {n: int(known.isin(part.var_names).sum()) for n, part in data.modalities.items()}
+        found = {name: int(known.isin(own).sum()) for name, own in features.items()}
         modality = max(found, key=lambda name: found[name])
-    features = name_index(data.modalities[modality].var_names)
-    check_species(features, known, modality=modality, source="the gene sets")
-    place = {name: number for number, name in enumerate(features)}
+    names = name_index(features[modality])
+    check_species(names, known, modality=modality, source="the gene sets")
+    place = {name: number for number, name in enumerate(names)}
     members = {
         name: [place[gene] for gene in genes if gene in place] for name, genes in sets.items()
     }
-    _check_sets(members, sets, features, modality)
-    kept = tuple(name for name, found in members.items() if len(found) >= MIN_MEMBERS)
-    table = np.zeros((len(features), len(kept)), dtype=bool)
+    _check_sets(members, sets, names, modality, least)
+    kept = tuple(name for name, found in members.items() if len(found) >= least)
+    table = np.zeros((len(names), len(kept)), dtype=bool)
     for column, name in enumerate(kept):
         table[members[name], column] = True
     return Members(modality, kept, table)
 
 
-def _check_sets(
-    members: Mapping[str, list[int]], sets: Mapping[str, list[str]], features: object, modality: str
-) -> None:
-    taken = [name for name in sets if re.fullmatch(r"factor\d+", name)]
+def check_names(members: Members) -> None:
+    """Refuse sets that have the name of a free factor.
+
+    Raises
+    ------
+    RequestError
+        Says which.
+    """
+    taken = [name for name in members.names if re.fullmatch(r"factor\d+", name)]
     if taken:
         raise RequestError(
             f"sets are called {shown(taken)}",
@@ -103,14 +113,24 @@ def _check_sets(
             expected="names that free factors do not have",
             remedy="rename these sets",
         )
-    small = [name for name, found in members.items() if len(found) < MIN_MEMBERS]
+
+
+def _check_sets(
+    members: Mapping[str, list[int]],
+    sets: Mapping[str, list[str]],
+    features: pd.Index,
+    modality: str,
+    least: int,
+) -> None:
+    """Refuse sets without members; warn of some that have too few."""
+    small = [name for name, found in members.items() if len(found) < least]
     if len(small) == len(sets):
         genes = list(dict.fromkeys(gene for own in sets.values() for gene in own))
         hits = sum(len(found) for found in members.values())
         raise DataError(
-            f"none of {len(sets)} gene sets has {MIN_MEMBERS} members among the {len(features)} "  # type: ignore[arg-type]
+            f"none of {len(sets)} gene sets has {least} members among the {len(features)} "
             f"features: {hits} of {len(genes)} names match; the sets hold {shown(genes, 3)}, the "
-            f"features are {shown(features, 3)}",  # type: ignore[arg-type]
+            f"features are {shown(features, 3)}",
             modality=modality,
             key="gene_sets",
             expected="names of features",
@@ -119,7 +139,7 @@ def _check_sets(
         )
     if small:
         warnings.warn(
-            f"{len(small)} of {len(sets)} gene sets have fewer than {MIN_MEMBERS} members among "
+            f"{len(small)} of {len(sets)} gene sets have fewer than {least} members among "
             f"the features of {modality!r} and are left out: {shown(small)}. Remedy: keep more "
             "features, or compare the names of both sides.",
             MosaicviWarning,
