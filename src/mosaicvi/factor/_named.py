@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from mosaicvi.factor._components import varimax
 
@@ -28,8 +29,9 @@ def named_rotation(
 
     (contrastive principal components; Abid et al. 2018), sets in the order of their contrast, each
     orthogonal to those before. Loadings of a feature are divided by their length and a common one,
-    so that no feature rules. Sets whose contrast random ones of their size reach start from the
-    weakest directions that are left. The rest is rotated by varimax.
+    so that no feature rules. What is left is rotated by varimax; sets whose contrast random ones of
+    their size reach start from those of its factors that suit them best. Should the data not bear
+    such a set out, its factor loses the name after training.
 
     Parameters
     ----------
@@ -64,12 +66,20 @@ def named_rotation(
         waiting.discard(place)
         basis = _complement(np.column_stack([*chosen.values()]), n_factors)
     rest = basis @ varimax(loadings @ basis) if basis.shape[1] > 1 else basis
-    strength = ((loadings @ rest) ** 2).sum(0)
-    rest = rest[:, np.argsort(strength)]
-    for number, place in enumerate(sorted(waiting)):
-        chosen[place] = rest[:, number]
-    free = rest[:, len(waiting) :][:, ::-1]
+    left = sorted(waiting)
+    fit = np.array([_fit((scaled @ rest) ** 2, members.table[:, s]) for s in left])
+    rows, columns = linear_sum_assignment(-fit.reshape(len(left), rest.shape[1]))
+    for row, column in zip(rows, columns, strict=True):
+        chosen[left[row]] = rest[:, column]
+    free = np.delete(rest, columns, axis=1)
     return np.column_stack([*(chosen[s] for s in range(n_sets)), free])
+
+
+def _fit(squares: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Excess of members' squared loadings over the others', in standard errors, a factor."""
+    inside, outside = squares[member], squares[~member]
+    error = np.sqrt(squares.var(0) / max(len(inside), 1)) + 1e-12
+    return np.asarray((inside.mean(0) - outside.mean(0)) / error)
 
 
 def _contrast(loadings: np.ndarray, member: np.ndarray) -> np.ndarray:
