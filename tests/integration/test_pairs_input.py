@@ -180,6 +180,17 @@ def test_files_new_cells_and_to_anndata(tmp_path: Path) -> None:
     assert np.isfinite(np.asarray(table.X)).all()
 
 
+def test_constant_rates_and_intensities_are_no_factors() -> None:
+    mdata = methylome()
+    cpg = mdata.mod["cpg"]
+    cpg.layers["methylated"] = cpg.layers["coverage"].copy()
+    cpg.layers["intensity"] = np.full(cpg.shape, 2.5)
+    for spec in ("beta_binomial", ModalitySpec("lognormal", layer="intensity")):
+        FactorVI.setup_mudata(mdata, {"rna": "nb", "cpg": spec})
+        with pytest.raises(DataError, match="all 70 features are constant"):
+            FactorVI(mdata, n_factors=3)
+
+
 def test_a_cell_without_any_coverage_is_warned_of() -> None:
     mdata = methylome()
     cpg = mdata.mod["cpg"]
