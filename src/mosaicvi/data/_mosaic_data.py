@@ -52,7 +52,7 @@ class ModalityData:
     values
         Shape ``(n_modality_cells, n_features)``: CSR counts, or dense float32 of a continuous
         modality with NaN where a value is missing; counts out of counts as pairs
-        (:mod:`~mosaicvi.likelihoods._pairs`). Rows in the modality's own order, columns in
+        (``likelihoods/_pairs.py``). Rows in the modality's own order, columns in
         registered order. On disk: :class:`~mosaicvi.data._stored.StoredValues`, which indexing
         with rows reads in the same form.
     rows

@@ -99,7 +99,7 @@ class BetaBinomial(Likelihood):
 
     The head is the log odds of :math:`p`; the concentration :math:`\phi` is one a feature. Coverage
     :math:`n` is given, not modelled, and an entry without coverage is missing. Values are pairs
-    (:mod:`~mosaicvi.likelihoods._pairs`); mean and draws are rates, :math:`p` and :math:`r`.
+    (``likelihoods/_pairs.py``); mean and draws are rates, :math:`p` and :math:`r`.
     """
 
     name: ClassVar[str] = "beta_binomial"

@@ -34,7 +34,7 @@ class LogNormal(Normal):
         - \tfrac12 \log 2 \pi
 
     with mean :math:`e^{m + \sigma^2 / 2}`. The location is the head times the feature's scale, the
-    standard deviation of its logs at the start, as in :class:`Normal`.
+    standard deviation of its logs at the start, as for ``normal``.
     """
 
     name: ClassVar[str] = "lognormal"
