@@ -76,7 +76,7 @@ class Likelihood(ABC):
     positive: ClassVar[bool] = False
     """Whether values must be above zero."""
     reads_coverage: ClassVar[bool] = False
-    """Whether values are counts out of counts, which travel as pairs (``likelihoods/_pairs.py``)."""
+    """Whether values are counts out of counts, which travel as pairs (``_pairs.py``)."""
     takes_samples: ClassVar[bool] = False
     """Whether :meth:`log_prob_of_heads` can estimate a cell's density from a sample of features."""
     heads: ClassVar[tuple[Head, ...]]
