@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mosaicvi.bm._comparison import Comparison
 
 OURS = "mosaicvi"
+PLACES = ("--out", "--plot")
+"""Options that say where something is written."""
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, Any]:
@@ -242,12 +244,12 @@ def _speed(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _without_out(words: Sequence[str]) -> list[str]:
-    """Words of the command that decide a result: where records go is a matter of the machine."""
+    """Words of the command that decide a result: where files go is a matter of the machine."""
     kept, skip = [], False
     for word in words:
-        if not skip and word != "--out" and not word.startswith("--out="):
+        if not skip and word not in PLACES and not word.startswith(tuple(f"{p}=" for p in PLACES)):
             kept.append(word)
-        skip = word == "--out"
+        skip = word in PLACES
     return kept
 
 
