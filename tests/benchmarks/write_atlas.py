@@ -1,5 +1,7 @@
 """Write a simulated atlas to disk in chunks: ``python -m tests.benchmarks.write_atlas PATH CELLS``.
 
+PATH ends in ``.h5mu`` or ``.zarr``.
+
 RNA (20,000 genes, 8 % of entries above zero) and 200 proteins of cells of 20 types in 4 batches;
 nine tenths of the cells hold both, the others RNA alone. Counts are negative binomial around rates
 of the type, so that nearby rows are no more alike than others unless ``--sorted``.
@@ -8,7 +10,9 @@ of the type, so that nearby rows are no more alike than others unless ``--sorted
 from __future__ import annotations
 
 import argparse
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import anndata
 import h5py
@@ -18,7 +22,12 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata.io import write_elem
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 CHUNK = 5_000
+CHUNKS = {".zarr": {"chunks": (65_536,)}}
+"""Stored values that zarr compresses together: some forty cells of genes."""
 N_TYPES, N_BATCHES = 20, 4
 
 
@@ -44,6 +53,17 @@ def counts(rates: np.ndarray, types: np.ndarray, rng: np.random.Generator) -> sp
         shape = rng.standard_gamma(2.0, size=size, dtype=np.float32)
         drawn[rows] = rng.poisson(shape * (rates[kind] / 2).astype(np.float32))
     return sp.csr_matrix(drawn)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if path.suffix == ".zarr":
+        import zarr
+
+        yield zarr.open_group(path, mode="r+")
+        return
+    with h5py.File(path, "r+") as file:
+        yield file
 
 
 def write_atlas(
@@ -76,8 +96,9 @@ def write_atlas(
     for name, (table, width, stem) in tables.items():
         var = pd.DataFrame(index=[f"{stem}{i}" for i in range(width)])
         shells[name] = anndata.AnnData(obs=table.copy(), var=var)
-    mudata.MuData(shells).write(path)
-    with h5py.File(path, "r+") as file:
+    atlas = mudata.MuData(shells)
+    (atlas.write_zarr if path.suffix == ".zarr" else atlas.write)(path)
+    with _opened(path) as file:
         stored = {}
         for start in range(0, n_cells, CHUNK):
             part = slice(start, min(start + CHUNK, n_cells))
@@ -90,7 +111,7 @@ def write_atlas(
                     group = file["mod"][name]
                     if "X" in group:
                         del group["X"]
-                    write_elem(group, "X", chunk)
+                    write_elem(group, "X", chunk, dataset_kwargs=CHUNKS.get(path.suffix, {}))
                     stored[name] = anndata.io.sparse_dataset(group["X"])
                 else:
                     stored[name].append(chunk)

@@ -107,6 +107,19 @@ def test_sparse_values_and_order_change_nothing(encoded: np.ndarray, keys: np.nd
     np.testing.assert_allclose(found, expected[order], atol=1e-3)
 
 
+def test_sparse_values_give_the_same_regression_to_the_bit(
+    encoded: np.ndarray, keys: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mosaicvi.nn._cross_regression.MAX_FEATURES", 25)
+    pairing = Pairing(np.arange(N_CELLS), linear_targets(encoded, noise=0.5), keys)
+    dense, sparse = (
+        fit_regression(each, pairing, seed=0) for each in (encoded, sp.csr_matrix(encoded))
+    )
+    np.testing.assert_array_equal(dense.weights, sparse.weights)
+    np.testing.assert_array_equal(dense.center, sparse.center)
+    assert (sparse.weights != 0).any((0, 2)).sum() == 25
+
+
 def test_unmeasured_features_say_nothing(encoded: np.ndarray, keys: np.ndarray) -> None:
     targets = linear_targets(encoded, noise=0.5)
     predictor = fit_cross_predictor(encoded, [Pairing(np.arange(N_CELLS), targets, keys)], seed=0)

@@ -48,6 +48,17 @@ def test_row_totals(kind: str, dtype: type) -> None:
     np.testing.assert_allclose(row_totals(FORMATS[kind](values)), values.astype(float).sum(axis=1))
 
 
+@pytest.mark.parametrize("at_a_time", [1, 7, 100])
+def test_row_totals_of_pieces_are_those_of_the_whole(
+    at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = sp.random(60, 30, 0.1, format="csr", dtype=np.float32, random_state=0)
+    whole = row_totals(counts)
+    monkeypatch.setattr("mosaicvi.data._rows.TOTAL_VALUES", at_a_time)
+    np.testing.assert_array_equal(row_totals(counts), whole)
+    assert row_totals(sp.csr_matrix((0, 30))).shape == (0,)
+
+
 def test_logarithms_are_told_from_fractions() -> None:
     counts = draw()
     normalised = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 1e4

@@ -1,4 +1,4 @@
-"""``python -m mosaicvi.bm imputation``, ``alignment``, ``controls`` or ``factors``; ``table``."""
+"""``python -m mosaicvi.bm`` with imputation, alignment, controls, factors, speed or table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mosaicvi._errors import MosaicviError, RequestError
 from mosaicvi._settings import logger
-from mosaicvi.bm import aligners, controls, factors, methods
+from mosaicvi.bm import _speed_command, _speed_plot, aligners, controls, factors, methods, timed
 from mosaicvi.bm._alignment import Alignment
 from mosaicvi.bm._controls import under_controls
 from mosaicvi.bm._factors import GENERATORS, Factors
@@ -44,12 +44,18 @@ def _pairs(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _shared(parser: argparse.ArgumentParser, table: Mapping[str, str]) -> None:
-    """Options of every comparison."""
+    """Options of every comparison of scores."""
     add = parser.add_argument
     add("--n-cells", type=int, help="cells to draw from the data first (default: all)")
     add("--batch-key", default="batch", help="obs column with the batch")
     add("--labels", help="obs column with types (default: celltype or cell_type; imputation: "
         "else Leiden clusters)")  # fmt: skip
+    _run_options(parser, table)
+
+
+def _run_options(parser: argparse.ArgumentParser, table: Mapping[str, str]) -> None:
+    """Options of every comparison."""
+    add = parser.add_argument
     add("--seeds", default="0", help="comma-separated")
     add("--methods", help=f"of {', '.join(table)} (default: all that suit the comparison)")
     add("--likelihood", action="append", default=[], metavar="MODALITY=NAME")
@@ -127,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--missing", type=float, default=0.0, help="share of cells that lack one modality")
     add("--n-factors", type=int, default=10, help="factors that methods start with")
     _shared(simulated, factors.TABLE)
+    speed = commands.add_parser("speed", help="time the training of models on the same cells")
+    _speed_command.add_options(speed)
+    _run_options(speed, timed.TABLE)
     table = commands.add_parser("table", help="print the table of records made earlier")
     table.add_argument("records", type=Path, nargs="+", help="files, or folders of them")
     table.add_argument("--reference", help="method whose differences from the others are shown")
@@ -213,10 +222,23 @@ def main(argv: Sequence[str] | None = None) -> int:
                 arguments.generator, arguments.n_cells, arguments.missing, arguments.n_factors
             )
             return _run([chosen_factors], factors.TABLE, arguments, words)
+        if arguments.comparison == "speed":
+            return _speed(arguments, words)
         return _run([_imputation(arguments)], methods.TABLE, arguments, words)
     except MosaicviError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+
+
+def _speed(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Time the grid, one process at a time unless asked for more, and draw it."""
+    comparisons = _speed_command.grid(arguments, _pairs(arguments.likelihood))
+    arguments.methods = ",".join(_speed_command.chosen_methods(arguments, comparisons))
+    records: list[dict[str, Any]] = []
+    failed = _run(comparisons, timed.TABLE, arguments, words, into=records)
+    if arguments.plot is not None and records:
+        _speed_plot.draw(records, arguments.plot)
+    return failed
 
 
 def _without_out(words: Sequence[str]) -> list[str]:
@@ -283,8 +305,10 @@ def _run(
     table: Mapping[str, str],
     arguments: argparse.Namespace,
     words: Sequence[str],
+    *,
+    into: list[dict[str, Any]] | None = None,
 ) -> int:
-    """Run the comparisons, print their tables; 1 if a method failed."""
+    """Run the comparisons, print their tables; 1 if a method failed. ``into``: takes records."""
     entries = _entries(arguments, table)
     seeds = _numbers(arguments.seeds, int, "seeds")
     included = [record for path in arguments.include for record in read_records(path)]
@@ -298,6 +322,8 @@ def _run(
         failed |= any((entry.name, seed) not in done for entry in entries for seed in seeds)
         records += found
     sys.stdout.write(comparison_table([*records, *included], reference=arguments.reference))
+    if into is not None:
+        into += [*records, *included]
     return int(failed)
 
 

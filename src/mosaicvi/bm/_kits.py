@@ -37,6 +37,7 @@ KITS = {
     "imputation": Kit("mosaicvi.bm._input:ImputationInput", "mosaicvi.bm.methods"),
     "alignment": _ALIGNMENT,
     "controls": _ALIGNMENT,
+    "speed": Kit("mosaicvi.bm._speed_input:SpeedInput", "mosaicvi.bm.timed"),
     "factors": Kit("mosaicvi.bm._factor_input:FactorInput", "mosaicvi.bm.factors"),
 }
 """By the comparison's command-line name."""

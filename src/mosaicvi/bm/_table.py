@@ -46,6 +46,7 @@ class Layout:
     by_setting: bool = True
 
 
+SPEED_PARTS = ("load", "project", "encode", "decode", "likelihood")
 LAYOUTS = {
     "imputation": Layout(
         {
@@ -90,6 +91,36 @@ LAYOUTS = {
         order=("strata", "-labels", "-mixing"),
         differences=("strata", "in type", "labels", "balanced"),
     ),
+    "speed": Layout(
+        {
+            "epoch s": ("scores", "epoch", "wall"),
+            "epoch cpu": ("scores", "epoch", "cpu"),
+            "ratio": ("scores", "ratio", "wall"),
+            "ratio cpu": ("scores", "ratio", "cpu"),
+            "step ms": ("scores", "step_ms"),
+            "cells/s": ("scores", "cells_per_second"),
+            "minibatch": ("details", "batch_size"),
+            "build cpu": ("scores", "build", "cpu"),
+            "whole s": ("scores", "whole", "wall"),
+            "whole cpu": ("scores", "whole", "cpu"),
+            "epochs": ("scores", "whole", "epochs"),
+            "whole ratio": ("scores", "ratio", "whole"),
+            **{f"{part} ms": ("scores", "part_sums", part) for part in SPEED_PARTS},
+            "MiB": ("peak_memory_mib",),
+            "device MiB": ("scores", "device_mib"),
+        },
+        order=("epoch cpu",),
+        differences=(),
+        coarse=(
+            "step ms",
+            "build cpu",
+            "whole s",
+            "whole cpu",
+            "ratio",
+            "ratio cpu",
+            "whole ratio",
+        ),
+    ),
     "factors": Layout(
         {
             "matched": ("scores", "matched_correlation"),
@@ -125,12 +156,36 @@ LAYOUTS = {
 }
 """By the comparison's command-line name."""
 
+WHOLE_NUMBERS = frozenset({"MiB", "device MiB", "cells/s", "minibatch", "epochs"})
+"""Columns printed without digits behind the point."""
+
 KINDS = {
     "trivial": "a row without biology: a score that it wins says nothing",
     "unaligned": "a row that had nothing to align by: its scores across modalities mean nothing",
     "ceiling": "a row that is told pairs that the others are not (alignment: those scored too)",
 }
 """What a row's mark means."""
+
+
+def with_ratios(records: Sequence[Record]) -> list[Record]:
+    """Records of speed with times over those of ``mosaicvi`` on the same data; others as given."""
+    ours = {
+        (r.get("setting"), r["seed"]): r["scores"]
+        for r in records
+        if r.get("comparison") == "speed" and r["method"] == "mosaicvi"
+    }
+    found = []
+    for record in records:
+        base = ours.get((record.get("setting"), record["seed"]))
+        if record.get("comparison") != "speed" or base is None:
+            found.append(record)
+            continue
+        scores = record["scores"]
+        ratio = {key: scores["epoch"][key] / base["epoch"][key] for key in ("wall", "cpu")}
+        if scores["whole"] and base["whole"]:
+            ratio["whole"] = scores["whole"]["cpu"] / base["whole"]["cpu"]
+        found.append({**record, "scores": {**scores, "ratio": ratio}})
+    return found
 
 
 def _value(record: Record, path: Sequence[str]) -> float:
@@ -145,7 +200,7 @@ def _text(column: str, value: float, layout: Layout) -> str:
         return "-"
     if column in ("fit s", "pred s") or column in layout.coarse:
         return f"{value:.1f}"
-    return f"{value:.0f}" if column == "MiB" else f"{value:.3f}"
+    return f"{value:.0f}" if column in WHOLE_NUMBERS else f"{value:.3f}"
 
 
 def _lines(rows: list[list[str]]) -> str:
@@ -190,7 +245,7 @@ def comparison_table(records: Sequence[Record], *, reference: str | None = None)
     seeds, an asterisk where it excludes zero, and none where fewer than three seeds are shared.
     """
     parts: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
+    for record in with_ratios(records):
         comparison, setting = record.get("comparison", "imputation"), record.get("setting", "")
         if LAYOUTS[comparison].by_setting:
             parts.setdefault((comparison, setting), []).append(record)

@@ -24,6 +24,9 @@ Block = Any
 BLOCK_BYTES = 32 * 2**20
 """Stored bytes that a pass over all rows reads at a time."""
 
+TOTAL_VALUES = 4 * 2**20
+"""Stored values that are added up at a time."""
+
 GAP_BYTES = 96 * 2**10
 """Rows that are not wanted are read too where skipping them saves fewer bytes than this: a second
 read costs more."""
@@ -174,10 +177,16 @@ def block_totals(block: Block) -> np.ndarray:
     if not sp.issparse(block):
         return np.asarray(np.asarray(block).sum(axis=1, dtype=np.float64))
     totals = np.zeros(block.shape[0])
-    filled = np.flatnonzero(np.diff(block.indptr))
-    if len(filled):
-        starts = block.indptr[filled]
-        totals[filled] = np.add.reduceat(block.data, starts, dtype=np.float64)
+    # Some values at a time: adding in float64 copies what it adds.
+    edges = np.arange(0, block.indptr[-1], TOTAL_VALUES)
+    cuts = [*np.unique(np.searchsorted(block.indptr, edges)), block.shape[0]]
+    for first, last in itertools.pairwise(cuts):
+        filled = first + np.flatnonzero(np.diff(block.indptr[first : last + 1]))
+        if len(filled):
+            low = block.indptr[first]
+            values = block.data[low : block.indptr[last]]
+            starts = block.indptr[filled] - low
+            totals[filled] = np.add.reduceat(values, starts, dtype=np.float64)
     return totals
 
 

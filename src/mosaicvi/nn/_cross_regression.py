@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve
 
 from mosaicvi._types import Bool, Float, Float32, Int, Matrix
@@ -135,12 +136,15 @@ class CrossRegression:
         scale = np.maximum(spread[used], 0.1 * max(float(np.median(spread[used])), 1e-6))
         targets = pairing.targets - pairing.targets.mean(0)
         folds = pairing.keys % N_FOLDS
+        # Columns that no weight reads are left behind before rows become dense.
+        read, middle = encoded[:, used], center[used]
+        known = None if measured is None else measured[:, used]
         grams = np.zeros((N_FOLDS, len(used), len(used)), dtype=np.float32)
         products = np.zeros((N_FOLDS, len(used), targets.shape[1]), dtype=np.float32)
 
         def standardised(rows: Int[np.ndarray, " pairs"]) -> Float32[np.ndarray, "pairs used"]:
-            block = _centred(encoded, rows, center, measured)
-            return np.asarray(block[:, used] / scale, dtype=np.float32)
+            block = _centred(read, rows, middle, known)
+            return np.asarray(block / scale, dtype=np.float32)
 
         for start in range(0, len(pairing.rows), _ROWS):
             part = slice(start, start + _ROWS)
@@ -201,7 +205,8 @@ def _centred(
     """Dense rows minus the centre; zero where missing or not measured."""
     block = encoded[rows]
     dense = block if isinstance(block, np.ndarray) else block.toarray()
-    centred = np.nan_to_num(dense - center, nan=0.0)
+    # Sparse values are counts, and known.
+    centred = dense - center if sp.issparse(block) else np.nan_to_num(dense - center, nan=0.0)
     return np.asarray(centred if measured is None else centred * measured[rows], dtype=np.float32)
 
 
@@ -215,6 +220,13 @@ def _moments(
     squares, count = np.zeros_like(total), np.zeros_like(total)
     for start in range(0, len(rows), _ROWS):
         block = encoded[rows[start : start + _ROWS]]
+        if sp.issparse(block) and measured is None:
+            # In the order in which dense columns would be added up, so the sums are the same.
+            n_columns, values = len(total), block.data.astype(float)
+            count += block.shape[0]
+            total += np.bincount(block.indices, values, n_columns)
+            squares += np.bincount(block.indices, values**2, n_columns)
+            continue
         dense = np.array(block if isinstance(block, np.ndarray) else block.toarray(), dtype=float)
         if measured is not None:
             dense[~measured[rows[start : start + _ROWS]]] = np.nan

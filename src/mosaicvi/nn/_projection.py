@@ -17,6 +17,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, SparseCounts, Values
+from mosaicvi.nn._block_svd import leading_components
 
 SMALL_PANEL = 64
 """Panels of at most this many features skip the projection: each feature is an input."""
@@ -26,6 +27,10 @@ PROJECTED_CELLS = 8192
 
 MAX_FIT_CELLS = 50_000
 """More training cells than this are subsampled for the singular value decomposition."""
+
+MANY_VALUES = 8_000_000
+"""From so many stored values on, the decomposition reads them in blocks of vectors: a matrix that
+no longer fits the processor's caches is read at the speed of memory, once a vector."""
 
 
 class Projection(nn.Module):
@@ -171,6 +176,10 @@ def fit_projection(
         rows = rows * weights if isinstance(rows, np.ndarray) else rows @ sp.diags(weights)
     if panel is not None and codes is not None and sp.issparse(rows):
         center, components, spread = _panel_svd(rows, panel, codes, n_components, seed)
+    elif not isinstance(rows, np.ndarray) and rows.nnz > MANY_VALUES:
+        one = np.zeros(rows.shape[0], dtype=np.int64)
+        whole = np.ones((1, rows.shape[1]), dtype=bool)
+        center, components, spread = _panel_svd(rows, whole, one, n_components, seed)
     else:
         pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(rows)
         center, components = pca.mean_, pca.components_
@@ -222,6 +231,9 @@ def _panel_svd(
     center = np.asarray(rows.sum(0), dtype=np.float64).ravel() / np.maximum(cells @ panel, 1)
     table = panel * center
     n_rows = len(codes)
+    if rows.nnz > MANY_VALUES:
+        components, singular = leading_components(rows, table, codes, n_components, seed)
+        return center, components, np.maximum(singular / np.sqrt(max(n_rows - 1, 1)), 1e-6)
     one_hot = sp.csr_matrix(
         (np.ones(n_rows), (np.arange(n_rows), codes)), shape=(n_rows, len(panel))
     )

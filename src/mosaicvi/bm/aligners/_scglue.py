@@ -83,19 +83,26 @@ class ScglueAligner(Aligner):
     name = "scglue"
     packages = ("scglue", "scanpy", "torch")
 
+    def prepare(self) -> dict[str, AnnData]:
+        """Both tables with what the encoders read, configured."""
+        scglue = imported()
+        self._options = with_defaults(self.name, self.task.options, DEFAULTS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return {
+                modality: self._table(scglue, modality, assay)
+                for modality, assay in assays(self.task).items()
+            }
+
     def fit(self) -> None:
         """Prepare both tables, configure, and fit both stages."""
         scglue, task = imported(), self.task
-        self._options = with_defaults(self.name, task.options, DEFAULTS)
+        self._tables = self.prepare()
         self.kind = "" if task.graph.n_edges or task.n_pairs else "unaligned"
         name = "PairedSCGLUEModel" if task.n_pairs else "SCGLUEModel"
         model, self._epochs = counting(getattr(scglue.models, name))
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
-            self._tables = {
-                modality: self._table(scglue, modality, assay)
-                for modality, assay in assays(task).items()
-            }
             training: dict[str, Any] = {"directory": folder}
             if self._options["max_epochs"] is not None:
                 training["max_epochs"] = int(self._options["max_epochs"])
