@@ -166,8 +166,8 @@ class MosaicVI(PosteriorGetters):
         Parameters
         ----------
         max_epochs
-            Epochs of the whole learning-rate schedule; None: 5000 over the training cells to
-            the power 2/3, between 8 and 200; with anchors 600 over their root, between 4 and 60.
+            Epochs of the whole learning-rate schedule; None: 1600 over the square root of training
+            cells, between 8 and 200; with anchors 600 over it, between 4 and 60.
         batch_size
             Cells a minibatch, stratified by which modalities they hold.
         train_size, validation_size

@@ -23,17 +23,15 @@ if TYPE_CHECKING:
     from mosaicvi.data import MosaicData, MultiDataset
     from mosaicvi.module._mosaic_module import MosaicModule
 
-EPOCH_SCALE, EPOCH_POWER = 5000.0, 2 / 3
-"""A default fit takes the first over this power of the training cells, in epochs."""
+EPOCH_SCALE = 1600.0
+"""A default fit takes this number over the square root of training cells, in epochs."""
 
 EPOCH_RANGE = (8, 200)
 """Bounds of the default number of epochs."""
 
 ANCHORED_SCALE = 600.0
-"""A fit whose modalities are aligned by anchors takes it over the root of the cells."""
-
 ANCHORED_RANGE = (4, 60)
-"""Bounds of its epochs."""
+"""The same of a fit whose modalities are aligned by anchors."""
 
 FEATURE_RATE = 4.0
 """``feature_rate`` of a fit without anchors."""
@@ -61,10 +59,8 @@ def default_epochs(n_cells: int, *, anchored: bool = False) -> int:
     need no repeats. A fit that starts from anchors is aligned before it begins, and longer training
     only moves modalities apart again (decisions, "Alignment from anchors").
     """
-    n_cells = max(n_cells, 1)
-    if anchored:
-        return int(np.clip(round(ANCHORED_SCALE / np.sqrt(n_cells)), *ANCHORED_RANGE))
-    return int(np.clip(round(EPOCH_SCALE / n_cells**EPOCH_POWER), *EPOCH_RANGE))
+    scale, bounds = (ANCHORED_SCALE, ANCHORED_RANGE) if anchored else (EPOCH_SCALE, EPOCH_RANGE)
+    return int(np.clip(round(scale / np.sqrt(max(n_cells, 1))), *bounds))
 
 
 def optimizer_spec(given: Mapping[str, Any], *, anchored: bool) -> OptimizerSpec:
