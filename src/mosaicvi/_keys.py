@@ -10,6 +10,8 @@ UNS = "mosaicvi"
 VARM_FEATURES = "mosaicvi_features"
 
 LAYER_COUNTS = "counts"
+LAYER_METHYLATED = "methylated"
+LAYER_COVERAGE = "coverage"
 LAYER_IMPUTED = "imputed"
 LAYER_MEASURED = "measured"
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Float32, Int, Real, Shaped
+    from jaxtyping import Bool, Float, Float32, Inexact, Int, Real, Shaped
 else:
     try:
-        from jaxtyping import Bool, Float, Float32, Int, Real, Shaped
+        from jaxtyping import Bool, Float, Float32, Inexact, Int, Real, Shaped
     except ImportError:
         # Only tests read the shapes. To everyone else they are notes, as they are to mypy.
         from typing import Annotated
 
-        Bool = Float = Float32 = Int = Real = Shaped = Annotated
+        Bool = Float = Float32 = Inexact = Int = Real = Shaped = Annotated
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,7 @@ __all__ = [
     "Bool",
     "Float",
     "Float32",
+    "Inexact",
     "Int",
     "Matrix",
     "Real",

@@ -244,7 +244,9 @@ def test_nb_mixture_entry_gradients(logit: float) -> None:
 
 def test_unknown_name_lists_the_known() -> None:
     with pytest.raises(
-        RequestError, match="'nb', 'zinb', 'nb_mixture', 'poisson', 'bernoulli', 'normal'"
+        RequestError,
+        match="'nb', 'zinb', 'nb_mixture', 'poisson', 'bernoulli', 'normal', "
+        "'lognormal', 'beta_binomial'",
     ):
         likelihoods.get("gauss")
 

@@ -39,6 +39,7 @@ SPECS = {
     "poisson": one("poisson", depth=400.0),
     "bernoulli": one("bernoulli", depth=30.0),
     "normal": one("normal"),
+    "lognormal": one("lognormal"),
 }
 
 
@@ -58,6 +59,10 @@ def expected(mdata, n_draws=4000):
     size = (n_draws, len(head))
     if kind == "normal":
         return head, part.var["truth_sd"].to_numpy() ** 2
+    if kind == "lognormal":
+        spread = part.var["truth_sd"].to_numpy() ** 2
+        mean = np.exp(head + spread / 2)
+        return mean, mean**2 * np.expm1(spread)
     if kind == "nb_mixture":
         background = library * np.exp(
             part.varm["truth_log_background"][:, batch] + rng.normal(0, 0.3, size)
@@ -113,6 +118,25 @@ def test_values_scatter_around_the_true_mean(likelihood):
     seen = variance * n_cells > 100
     assert seen.sum() > 10
     assert np.allclose(values.var(axis=0)[seen], variance[seen], rtol=0.35)
+
+
+def test_methylated_reads_follow_coverage_and_a_beta_rate():
+    """Moments of reads given coverage, at the same z: binomial with a beta rate."""
+    spec = {"m": replace(SimulatedModality.methylation(40), depth_sd=0.0)}
+    mdata = simulate(4000, spec, batches=1, n_types=1, separation=1.0)
+    part, p = mdata["m"], true_mean(mdata, "m")[0]
+    k, n = (dense(part.layers[name]) for name in ("methylated", "coverage"))
+    assert np.array_equal(k, dense(part.X))
+    assert (k <= n).all()
+    assert abs(n.mean() - 4.0) < 0.05
+    phi = part.var["truth_concentration"].to_numpy()
+    variance = (n * p * (1 - p) * (1 + (n - 1) / (1 + phi))).sum(0)
+    assert np.abs((k - n * p).sum(0) / np.sqrt(variance)).max() < LARGEST_Z
+    assert np.allclose(((k - n * p) ** 2).sum(0), variance, rtol=0.25)
+    panel = [f"region{number:04d}" for number in range(1, 21)]
+    mdata = simulate(40, {"m": SimulatedModality.methylation(40)}, panels={"m": {"batch2": panel}})
+    unmeasured = dense(mdata["m"].layers["coverage"])[-1, 20:]
+    assert (unmeasured == 0).all()
 
 
 def test_total_over_cells_matches_truth_in_every_modality():
@@ -198,7 +222,7 @@ def test_panel_is_respected(likelihood):
     lacking = ~panel["batch2"].to_numpy()
     cells = (mdata["m"].obs["batch"] == "batch2").to_numpy()
     values, mean = dense(mdata["m"].X), true_mean(mdata, "m")
-    if likelihood == "normal":
+    if likelihood in {"normal", "lognormal"}:
         assert np.isnan(values[cells][:, lacking]).all()
         assert not np.isnan(values[~cells]).any()
         assert not np.isnan(values[:, ~lacking]).any()

@@ -14,10 +14,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from mosaicvi.data import _columns
+from mosaicvi.data._coverage import read_pair
 from mosaicvi.data._register import cells_of, codes_of, representation_of
 from mosaicvi.data._schema import ModalitySpec, likelihood_of
 from mosaicvi.data._stored import (
     Held,
+    Rows,
     StoredValues,
     held,
     locked,
@@ -49,7 +51,8 @@ class ModalityData:
         Features, in registered order.
     values
         Shape ``(n_modality_cells, n_features)``: CSR counts, or dense float32 of a continuous
-        modality with NaN where a value is missing. Rows in the modality's own order, columns in
+        modality with NaN where a value is missing; counts out of counts as pairs
+        (``likelihoods/_pairs.py``). Rows in the modality's own order, columns in
         registered order. On disk: :class:`~mosaicvi.data._stored.StoredValues`, which indexing
         with rows reads in the same form.
     rows
@@ -115,6 +118,11 @@ class ModalityData:
         if isinstance(self.values, StoredValues):
             return not self.values.is_count and self.values.source.profile.nan > 0
         return isinstance(self.values, np.ndarray) and bool(np.isnan(self.values).any())
+
+    def shown(self, rows: np.ndarray) -> Rows:
+        """Values of some rows on the scale of answers: as they are, or rates of pairs."""
+        found: Rows = likelihood_of(self.spec).shown(self.values[rows])
+        return found
 
     @property
     def on_disk(self) -> bool:
@@ -227,9 +235,12 @@ def _resolve_modality(
     values: Held
     if is_present:
         adata = mdata.mod[name]
-        layer, _ = choose_layer(adata, spec, name)
-        matrix = read_layer(adata, layer, name)
-        values = held(matrix, feature_order(adata, part), is_count=likelihood.is_count)
+        order = feature_order(adata, part)
+        if likelihood.reads_coverage:
+            values = read_pair(adata, spec, name, order)
+        else:
+            layer, _ = choose_layer(adata, spec, name)
+            values = held(read_layer(adata, layer, name), order, is_count=likelihood.is_count)
         if spec.representation is not None:
             representation = representation_of(adata, name, spec.representation)
     else:
@@ -237,7 +248,7 @@ def _resolve_modality(
         values = (
             shared_csr(sp.csr_matrix(shape, dtype=np.float32))
             if likelihood.is_count
-            else np.zeros(shape, dtype=np.float32)
+            else np.zeros(shape, dtype=np.complex64 if likelihood.reads_coverage else np.float32)
         )
         if part.n_representation is not None:
             representation = np.zeros((0, part.n_representation), dtype=np.float32)

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi.data import _columns
 from mosaicvi.data._background import log_background
+from mosaicvi.data._coverage import check_pair, coverage_layers
 from mosaicvi.data._formats import forget
 from mosaicvi.data._names import check_one_species, is_interval, looks_mouse, species_of
 from mosaicvi.data._panel import check_panel, read_panel
@@ -154,8 +155,7 @@ def _register_modality(
     adata = mdata.mod[name]
     var_names = tuple(str(feature) for feature in adata.var_names)
     species = _species(var_names, spec, name)
-    layer, summary = choose_layer(adata, spec, name)
-    check_values(adata, layer, summary, spec, name)
+    layer = checked_layer(adata, spec, name)
     matrix = read_layer(adata, layer, name)
     codes = codes_of(batch_labels, categories)[cells_of(rows, adata.n_obs)]
     unmeasured = None
@@ -176,6 +176,16 @@ def _register_modality(
         n_representation=check_representation(adata, name, spec),
         species=species,
     )
+
+
+def checked_layer(adata: AnnData, spec: ModalitySpec, name: str) -> str | None:
+    """Layer of a modality's values (None: ``X``), once these are what its likelihood expects."""
+    if likelihood_of(spec).reads_coverage:
+        check_pair(adata, spec, name)
+        return coverage_layers(adata, spec, name)[0]
+    layer, summary = choose_layer(adata, spec, name)
+    check_values(adata, layer, summary, spec, name)
+    return layer
 
 
 def cells_of(rows: np.ndarray, n_rows: int) -> np.ndarray:

@@ -23,12 +23,16 @@ class ModalitySpec:
     Parameters
     ----------
     likelihood
-        Name of a likelihood: ``nb``, ``zinb``, ``nb_mixture``, ``poisson``, ``bernoulli`` or
-        ``normal``.
+        Name of a likelihood: ``nb``, ``zinb``, ``nb_mixture``, ``poisson``, ``bernoulli``,
+        ``normal``, ``lognormal`` or ``beta_binomial``.
     layer
         Where the values are. ``"auto"`` (default): ``X`` if it holds counts, else
         ``layers["counts"]``, else an error that lists what could be meant; ``X`` for a likelihood
-        of continuous values. None: ``X`` as it is. Otherwise the name of a layer.
+        of continuous values; ``layers["methylated"]`` for ``beta_binomial``. None: ``X`` as it is.
+        Otherwise the name of a layer.
+    coverage_layer
+        For ``beta_binomial``: layer of the reads that ``layer`` holds a part of; None:
+        ``layers["coverage"]``. Where it is zero, the value is missing.
     representation
         Key of ``mdata.mod[modality].obsm`` that the encoder reads instead of the values, such as a
         pretrained embedding, shape ``(n_modality_cells, n_inputs)``.
@@ -49,6 +53,7 @@ class ModalitySpec:
 
     likelihood: str
     layer: str | None = AUTO
+    coverage_layer: str | None = None
     representation: str | None = None
     size_factor_key: str | None = None
     panel_key: str | None = None
@@ -179,6 +184,13 @@ def _check_fits(name: str, spec: ModalitySpec) -> None:
             modality=name,
             key="size_factor_key",
             remedy="leave size_factor_key out for this modality",
+        )
+    if spec.coverage_layer is not None and not likelihood.reads_coverage:
+        raise RequestError(
+            f"the likelihood {spec.likelihood!r} reads no coverage",
+            modality=name,
+            key="coverage_layer",
+            remedy="leave coverage_layer out, or use the likelihood 'beta_binomial'",
         )
     if not has_background(likelihood) and (
         isinstance(spec.isotypes, tuple) or spec.background is not None

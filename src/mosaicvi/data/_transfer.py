@@ -15,6 +15,7 @@ from mosaicvi.data._panel import check_panel, read_panel
 from mosaicvi.data._register import (
     cells_of,
     check_representation,
+    checked_layer,
     codes_of,
     warn_unmeasured_cells,
 )
@@ -28,7 +29,7 @@ from mosaicvi.data._structure import (
     rows_of,
     shown,
 )
-from mosaicvi.data._values import check_values, choose_layer, read_layer
+from mosaicvi.data._values import read_layer
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -186,8 +187,7 @@ def _transfer_modality(
     labels: np.ndarray,
 ) -> RegisteredModality:
     adata, spec = mdata.mod[name], part.spec
-    layer, summary = choose_layer(adata, spec, name)
-    check_values(adata, layer, summary, spec, name)
+    layer = checked_layer(adata, spec, name)
     if spec.size_factor_key is not None:
         _columns.size_factors(mdata, name, spec.size_factor_key, rows)
     if check_representation(adata, name, spec) != part.n_representation:

@@ -192,6 +192,8 @@ def check_values(
     likelihood = likelihood_of(spec)
     if summary.infinite:
         raise _bad_value(adata, matrix, layer, modality, "infinite", summary.infinite, spec)
+    if likelihood.positive:
+        _check_positive(adata, matrix, layer, spec, modality)
     if not likelihood.is_count:
         return
     if summary.nan:
@@ -210,6 +212,30 @@ def check_values(
             "and call mdata.update().",
             MosaicviWarning,
             stacklevel=2,
+        )
+
+
+def _check_positive(
+    adata: AnnData, matrix: Matrix | RowSource, layer: str | None, spec: ModalitySpec, modality: str
+) -> None:
+    """Refuse values of zero or less, which empty entries of a sparse matrix are too."""
+    blocks = matrix.blocks() if isinstance(matrix, RowSource) else [(slice(0), matrix)]
+    count, first = 0, (0, 0)
+    for rows, block in blocks:
+        wrong = np.asarray(block.toarray() if sp.issparse(block) else block) <= 0
+        if wrong.any() and not count:
+            row, column = np.argwhere(wrong)[0]
+            first = int(rows.start or 0) + int(row), int(column)
+        count += int(wrong.sum())
+    if count:
+        raise DataError(
+            f"{place(layer)} holds {count} values of zero or less, the first in cell "
+            f"{str(adata.obs_names[first[0]])!r}, feature {str(adata.var_names[first[1]])!r}",
+            modality=modality,
+            key="layer",
+            expected=f"values above zero, or NaN where one is missing, for {spec.likelihood!r}",
+            remedy="set zeros that mean 'not detected' to NaN, or use the likelihood 'normal' on "
+            "log1p of the values",
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,10 @@ Mask = npt.NDArray[np.bool_]
 
 BACKGROUND_NOISE = 0.3
 """Standard deviation of the log background of one protein over cells of one batch."""
+
+
+COVERAGE = "coverage"
+"""Hidden state of a rule whose values are counts out of this many."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,35 @@ class Normal(Rule):
         return self.mean(given) + given.parameters["sd"] * rng.normal(size=given.head.shape), {}
 
 
+class LogNormal(Normal):
+    """Positive values whose logs are :class:`Normal`."""
+
+    def mean(self, given: Predictor) -> Array:
+        return np.exp(super().mean(given) + given.parameters["sd"] ** 2 / 2)
+
+    def draw(self, rng: np.random.Generator, given: Predictor) -> tuple[Array, dict[str, Mask]]:
+        noise = given.parameters["sd"] * rng.normal(size=given.head.shape)
+        return np.exp(super().mean(given) + noise), {}
+
+
+class BetaBinomial(Rule):
+    """Methylated reads of Poisson reads a feature; the rate varies around ``expit(head)``."""
+
+    def parameters(
+        self, rng: np.random.Generator, *, n_features: int, n_batches: int, batch_sd: float
+    ) -> dict[str, Array]:
+        return {"concentration": np.exp(rng.normal(np.log(10.0), 0.4, n_features))}
+
+    def mean(self, given: Predictor) -> Array:
+        return np.where(given.measured, expit(given.head), np.nan)
+
+    def draw(self, rng: np.random.Generator, given: Predictor) -> tuple[Array, dict[str, Any]]:
+        p, phi = expit(given.head), given.parameters["concentration"]
+        coverage = rng.poisson(given.library_size[:, None], p.shape) * given.measured
+        reads = rng.binomial(coverage, rng.beta(p * phi, (1 - p) * phi)).astype(np.float64)
+        return reads, {COVERAGE: coverage.astype(np.float32)}
+
+
 RULES: dict[str, Rule] = {
     "nb": NegativeBinomial(),
     "zinb": ZeroInflatedNegativeBinomial(),
@@ -218,5 +251,7 @@ RULES: dict[str, Rule] = {
     "poisson": Poisson(),
     "bernoulli": Bernoulli(),
     "normal": Normal(),
+    "lognormal": LogNormal(),
+    "beta_binomial": BetaBinomial(),
 }
 """Likelihood name to its rule."""

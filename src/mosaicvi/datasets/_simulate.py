@@ -10,9 +10,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mosaicvi._errors import RequestError
+from mosaicvi._keys import LAYER_COVERAGE, LAYER_METHYLATED
 from mosaicvi.datasets._assemble import assemble, modality, restrict
 from mosaicvi.datasets._features import Panels, Specs, draw_embeddings, panel_masks
-from mosaicvi.datasets._generative import RULES, Array, Mask
+from mosaicvi.datasets._generative import COVERAGE, RULES, Array, Mask
 from mosaicvi.datasets._presence import Patterns, default_patterns, draw_presence
 from mosaicvi.datasets._simulated_modality import SimulatedModality
 from mosaicvi.datasets._truth import PANEL, PREFIX, Codes, Truth, draw_truth, generator, write_truth
@@ -52,7 +53,9 @@ def simulate(
     - ``nb_mixture``: a background that is lognormal over cells; with a probability that rises
       steeply with ``r(z) . v_f``, foreground: background x (1 + exp(head));
     - ``poisson``, ``bernoulli``: fragment counts of the same mean, or 1 with probability
-      ``1 - exp(-mean)``; ``normal``: the head plus noise.
+      ``1 - exp(-mean)``; ``normal``: the head plus noise; ``lognormal``: its exponential;
+    - ``beta_binomial``: Poisson coverage, and of it the share of a beta distribution around the
+      logistic of the head, in ``layers["methylated"]`` (also ``X``) and ``layers["coverage"]``.
 
     A modality's draws depend on the seed, the cells and what it is linked to alone: another
     modality more, or other ``patterns``, change nothing in it.
@@ -260,6 +263,10 @@ def _draw_mudata(
         parts[name] = modality(
             values[here], obs=restrict(obs, obs.index[here]), var=pd.Index(spec.names)
         )
+        if COVERAGE in drawn[0][1]:
+            coverage = hidden[f"{name}_{COVERAGE}"][here]
+            parts[name].layers[LAYER_METHYLATED] = parts[name].X.copy()
+            parts[name].layers[LAYER_COVERAGE] = sp.csr_matrix(coverage)
         parts[name].varm[PANEL] = pd.DataFrame(
             truths[name].panel, index=parts[name].var_names, columns=batches
         )

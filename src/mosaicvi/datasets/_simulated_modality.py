@@ -48,17 +48,20 @@ class SimulatedModality:
     Parameters
     ----------
     likelihood
-        ``"nb"``, ``"zinb"``, ``"nb_mixture"``, ``"poisson"``, ``"bernoulli"`` or ``"normal"``.
+        ``"nb"``, ``"zinb"``, ``"nb_mixture"``, ``"poisson"``, ``"bernoulli"``, ``"normal"``,
+        ``"lognormal"`` or ``"beta_binomial"``.
     names
         Feature names; their number is the number of features.
     depth
         Median library size, in counts a cell; for ``nb_mixture`` a factor on every background
-        (median staining, 1). Not used by ``normal``.
+        (median staining, 1); for ``beta_binomial`` the median coverage of a feature. Not used by
+        ``normal`` and ``lognormal``.
     depth_sd
         Standard deviation of log library size over cells.
     abundance
         Mean and standard deviation, over features, of the head's bias: log abundance under a
-        softmax, log(foreground / background - 1) for ``nb_mixture``, the value for ``normal``.
+        softmax, log(foreground / background - 1) for ``nb_mixture``, the value for ``normal``, its
+        log for ``lognormal``, log odds of the rate for ``beta_binomial``.
     signal_sd
         Standard deviation of ``r(z) . v`` over cells (natural logarithm for counts).
     batch_sd
@@ -149,6 +152,14 @@ class SimulatedModality:
     def normal(cls, n_features: int = 30, linked_to: str | None = None) -> SimulatedModality:
         """Continuous values of unit scale, such as scores or images' features."""
         return cls("normal", _names((), n_features, "score"), signal_sd=1.0, linked_to=linked_to)
+
+    @classmethod
+    def methylation(cls, n_features: int = 200, linked_to: str | None = None) -> SimulatedModality:
+        """Methylated reads of a median coverage of 4 reads a region."""
+        names = _names((), n_features, "region")
+        return cls(
+            "beta_binomial", names, depth=4.0, depth_sd=0.5, signal_sd=1.0, linked_to=linked_to
+        )
 
 
 def _names(known: tuple[str, ...], n_features: int, prefix: str) -> tuple[str, ...]:

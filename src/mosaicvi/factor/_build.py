@@ -38,6 +38,8 @@ class FactorSpec:
         Names of the groups; empty without groups.
     nonnegative
         Modalities whose weights are at least zero.
+    informed
+        Factors that have a gene set for a prior, which they are named after.
     n_categories, n_continuous
         Levels of each categorical covariate; number of continuous ones.
     """
@@ -46,6 +48,7 @@ class FactorSpec:
     factors: tuple[str, ...]
     groups: tuple[str, ...] = ()
     nonnegative: tuple[str, ...] = ()
+    informed: tuple[str, ...] = ()
     n_categories: tuple[int, ...] = ()
     n_continuous: int = 0
 
@@ -57,9 +60,8 @@ class FactorSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> FactorSpec:
         """From what :meth:`to_dict` returned."""
         sizes = {name: ModalitySize(**size) for name, size in values["modalities"].items()}
-        rest = {
-            key: tuple(values[key]) for key in ("factors", "groups", "nonnegative", "n_categories")
-        }
+        names = ("factors", "groups", "nonnegative", "informed", "n_categories")
+        rest = {key: tuple(values.get(key, ())) for key in names}
         return cls(modalities=sizes, n_continuous=values["n_continuous"], **rest)
 
 

@@ -70,7 +70,6 @@ def fit_components(
     n_factors: int,
     *,
     seed: int,
-    scores: np.ndarray | None = None,
 ) -> Components:
     r"""Fit probabilistic principal components to modalities that not all cells have, by EM.
 
@@ -87,8 +86,6 @@ def fit_components(
         Number of factors.
     seed
         Seed of the start.
-    scores
-        Where the first factors start, ``(n_cells, n_given)``; None: all from the data.
 
     Notes
     -----
@@ -97,8 +94,6 @@ def fit_components(
     """
     n_cells = len(presence)
     z = _first_scores(views, n_cells, n_factors, seed)
-    if scores is not None:
-        z[:, : scores.shape[1]] = scores
     covariance = np.zeros((n_factors, n_factors))
     patterns, code = np.unique(presence, axis=0, return_inverse=True)
     code = code.ravel()

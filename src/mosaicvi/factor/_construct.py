@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mosaicvi import likelihoods
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.factor._build import FactorSpec, build_factor_module
+from mosaicvi.factor._gene_sets import set_prior
 from mosaicvi.model._construct import fit_once, modality_size, target_sum
 from mosaicvi.model._inputs import fit_rows, measured_table, project, rows_read
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from mosaicvi.data import MosaicData
     from mosaicvi.factor._factor_module import FactorModule
+    from mosaicvi.factor._gene_sets import Members
 
 WIDTH_A_FACTOR = 2
 WIDTH_RANGE = (30, 64)
@@ -43,7 +46,8 @@ def check_factors(data: MosaicData, n_factors: int) -> None:
             remedy="factors that explain nothing are removed after training: 10 to 30 will do",
         )
     for name, modality in data.modalities.items():
-        values = rows_read(modality, fit_rows(modality, 0))
+        likelihood = likelihoods.get(modality.spec.likelihood)
+        values = likelihood.shown(rows_read(modality, fit_rows(modality, 0)))
         if isinstance(values, np.ndarray):
             low, high = np.nanmin(values, 0, initial=np.inf), np.nanmax(values, 0, initial=-np.inf)
         else:
@@ -64,6 +68,7 @@ def construct_factors(
     *,
     groups: Sequence[str],
     nonnegative: Sequence[str],
+    members: Members | None = None,
     seed: int,
 ) -> tuple[FactorSpec, FactorModule]:
     """Build the network for registered data.
@@ -78,6 +83,8 @@ def construct_factors(
         Names of the groups.
     nonnegative
         Modalities whose weights are at least zero.
+    members
+        Gene sets of the first factors.
     seed
         Seed of the projections.
     """
@@ -94,6 +101,7 @@ def construct_factors(
         factors=tuple(factors),
         groups=tuple(groups),
         nonnegative=tuple(nonnegative),
+        informed=() if members is None else members.names,
         n_categories=tuple(len(c) for c in data.categorical_categories),
         n_continuous=0 if data.continuous is None else data.continuous.shape[1],
     )
@@ -106,6 +114,8 @@ def construct_factors(
         module = build_factor_module(
             spec, projections=projections, starts=starts, measured=measured
         )
+    if members is not None:
+        set_prior(module, members)
     return spec, module
 
 

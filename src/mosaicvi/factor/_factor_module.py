@@ -193,6 +193,13 @@ class FactorModule(MultimodalModule):
         mean = (found * count).sum(0) / count.sum().clamp_min(1)
         self.group_variance.lerp_(found / mean, 0.05)
 
+    @torch.no_grad()
+    def turn(self, signs: Tensor) -> None:
+        """Turn the sign of some factors, of shape ``(n_factors,)``: nothing else changes."""
+        for name in self.modalities:
+            self.weights[name].loc.mul_(signs)
+            self.recognition[name].loadings.mul_(signs)
+
     def keep(self, order: Tensor) -> None:
         """Keep some factors, in an order."""
         for name in self.modalities:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,19 @@ import torch
 from mosaicvi.data import MosaicDataModule, MultiDataset
 from mosaicvi.factor._build import FactorSpec, build_factor_module
 from mosaicvi.factor._construct import check_factors, construct_factors, factor_inputs
+from mosaicvi.factor._enrichment import enrichment, signed, tests_of
+from mosaicvi.factor._gene_sets import (
+    check_names,
+    informed_members,
+    match_sets,
+    name_factors,
+    set_table,
+)
 from mosaicvi.factor._groups import cell_groups, check_groups
 from mosaicvi.factor._objective import FactorObjective
 from mosaicvi.factor._start import start_module
 from mosaicvi.factor._variance import cell_deviances, variance_table
+from mosaicvi.graph._gene_sets import read_sets
 from mosaicvi.model import _answers, _training
 from mosaicvi.model._cells import Indices, PreparedData, select
 from mosaicvi.model._getters import PosteriorGetters
@@ -28,6 +37,8 @@ if TYPE_CHECKING:
 
     from mosaicvi.data import MosaicManager
     from mosaicvi.factor._factor_module import FactorModule
+    from mosaicvi.factor._gene_sets import Members
+    from mosaicvi.graph._gene_sets import GeneSets
 
 STEPS = 600
 """Steps of a default fit."""
@@ -57,6 +68,14 @@ class FactorVI(PosteriorGetters):
         factor, as in MOFA+ (Argelaguet et al. 2020). None: one scale.
     nonnegative
         Modalities whose weights are at least zero; True: all.
+    gene_sets
+        A named factor for each set, besides ``n_factors`` free ones: genes by set, a GMT file, or a
+        DataFrame (see :func:`mosaicvi.graph.from_gene_sets`). Weights of members are likely not
+        zero beforehand, those of other genes of the modality are; the data add and drop genes. A
+        factor keeps the set's name where the data bear it out, with a positive mean weight of the
+        members.
+    gene_set_modality
+        Modality whose features are genes; None: the one with most members.
     seed
         Seed of the start, the minibatches and default draws: same seed, same result.
 
@@ -86,25 +105,43 @@ class FactorVI(PosteriorGetters):
         *,
         groups: str | None = None,
         nonnegative: bool | Sequence[str] = False,
+        gene_sets: GeneSets | None = None,
+        gene_set_modality: str | None = None,
         seed: int = 0,
         registry: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(adata, registry)
         self.seed, self.groups = seed, groups
+        gene_sets = None if gene_sets is None else read_sets(gene_sets)
         self.init_params_ = self._get_init_params(locals())
         if registry is None:
             data = self.adata_manager.data
-            check_factors(data, n_factors)
+            members = self._members(gene_sets, gene_set_modality)
+            named = () if members is None else members.names
+            check_factors(data, n_factors + len(named))
             names = self._nonnegative(nonnegative, tuple(data.modalities))
             self.module_spec, self.module = construct_factors(
                 data,
-                tuple(f"factor{number}" for number in range(1, n_factors + 1)),
+                (*named, *(f"factor{number}" for number in range(1, n_factors + 1))),
                 groups=() if groups is None else check_groups(adata, groups, data),
                 nonnegative=names,
+                members=members,
                 seed=seed,
             )
             self.library_pool = _training.library_pool(data)
             self._model_summary_string = self._describe()
+
+    def _members(self, gene_sets: GeneSets | None, modality: str | None) -> Members | None:
+        """Members of gene sets among the registered features."""
+        if gene_sets is None:
+            return None
+        data = self.adata_manager.data
+        if modality is not None:
+            _answers.check_modality(modality, tuple(data.modalities), key="gene_set_modality")
+        features = {name: part.var_names for name, part in data.modalities.items()}
+        members = match_sets(gene_sets, features, modality)
+        check_names(members)
+        return members
 
     @staticmethod
     def _nonnegative(given: bool | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -147,7 +184,8 @@ class FactorVI(PosteriorGetters):
         learning_rate
             Peak learning rate of the one-cycle schedule.
         least_r2
-            Factors that explain less than this of every modality's deviance are removed.
+            Factors that explain less than this of every modality's deviance are removed, named ones
+            too.
         accelerator, devices
             As in :class:`~scvi.train.Trainer`.
         indices
@@ -179,7 +217,13 @@ class FactorVI(PosteriorGetters):
         epochs = max_epochs or int(np.clip(round(STEPS / n_batches), *EPOCH_RANGE))
         with _training.seeded(self.seed):
             if self.fit_result is None:
-                start_module(self.module, prepared.dataset, datamodule.train_idx, seed=self.seed)
+                start_module(
+                    self.module,
+                    prepared.dataset,
+                    datamodule.train_idx,
+                    members=informed_members(self.module, self.module_spec.informed),
+                    seed=self.seed,
+                )
             result = run_fit(
                 MosaicTrainingPlan(
                     self.module,
@@ -214,9 +258,8 @@ class FactorVI(PosteriorGetters):
         names = names or [str(total.idxmax())]
         order = [self.module_spec.factors.index(str(name)) for name in names]
         self.module.keep(torch.as_tensor(order, device=self.module.device))
-        free = iter(range(1, len(order) + 1))
-        renamed = tuple(f"factor{next(free)}" for _ in order)
-        self.module_spec = replace(self.module_spec, factors=renamed)
+        renamed, informed = name_factors(self.module, tuple(names), self.module_spec.informed)
+        self.module_spec = replace(self.module_spec, factors=renamed, informed=informed)
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -340,6 +383,78 @@ class FactorVI(PosteriorGetters):
             known = np.array([*self.module_spec.groups, "unknown"], dtype=object)
             groups = known[codes[rows]]
         return variance_table(deviances, self.factors, groups, seed=sampler.seed)
+
+    def get_gene_sets(self) -> pd.DataFrame:
+        """What became of the gene sets: members kept or dropped, and genes added.
+
+        Returns
+        -------
+        DataFrame with the columns ``factor``, ``modality``, ``feature``, ``weight``, ``inclusion``
+        and ``status``: ``"kept"`` (member, inclusion of at least .5), ``"dropped"`` (member, less)
+        or ``"added"`` (no member, at least .5); rows by factor and falling absolute weight. Sets
+        whose factors were removed, or that the data did not bear out, have no rows.
+        """
+        return set_table(
+            self.module,
+            self.factors,
+            self.module_spec.informed,
+            {name: self._features(name) for name in self.module.modalities},
+        )
+
+    def enrich(
+        self,
+        gene_sets: GeneSets,
+        modality: str | None = None,
+        *,
+        method: Literal["ulm", "zscore", "gsea"] = "ulm",
+        sign: Literal["both", "positive", "negative", "absolute"] = "both",
+        min_genes: int = 5,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Test gene sets on the weights of every factor, by decoupler (Badia-i-Mompel et al. 2022).
+
+        Needs the extra ``mosaicvi[explain]``. The other features of the modality are the
+        background. Tests treat features as independent, which genes of one programme are not:
+        p values rank sets, and are too small as probabilities.
+
+        Parameters
+        ----------
+        gene_sets
+            Genes by set, a GMT file, or a DataFrame (see :func:`mosaicvi.graph.from_gene_sets`).
+        modality
+            Modality whose features are genes; None: the one with most members.
+        method
+            ``"ulm"``: t statistic of a regression of the weights on membership; ``"zscore"``;
+            ``"gsea"`` (permutations).
+        sign
+            Weights to test: ``"both"``, as they are, so that the sign of the statistic is that of
+            the members' weights; ``"positive"`` or ``"negative"``, the others set to zero;
+            ``"absolute"``, for sets whose genes go both ways.
+        min_genes
+            Sets with fewer members among the features are left out.
+        **options
+            Passed to decoupler's test, such as ``times=1000`` and ``seed=0`` of ``"gsea"``.
+
+        Returns
+        -------
+        DataFrame, a row a factor and set: ``factor``, ``gene_set``, ``n_genes`` (members among the
+        features), ``statistic``, ``p_value`` and ``p_adjusted`` (Benjamini and Hochberg over all
+        rows); by factor and p value. NaN for a factor without weights in the modality.
+
+        Raises
+        ------
+        RequestError
+            If decoupler is not installed, or an option is unknown.
+        DataError
+            If no set has members among the features.
+        """
+        tests_of(method)
+        features = {name: self._features(name) for name in self.module.modalities}
+        if modality is not None:
+            _answers.check_modality(modality, self.module.modalities)
+        members = match_sets(gene_sets, features, modality, least=min_genes)
+        weights = signed(self.get_weights(members.modality), sign)
+        return enrichment(weights, members, method, **options)
 
     def get_activity(self, *, threshold: float = ACTIVE_R2) -> pd.DataFrame:
         """Which factor acts in which modality: R2 of at least ``threshold`` (any group).

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from mosaicvi.factor._components import Components, View, fit_components, varimax
+from mosaicvi.factor._named import named_rotation
 
 if TYPE_CHECKING:
     from mosaicvi.data import MultiDataset
     from mosaicvi.factor._factor_module import FactorModule
+    from mosaicvi.factor._gene_sets import Members
     from mosaicvi.nn._decoder import Decoder
 
 N_NEWTON = 6
@@ -29,7 +31,7 @@ def start_module(
     indices: np.ndarray,
     *,
     seed: int,
-    scores: np.ndarray | None = None,
+    members: Members | None = None,
 ) -> None:
     """Put the experts and the weights where training starts, in place.
 
@@ -43,8 +45,8 @@ def start_module(
         Training cells.
     seed
         Seed of the start.
-    scores
-        Where named factors start, ``(n_train, n_named)``.
+    members
+        Gene sets that the first factors start from.
     """
     data = dataset.data
     place = np.full(data.n_cells, -1, dtype=np.int64)
@@ -60,9 +62,8 @@ def start_module(
             modality.batch[rows],
             n_batches,
         )
-    found = fit_components(views, data.presence[indices], module.n_latent, seed=seed, scores=scores)
-    if scores is None:
-        found.rotate(_rotation(module, found))
+    found = fit_components(views, data.presence[indices], module.n_latent, seed=seed)
+    found.rotate(_rotation(module, found, members, seed))
     _fill_experts(module, found)
     z = torch.as_tensor(found.scores, dtype=torch.float32)
     chosen = np.arange(len(indices))
@@ -72,16 +73,24 @@ def start_module(
     fit_weights(module, dataset, indices[chosen], z[chosen], len(indices))
 
 
-def _rotation(module: FactorModule, found: Components) -> np.ndarray:
-    """Varimax of the loadings of all features, each modality counting alike."""
-    parts = []
+def _rotation(
+    module: FactorModule, found: Components, members: Members | None, seed: int
+) -> np.ndarray:
+    """Varimax of the loadings of all features, each modality counting alike, after named factors.
+
+    Named factors are those that stand out for their sets (:mod:`~mosaicvi.factor._named`).
+    """
+    parts = {}
     for name, loadings in found.loadings.items():
         projection = module.projections[name]
         scale = projection.scale.cpu().numpy()[:, None]
         components = projection.components.cpu().numpy()
         features = components @ (loadings * scale) if components.shape[1] else loadings
-        parts.append(features / max(np.linalg.norm(features), 1e-9))
-    return varimax(np.concatenate(parts))
+        parts[name] = features / max(np.linalg.norm(features), 1e-9)
+    together = np.concatenate(list(parts.values()))
+    if members is None:
+        return varimax(together)
+    return named_rotation(together, parts[members.modality], members, seed=seed)
 
 
 @torch.no_grad()

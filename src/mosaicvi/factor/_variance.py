@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from mosaicvi._types import SparseCounts
 
@@ -15,26 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mosaicvi.factor._factor_module import FactorModule
-    from mosaicvi.likelihoods._base import Likelihood
     from mosaicvi.model._posterior import PosteriorSampler
 
 N_BOOTSTRAP = 200
 CELLS_AT_ONCE = 512
-
-
-def unit_deviance(likelihood: Likelihood, values: Tensor, mean: Tensor) -> Tensor:
-    r"""Deviance of each entry from a mean, one definition for each kind of value.
-
-    Counts: Poisson, :math:`2 (x \log(x/\mu) - x + \mu)`; zeros and ones: Bernoulli,
-    :math:`-2 \log p(x)`; real values: :math:`(x - \mu)^2`.
-    """
-    if not likelihood.is_count:
-        return (values - mean).square()
-    if likelihood.largest == 1:
-        p = mean.clamp(1e-7, 1 - 1e-7)
-        return -2 * (values * p.log() + (1 - values) * torch.log1p(-p))
-    mean = mean.clamp_min(1e-8)
-    return 2 * (torch.xlogy(values, values / mean) - values + mean)
 
 
 @torch.no_grad()
@@ -84,10 +67,7 @@ def cell_deviances(
                     panel=panel,
                     linked=linked[name],
                 )
-                entries = unit_deviance(
-                    decoder.likelihood, dense, decoder.likelihood.mean(parameters)
-                )
-                entries = entries * scale
+                entries = decoder.likelihood.deviance(dense, parameters) * scale
                 if shown is not None:
                     entries = torch.where(shown, entries, 0.0)
                 found[name][own, column] = entries.sum(-1).cpu().numpy()

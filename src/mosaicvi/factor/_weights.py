@@ -17,8 +17,9 @@ SHARE_PRIOR = (1.0, 1.0)
 DAMPING = 0.1
 """Share of a step by which closed-form quantities move."""
 
-INSIDE, OUTSIDE = 4.0, -4.0
-"""Log odds that a gene-set prior adds for features of the set and for all others."""
+INSIDE, OUTSIDE = 1.0, -4.0
+"""Log odds of a gene-set prior for features of the set and for all others: a weight needs evidence
+to join a set, and little against it to leave."""
 
 
 class SparseWeights(nn.Module):

@@ -21,7 +21,7 @@ from mosaicvi.graph._parts import HUB
 if TYPE_CHECKING:
     from mudata import MuData
 
-GeneSets = str | Path | Mapping[str, Iterable[str]]
+GeneSets = str | Path | Mapping[str, Iterable[str]] | pd.DataFrame
 
 TYPE = "gene set"
 
@@ -46,8 +46,9 @@ def from_gene_sets(
     mdata
         The MuData; it is only read.
     gene_sets
-        A GMT file, plain or gzip (a line a set: name, description, genes, separated by tabs), or
-        genes by set.
+        A GMT file, plain or gzip (a line a set: name, description, genes, separated by tabs);
+        genes by set; or a DataFrame, long (columns ``source`` and ``target``, as decoupler has
+        them) or wide (genes x sets; a gene belongs where the value is not zero).
     modalities
         Modality, or modalities, whose features are genes.
     set_modality
@@ -84,7 +85,7 @@ def from_gene_sets(
             key="set_modality",
             expected="a name that no modality has",
         )
-    sets = _read(gene_sets)
+    sets = read_sets(gene_sets)
     number = np.repeat(np.arange(len(sets)), [len(genes) for genes in sets.values()])
     member = name_index(gene for genes in sets.values() for gene in genes)
     known = member.unique()
@@ -138,15 +139,43 @@ def _reasons(names: pd.Index, known: pd.Index) -> pd.DataFrame:
     return reasons
 
 
-def _read(gene_sets: GeneSets) -> dict[str, list[str]]:
-    """Genes by set, each once."""
-    if isinstance(gene_sets, Mapping):
+def read_sets(gene_sets: GeneSets) -> dict[str, list[str]]:
+    """Genes by set, each once.
+
+    Raises
+    ------
+    DataError
+        If there is no set, or a file or table is not what is expected.
+    """
+    if isinstance(gene_sets, pd.DataFrame):
+        sets = _read_table(gene_sets)
+    elif isinstance(gene_sets, Mapping):
         sets = {str(name): list(dict.fromkeys(map(str, x))) for name, x in gene_sets.items()}
     else:
         sets = _read_gmt(Path(gene_sets))
     if not sets:
         raise DataError("there is no gene set", key="gene_sets", expected="one or more sets")
     return sets
+
+
+def _read_table(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Sets of a long table or of a wide one."""
+    if {"source", "target"} <= set(table.columns):
+        return {
+            str(name): list(dict.fromkeys(part["target"].astype(str)))
+            for name, part in table.groupby("source", sort=False, observed=True)
+        }
+    if not all(kind.kind in "biuf" for kind in table.dtypes):
+        raise DataError(
+            f"found a DataFrame with the columns {list(table.columns)[:5]}",
+            key="gene_sets",
+            expected="columns 'source' (set) and 'target' (gene), or genes x sets of numbers",
+        )
+    genes = table.index.astype(str)
+    return {
+        str(name): list(dict.fromkeys(genes[table[name].fillna(0).to_numpy() != 0]))
+        for name in table
+    }
 
 
 def _read_gmt(file: Path) -> dict[str, list[str]]:

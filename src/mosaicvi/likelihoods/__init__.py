@@ -1,15 +1,17 @@
 """Likelihoods: how the values of a modality arise from what the decoder says.
 
-===========  ==========================================  ===============================
-name         values                                      mean
-===========  ==========================================  ===============================
-nb           counts, negative binomial                   composition x library size
-zinb         counts, negative binomial with dropout      composition x library size
-nb_mixture   counts with background (antibodies)         background and foreground
-poisson      counts, Poisson                             composition x library size
-bernoulli    zeros and ones (accessibility)              1 - exp(-composition x library)
-normal       continuous values, may be missing           identity
-===========  ==========================================  ===============================
+=============  ==========================================  ===============================
+name           values                                      mean
+=============  ==========================================  ===============================
+nb             counts, negative binomial                   composition x library size
+zinb           counts, negative binomial with dropout      composition x library size
+nb_mixture     counts with background (antibodies)         background and foreground
+poisson        counts, Poisson                             composition x library size
+bernoulli      zeros and ones (accessibility)              1 - exp(-composition x library)
+normal         continuous values, may be missing           identity
+lognormal      positive values (intensities), may miss     exp, and half the variance
+beta_binomial  counts out of counts (methylation)          a rate from 0 to 1
+=============  ==========================================  ===============================
 
 A new likelihood is one file in this folder and one line in :data:`TABLE`.
 """
@@ -19,6 +21,8 @@ from __future__ import annotations
 from mosaicvi._errors import RequestError
 from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
 from mosaicvi.likelihoods._bernoulli import Bernoulli
+from mosaicvi.likelihoods._beta_binomial import BetaBinomial
+from mosaicvi.likelihoods._lognormal import LogNormal
 from mosaicvi.likelihoods._nb import NegativeBinomial
 from mosaicvi.likelihoods._nb_mixture import NegativeBinomialMixture
 from mosaicvi.likelihoods._normal import Normal
@@ -34,6 +38,8 @@ TABLE: dict[str, Likelihood] = {
         Poisson(),
         Bernoulli(),
         Normal(),
+        LogNormal(),
+        BetaBinomial(),
     )
 }
 """Every likelihood by name; they hold no state."""
@@ -66,9 +72,11 @@ def get(name: str) -> Likelihood:
 __all__ = [
     "TABLE",
     "Bernoulli",
+    "BetaBinomial",
     "FeatureStart",
     "Head",
     "Likelihood",
+    "LogNormal",
     "NegativeBinomial",
     "NegativeBinomialMixture",
     "Normal",

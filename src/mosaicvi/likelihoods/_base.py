@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mosaicvi._noise import CellNoise
-from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, Values
+from mosaicvi._types import Bool, Float, Float32, Inexact, Int, Matrix, Real, Values
 
 Parameters = Mapping[str, Float[Tensor, "*#entries"]]
 """Distribution parameters by name, each broadcastable to ``(..., n_cells, n_features)``."""
@@ -72,6 +73,10 @@ class Likelihood(ABC):
     """Whether the mean is a composition (softmax over measured features) times library size."""
     largest: ClassVar[float | None] = None
     """Largest value that can arise; None: no bound."""
+    positive: ClassVar[bool] = False
+    """Whether values must be above zero."""
+    reads_coverage: ClassVar[bool] = False
+    """Whether values are counts out of counts, which travel as pairs (``_pairs.py``)."""
     takes_samples: ClassVar[bool] = False
     """Whether :meth:`log_prob_of_heads` can estimate a cell's density from a sample of features."""
     heads: ClassVar[tuple[Head, ...]]
@@ -170,9 +175,27 @@ class Likelihood(ABC):
         Shape ``(..., n_cells)``.
         """
 
+    def shown(self, values: Inexact[Matrix, "cells features"]) -> Float[Matrix, "cells features"]:
+        """Values on the scale of :meth:`mean` and of draws, shape ``(n_cells, n_features)``."""
+        return values
+
+    def deviance(
+        self, values: Inexact[Tensor, "cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
+        r"""Deviance of each entry from its mean, ``(..., n_cells, n_features)``.
+
+        Counts: Poisson, :math:`2 (x \log(x/\mu) - x + \mu)`, whatever the likelihood, so that
+        likelihoods can be compared; real values: :math:`(x - \mu)^2`.
+        """
+        mean = self.mean(parameters)
+        if not self.is_count:
+            return (values - mean).square()
+        mean = mean.clamp_min(1e-8)
+        return 2 * (torch.xlogy(values, values / mean) - values + mean)
+
     def log_prob_of_heads(
         self,
-        values: Float[Values, "cells features"],
+        values: Inexact[Values, "cells features"],
         heads: Mapping[str, Float[Tensor, "*draws cells features"]],
         feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
         *,

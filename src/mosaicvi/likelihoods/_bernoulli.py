@@ -94,6 +94,13 @@ class Bernoulli(RateLikelihood):
         """Probability of each region to be seen open, shape ``(..., n_cells, n_features)``."""
         return -torch.expm1(-parameters["mean"])
 
+    def deviance(
+        self, values: Float[Tensor, "cells features"], parameters: Parameters
+    ) -> Float[Tensor, "*draws cells features"]:
+        r"""Bernoulli deviance, :math:`-2 \log p(x)`, of each entry."""
+        p = self.mean(parameters).clamp(1e-7, 1 - 1e-7)
+        return -2 * (values * p.log() + (1 - values) * torch.log1p(-p))
+
     def sample(
         self, parameters: Parameters, noise: CellNoise
     ) -> Float[Tensor, "*draws cells features"]:

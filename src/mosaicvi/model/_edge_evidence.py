@@ -79,7 +79,7 @@ def _profiles(
     """Mean log profile of each group of cells, ``(n_groups, n_features)``."""
     likelihood = likelihoods.get(modality.spec.likelihood)
     if not likelihood.is_count:
-        return group_means(modality.values[rows], codes, n_groups)
+        return group_means(modality.shown(rows), codes, n_groups)
     if likelihood.uses_library_size:
         mean = _streamed_means(modality, rows, codes, n_groups, log=False)
         share = mean / np.maximum(mean.sum(1, keepdims=True), 1e-12)

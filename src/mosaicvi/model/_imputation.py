@@ -123,7 +123,7 @@ def measure_imputability(
     for chunk in sampler.predictive(cells, request):
         summaries.add(chunk)
     predicted = summaries.layers["log1p_mean"] if is_count else summaries.mean
-    values = modality.values[modality.rows[cells]]
+    values = modality.shown(modality.rows[cells])
     measured = values if isinstance(values, np.ndarray) else values.toarray()
     if is_count:
         measured = np.log1p(measured)

@@ -239,7 +239,8 @@ def as_values(matrix: sp.csr_matrix | np.ndarray) -> Values:
     if sp.issparse(matrix):
         return SparseCounts.from_scipy(matrix)
     # A copy: registered arrays are read-only, which torch does not know.
-    return torch.from_numpy(np.array(matrix, dtype=np.float32))
+    kind = np.complex64 if np.iscomplexobj(matrix) else np.float32
+    return torch.from_numpy(np.array(matrix, dtype=kind))
 
 
 def encoder_inputs(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mosaicvi._types import Bool, Float, Int, SparseCounts, Values
+from mosaicvi._types import Bool, Float, Inexact, Int, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.nn._batch_offsets import BatchOffsets
 from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
@@ -282,7 +282,7 @@ class Decoder(nn.Module):
 
     def log_prob(
         self,
-        values: Float[Values, "cells features"],
+        values: Inexact[Values, "cells features"],
         z: Float[Tensor, "*draws cells latent"],
         batch: Int[Tensor, " cells"],
         library_size: Float[Tensor, "*#draws #cells"] | None,

@@ -195,7 +195,7 @@ def _sums(modality: ModalityData, codes: Ints, number: int) -> Floats:
     """Mean values a metacell, compositions scaled to their sum, log1p of counts."""
     _, rows = present_cells(modality)
     scale = scale_of(modality)
-    mean = group_means(modality.values[rows], codes, number)
+    mean = group_means(modality.shown(rows), codes, number)
     if scale.target_sum is not None:
         mean *= scale.target_sum / np.maximum(mean.sum(axis=1, keepdims=True), 1e-12)
     return np.asarray(np.log1p(mean) if scale.log1p else mean)

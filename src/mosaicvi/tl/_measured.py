@@ -66,7 +66,7 @@ def scaled_values(modality: ModalityData, scale: Scale) -> np.ndarray:
     without counts are zero.
     """
     _, rows = present_cells(modality)
-    found = modality.values[rows]
+    found = modality.shown(rows)
     values = np.array(found if isinstance(found, np.ndarray) else found.toarray(), dtype=np.float32)
     if scale.target_sum is not None:
         sizes = modality.library_size[rows].astype(np.float64)
@@ -90,7 +90,7 @@ def measured_mask(modality: ModalityData) -> np.ndarray:
         known = modality.batch[rows] >= 0
         mask[known] = modality.panel[modality.batch[rows][known]]
     if not likelihoods.get(modality.spec.likelihood).is_count:
-        mask &= np.isfinite(modality.values[rows])
+        mask &= np.isfinite(modality.shown(rows))
     return mask
 
 
@@ -109,7 +109,7 @@ def raw_values(modality: ModalityData, mask: np.ndarray) -> sp.csr_matrix:
     CSR float32 ``(n_cells, n_features)``.
     """
     cells, rows = present_cells(modality)
-    values = modality.values[rows]
+    values = modality.shown(rows)
     if isinstance(values, np.ndarray):
         part = sp.csr_matrix(np.where(mask, values, 0).astype(np.float32))
     else:

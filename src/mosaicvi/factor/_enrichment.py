@@ -1,0 +1,120 @@
+"""Gene-set tests on the weights of factors, by decoupler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mosaicvi._errors import RequestError
+from mosaicvi._scvi import progress
+
+if TYPE_CHECKING:
+    from mosaicvi.factor._gene_sets import Members
+
+METHODS = ("ulm", "zscore", "gsea")
+"""Tests of one set at a time that give a statistic and a p value."""
+
+SIGNS = ("both", "positive", "negative", "absolute")
+"""What of the weights is tested."""
+
+COLUMNS = ("factor", "gene_set", "n_genes", "statistic", "p_value", "p_adjusted")
+
+
+def tests_of(method: str) -> Any:
+    """Test of decoupler by name.
+
+    Raises
+    ------
+    RequestError
+        If decoupler is not installed, or the test is not among :data:`METHODS`.
+    """
+    if method not in METHODS:
+        raise RequestError(
+            f"the test {method!r} is not known",
+            key="method",
+            expected="one of " + ", ".join(map(repr, METHODS)),
+        )
+    try:
+        import decoupler
+    except ImportError as error:
+        raise RequestError(
+            "the tests are those of decoupler, which is not installed",
+            key="enrich",
+            expected="decoupler 2.0 or later",
+            remedy="install it with pip install 'mosaicvi[explain]', or pip install decoupler",
+        ) from error
+    return getattr(decoupler.mt, method)
+
+
+def signed(weights: pd.DataFrame, sign: str) -> pd.DataFrame:
+    """Weights, features x factors, of which only one sign, or the size, is left."""
+    if sign not in SIGNS:
+        raise RequestError(
+            f"found {sign!r}", key="sign", expected="one of " + ", ".join(map(repr, SIGNS))
+        )
+    if sign == "absolute":
+        return weights.abs()
+    if sign == "positive":
+        return weights.clip(lower=0)
+    return (-weights).clip(lower=0) if sign == "negative" else weights
+
+
+def enrichment(
+    weights: pd.DataFrame, members: Members, method: str, **options: Any
+) -> pd.DataFrame:
+    """Test every set on every factor.
+
+    decoupler adjusts p values over the sets of one factor, and returns no others: sets are given to
+    it one by one, where adjusting changes nothing.
+
+    Parameters
+    ----------
+    weights
+        Features x factors.
+    members
+        Members of the sets among these features.
+    method
+        One of :data:`METHODS`.
+    **options
+        Passed to the test.
+    """
+    test = tests_of(method)
+    table = weights.T.astype(np.float64)
+    # A factor that acts nowhere has nothing to test.
+    acts = table.index[(table.to_numpy() != table.to_numpy()[:, :1]).any(1)]
+    features = np.asarray(weights.index, dtype=object)
+    parts = []
+    for number in progress(range(len(members.names)), disable=len(members.names) < 500):
+        own = features[members.table[:, number]]
+        part = pd.DataFrame({"factor": list(table.index), "gene_set": members.names[number]})
+        part["n_genes"], part["statistic"], part["p_value"] = len(own), np.nan, np.nan
+        if len(acts):
+            net = pd.DataFrame({"source": "set", "target": own, "weight": 1.0})
+            found, p = test(table.loc[acts], net, tmin=1, empty=False, **options)
+            place = part["factor"].isin(acts).to_numpy()
+            part.loc[place, "statistic"] = found.loc[acts, "set"].to_numpy()
+            part.loc[place, "p_value"] = p.loc[acts, "set"].to_numpy()
+        parts.append(part)
+    result = pd.concat(parts, ignore_index=True)
+    result["p_adjusted"] = adjusted(result["p_value"].to_numpy())
+    result["factor"] = pd.Categorical(result["factor"], categories=list(table.index))
+    result = result.sort_values(["factor", "p_value"], kind="stable", ignore_index=True)
+    return result.astype({"factor": str})[list(COLUMNS)]
+
+
+def adjusted(p: np.ndarray) -> np.ndarray:
+    """P values adjusted by Benjamini and Hochberg (1995) over all that are known.
+
+    Parameters
+    ----------
+    p
+        Shape ``(n_tests,)``; NaN stays.
+    """
+    result = np.full(len(p), np.nan)
+    known = np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    raised = p[order] * len(order) / np.arange(1, len(order) + 1)
+    result[order] = np.minimum(np.minimum.accumulate(raised[::-1])[::-1], 1.0)
+    return result
