@@ -171,6 +171,23 @@ def test_a_thinned_modality_keeps_what_is_true(alignment: Alignment) -> None:
         task_of(alignment, "imbalance:10@protein")
 
 
+def test_imbalance_says_what_so_few_labels_can_say_without_any_alignment(
+    alignment: Alignment,
+) -> None:
+    found = {}
+    for text in ("imbalance:2@atac", "imbalance:25@atac"):
+        task = task_of(alignment, text)
+        assert task.also is not None
+        scores = task.also(Embedding({}), task.truth)["few_labels"]
+        labelled = task.truth.typed("atac")[1]
+        own = task.truth.typed("rna")[1]
+        expected = [min((labelled == name).sum(), (own == name).sum() // 2) for name in set(own)]
+        assert scores["n_labelled"] == sum(expected)
+        found[text] = scores
+    assert found["imbalance:2@atac"]["balanced"] > found["imbalance:25@atac"]["balanced"]
+    json.dumps(found, allow_nan=False)
+
+
 def test_orphans_are_scored(alignment: Alignment) -> None:
     """A latent that keeps the orphans apart does well, one that puts them on others does not."""
     task = task_of(alignment, "drop:2,tissue=node@atac")

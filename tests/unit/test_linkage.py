@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.fits import without_truth
 
+from mosaicvi.alignment import unit
 from mosaicvi.data import build_manager
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.graph import FeatureGraph, from_table
@@ -18,7 +19,7 @@ from mosaicvi.model._linkage import graph_arrays, linked_features, true_pairs
 from mosaicvi.model._technical import Technical
 
 if TYPE_CHECKING:
-    from mosaicvi.data._mosaic_data import MosaicData
+    from mosaicvi.data._mosaic_data import ModalityData, MosaicData
 
 BOTH = ("rna", "protein")
 N_CELLS, N_PROTEINS = 400, 20
@@ -112,6 +113,40 @@ def test_many_linked_features_are_reduced_and_still_belong_together(
     assert left.shape == right.shape == (N_CELLS, 6)
     # The last component varies most.
     assert agreement(left, right)[-1] > 0.3
+
+
+def test_sparse_features_are_freed_of_noise_in_two_ways_that_count_alike(
+    drawn: tuple[MosaicData, FeatureGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, graph = drawn
+    plain = sides(data, graph)
+    monkeypatch.setattr(_linkage, "SPARSE_COUNTS", np.inf)
+    few = sides(data, graph)
+    monkeypatch.setattr(_linkage, "MANY_LINKED", N_PROTEINS)
+    both = sides(data, graph)
+    for values, smoothed in zip(both, few, strict=True):
+        assert smoothed.shape == (N_CELLS, N_PROTEINS)
+        np.testing.assert_array_equal(values[:, :N_PROTEINS], unit(smoothed))
+    for values, raw in zip(both, plain, strict=True):
+        assert values.shape == (N_CELLS, 2 * N_PROTEINS)
+        near, linear = values[:, :N_PROTEINS], values[:, N_PROTEINS:]
+        np.testing.assert_allclose(np.linalg.norm(near, axis=1), 1.0)
+        np.testing.assert_allclose(np.linalg.norm(linear, axis=1), 1.0)
+        # Five components explain the one, and columns stay in their order in both.
+        assert np.linalg.matrix_rank(linear, tol=1e-6) <= 5 < np.linalg.matrix_rank(near, tol=1e-6)
+        for part in (near, linear):
+            assert np.median(agreement(part, raw)) > 0.03
+    # Where one modality alone is sparse, the other's features stand beside each way.
+    _only(monkeypatch, data.modalities["rna"])
+    rna, protein = sides(data, graph)
+    np.testing.assert_allclose(rna, both[0])
+    np.testing.assert_array_equal(protein[:, :N_PROTEINS], protein[:, N_PROTEINS:])
+    np.testing.assert_allclose(protein[:, :N_PROTEINS], unit(plain[1]))
+
+
+def _only(monkeypatch: pytest.MonkeyPatch, sparse: ModalityData) -> None:
+    """Take one modality for sparse, and no other."""
+    monkeypatch.setattr(_linkage, "_is_sparse", lambda modality, *_: modality is sparse)
 
 
 def test_without_edges_between_them_there_are_no_linked_features(

@@ -6,8 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
-from mosaicvi.alignment import _neighbours, mutual_neighbours, smooth, unit
+from mosaicvi.alignment import _neighbours, mutual_neighbours, regress, smooth, unit
 
 N_LEFT, N_RIGHT, N_DIMENSIONS = 43, 31, 5
 
@@ -107,3 +108,29 @@ def test_cells_that_are_all_alike_can_be_smoothed() -> None:
     smoothed = smooth(values, np.zeros((20, 3)), 4)
     assert smoothed.shape == values.shape
     assert np.ptp(smoothed, axis=0).max() <= np.ptp(values, axis=0).max()
+
+
+def test_regression_on_components_equals_ridge_regression() -> None:
+    rng = np.random.default_rng(8)
+    space = rng.normal(size=(50, 3)) * [5.0, 1.0, 0.2] + 4.0
+    values = rng.poisson(1.0, size=(50, 6)).astype(float)
+    alpha = _neighbours.RIDGE * ((space - space.mean(0)) ** 2).sum() / 3
+    expected = Ridge(alpha=alpha).fit(space, values).predict(space)
+    np.testing.assert_allclose(regress(values, space), expected - values.mean(0), atol=1e-9)
+
+
+def test_regression_keeps_what_components_say_and_drops_most_noise() -> None:
+    rng = np.random.default_rng(9)
+    space, slopes = rng.normal(size=(2000, 4)), rng.normal(size=(4, 3))
+    noise = rng.normal(size=(2000, 3)) * 3
+    found = regress(space @ slopes + noise, space)
+    signal = space @ slopes
+    signal -= signal.mean(0)
+    # Of nine units of noise variance, four components in two thousand cells keep .018 on average.
+    assert ((found - signal) ** 2).mean() < 0.05
+    np.testing.assert_allclose(regress(signal, space), signal, atol=0.05)
+
+
+def test_cells_that_are_all_alike_explain_nothing() -> None:
+    values = np.arange(40.0).reshape(20, 2)
+    np.testing.assert_allclose(regress(values, np.zeros((20, 3))), 0.0, atol=1e-9)

@@ -15,8 +15,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import cross_entropy, normalize
 
 from mosaicvi._types import SparseCounts
-from mosaicvi.alignment import balancing_weights, discrimination
-from mosaicvi.data._pairs import Guidance, PairBatch
+from mosaicvi.data._pairs import PairBatch
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.module import Losses, Objective, ObjectiveSpec, _objective
@@ -373,14 +372,12 @@ def aligned_model() -> MosaicVI:
 @torch.no_grad()
 def test_anchors_and_graph_enter_with_their_weights() -> None:
     model = aligned_model()
-    spec = replace(
-        PLAIN, alignment_weight=3.0, graph_weight=5.0, kl_weight=1.0, adversarial_weight=0.0
-    )
+    spec = replace(PLAIN, alignment_weight=3.0, graph_weight=5.0, kl_weight=1.0)
     inputs = model._cells(None).dataset.encoder_inputs
     rows = {"rna": [3, 1, 8, 5], "protein": [0, 2, 2, 9]}
     sides = tuple(torch.from_numpy(inputs[name][each]) for name, each in rows.items())
     batch = fetch(model)
-    guidance = Guidance([PairBatch(("rna", "protein"), sides)], {})
+    guidance = [PairBatch(("rna", "protein"), sides)]
     losses = Objective(spec)(model.module, batch, guidance=guidance)
     means = []
     for name, side in zip(rows, sides, strict=True):
@@ -434,46 +431,3 @@ def test_modalities_that_are_aligned_share_an_encoder_of_shared_scores() -> None
     torch.testing.assert_close(alone[0].mean, alone[1].mean)
     assert alone[0].mean.abs().max() > 1e-3
     assert (alone[0].variances > alone[1].variances).all()
-
-
-def test_encoders_are_told_to_raise_what_the_discriminator_lowers() -> None:
-    model = aligned_model()
-    module, batch = model.module, fetch(model)
-    sizes = {name: len(part.positions) for name, part in batch.modalities.items()}
-    guidance = Guidance([], {name: torch.ones(size) for name, size in sizes.items()})
-
-    def gradients(weight: float) -> tuple[torch.Tensor, torch.Tensor]:
-        spec = replace(PLAIN, graph_weight=0.0, kl_weight=0.0, adversarial_weight=weight)
-        torch.manual_seed(0)
-        losses = Objective(spec)(module, batch, guidance=guidance)
-        nats = losses.terms["adversarial"]
-        inside = module.discriminator[0].weight
-        outside = module.shared_encoder.location.weight
-        return torch.autograd.grad(nats, [inside, outside])
-
-    one, two = gradients(1.0), gradients(2.0)
-    torch.testing.assert_close(one[0], two[0])
-    torch.testing.assert_close(2 * one[1], two[1], rtol=1e-4, atol=1e-7)
-    # A small step along the encoders' descent raises the cross-entropy.
-    torch.manual_seed(0)
-    spec = replace(PLAIN, adversarial_weight=1.0)
-    before = Objective(spec)(module, batch, guidance=guidance).terms["adversarial"].item()
-    with torch.no_grad():
-        module.shared_encoder.location.weight -= 0.5 * one[1] / one[1].norm()
-    torch.manual_seed(0)
-    after = Objective(spec)(module, batch, guidance=guidance).terms["adversarial"].item()
-    assert after > before
-
-
-def test_cells_of_a_kind_that_the_other_lacks_weigh_nothing() -> None:
-    groups = [np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1, 1, 1, 1, 1])]
-    left, right = balancing_weights(groups)
-    np.testing.assert_allclose(left, [0.25, 0.25, 1.0, 0.0])
-    np.testing.assert_allclose(right, [1.0, *[0.25 / 0.875] * 7])
-    logits = torch.randn(12, 2)
-    modality = torch.tensor([0] * 4 + [1] * 8)
-    weight = torch.tensor(np.concatenate([left, right]), dtype=torch.float32)
-    nats = cross_entropy(logits, modality, reduction="none")
-    parts = [np.average(nats[:4], weights=left), np.average(nats[4:], weights=right)]
-    found = discrimination(logits, modality, weight)
-    assert float(found) == pytest.approx(np.mean(parts), rel=1e-5)

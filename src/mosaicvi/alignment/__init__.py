@@ -1,6 +1,5 @@
 """What brings modalities together: pairs of cells, directions they share, and losses on them."""
 
-from mosaicvi.alignment._adversarial import balancing_weights, discrimination, reverse
 from mosaicvi.alignment._anchors import Anchors, AnchorSpec, find_anchors
 from mosaicvi.alignment._canonical import Canonical, fit_canonical
 from mosaicvi.alignment._edge_confidence import (
@@ -10,15 +9,13 @@ from mosaicvi.alignment._edge_confidence import (
     group_means,
 )
 from mosaicvi.alignment._infonce import infonce
-from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, smooth, unit
+from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, regress, smooth, unit
 
 __all__ = [
     "AnchorSpec",
     "Anchors",
     "Canonical",
     "CellPairs",
-    "balancing_weights",
-    "discrimination",
     "edge_confidence",
     "edge_correlation",
     "find_anchors",
@@ -27,7 +24,7 @@ __all__ = [
     "group_means",
     "infonce",
     "mutual_neighbours",
-    "reverse",
+    "regress",
     "smooth",
     "unit",
 ]

@@ -13,6 +13,9 @@ from mosaicvi._types import Float, Int
 BLOCK_ENTRIES = 2**24
 """Similarities held at a time."""
 
+RIDGE = 1e-3
+"""Added to the variances of components that features are regressed on, as a share of their mean."""
+
 
 def smooth(
     values: Float[np.ndarray, "cells features"],
@@ -31,6 +34,21 @@ def smooth(
     ends = np.arange(0, n_cells * k + 1, k)
     weights = sp.csr_matrix((np.full(n_cells * k, 1.0 / k), nearest.ravel(), ends))
     return np.asarray(sp.csr_matrix(weights, shape=(n_cells, n_cells)) @ values)
+
+
+def regress(
+    values: Float[np.ndarray, "cells features"],
+    representation: Float[np.ndarray, "cells components"],
+) -> Float[np.ndarray, "cells features"]:
+    """What a cell's components explain of its features, ``(n_cells, n_features)``, centred.
+
+    Ridge regression. It averages over all cells where :func:`smooth` averages over the nearest, so
+    it is less noisy, and says less of what is no linear function of the components.
+    """
+    centred = representation - representation.mean(0)
+    gram = centred.T @ centred
+    gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram) + 1e-12
+    return np.asarray(centred @ np.linalg.solve(gram, centred.T @ (values - values.mean(0))))
 
 
 def unit(values: Float[np.ndarray, "cells features"]) -> Float[np.ndarray, "cells features"]:

@@ -147,6 +147,8 @@ LAYOUTS = {
             "marker": ("scores", "markers", "imputed"),
             "true": ("scores", "markers", "true"),
             "edge AUC": ("scores", "edges", "auc"),
+            "few lab": ("scores", "few_labels", "accuracy"),
+            "few bal": ("scores", "few_labels", "balanced"),
             **TIMES,
         },
         order=(),

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mosaicvi.alignment import CellPairs
-    from mosaicvi.data._batch import MultiBatch
 
 
 @dataclass(frozen=True)
@@ -76,47 +75,3 @@ class PairSampler:
             )
             drawn.append(PairBatch(both, (sides[0], sides[1])))
         return drawn
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """What a step is told of the alignment.
-
-    Attributes
-    ----------
-    pairs
-        Anchor pairs of the step.
-    balance
-        Modality to the weight of each of the minibatch's rows of it, ``(n_present,)``.
-    """
-
-    pairs: list[PairBatch]
-    balance: dict[str, Tensor]
-
-
-class AlignmentGuide:
-    """Anchor pairs, and weights under which modalities hold the same kinds of cells.
-
-    Parameters
-    ----------
-    pairs
-        Draws anchor pairs.
-    balance
-        Modality to a weight of each of its cells among all of the MuData, ``(n_cells,)``.
-    """
-
-    def __init__(self, pairs: PairSampler, balance: Mapping[str, np.ndarray]) -> None:
-        self.pairs = pairs
-        self._balance = {
-            name: torch.tensor(weight, dtype=torch.float32) for name, weight in balance.items()
-        }
-
-    def step(self, batch: MultiBatch) -> Guidance:
-        """Guidance for one minibatch."""
-        device = batch.indices.device
-        cells = batch.indices.cpu()
-        balance = {
-            name: self._balance[name][cells[part.positions.cpu()]].to(device)
-            for name, part in batch.modalities.items()
-        }
-        return Guidance(self.pairs.draw(device), balance)

@@ -1,4 +1,4 @@
-"""What training is told of the alignment: anchor pairs, and how to balance kinds of cells."""
+"""What training is told of the alignment: anchor pairs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mosaicvi.alignment import CellPairs, balancing_weights, group_cells, unit
-from mosaicvi.data._pairs import AlignmentGuide, PairSampler
+from mosaicvi.alignment import CellPairs
+from mosaicvi.data._pairs import PairSampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,26 +15,22 @@ if TYPE_CHECKING:
     from mosaicvi.alignment import Anchors
     from mosaicvi.data._mosaic_data import MosaicData
     from mosaicvi.model._cells import PreparedData
-    from mosaicvi.module._mosaic_module import MosaicModule
 
 
 def guide(
     prepared: PreparedData,
-    module: MosaicModule,
     anchors: Anchors,
     training: np.ndarray,
     n_pairs: int,
     *,
     seed: int,
-) -> AlignmentGuide:
-    """Guide of a fit.
+) -> PairSampler:
+    """Draws anchor pairs of training cells.
 
     Parameters
     ----------
     prepared
-        Registered data and encoder inputs, whose last columns are shared between modalities.
-    module
-        The network.
+        Registered data and encoder inputs.
     anchors
         Pairs of cells, as rows of the modalities.
     training
@@ -42,20 +38,11 @@ def guide(
     n_pairs
         Pairs of each two modalities that are drawn a step.
     seed
-        Seed of the draws and of the groups of cells.
+        Seed of the draws.
     """
-    data, inputs = prepared.data, prepared.dataset.encoder_inputs
-    pairs = PairSampler(among(data, anchors.pairs, training), inputs, n_pairs=n_pairs, seed=seed)
-    shared = [
-        unit(inputs[name][:, inputs[name].shape[1] - module.aligned[name].n_directions :])
-        for name in data.modalities
-    ]
-    weights = balancing_weights(group_cells(shared, seed=seed))
-    balance = {}
-    for (name, modality), weight in zip(data.modalities.items(), weights, strict=True):
-        balance[name] = np.zeros(data.n_cells, dtype=np.float32)
-        balance[name][modality.cells] = weight
-    return AlignmentGuide(pairs, balance)
+    data = prepared.data
+    pairs = among(data, anchors.pairs, training)
+    return PairSampler(pairs, prepared.dataset.encoder_inputs, n_pairs=n_pairs, seed=seed)
 
 
 def among(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mosaicvi.alignment import Anchors
     from mosaicvi.data import MosaicManager
-    from mosaicvi.data._pairs import AlignmentGuide
+    from mosaicvi.data._pairs import PairSampler
     from mosaicvi.graph import FeatureGraph
 
 BATCH_PRIOR_WEIGHT = 4.0
@@ -252,7 +252,7 @@ class MosaicVI(PosteriorGetters):
 
     def _guide(
         self, prepared: PreparedData, training: np.ndarray, n_pairs: int
-    ) -> AlignmentGuide | None:
+    ) -> PairSampler | None:
         """Anchors of training cells; sought again where the model was loaded from a file."""
         if not len(self.module.aligned):
             return None
@@ -260,7 +260,7 @@ class MosaicVI(PosteriorGetters):
             self.anchors = find_again(
                 prepared.data, self.graph, self.module, self.module_spec, seed=self.seed
             )
-        return guide(prepared, self.module, self.anchors, training, n_pairs, seed=self.seed)
+        return guide(prepared, self.anchors, training, n_pairs, seed=self.seed)
 
     def get_edge_confidence(self, *, seed: int | None = None) -> pd.DataFrame:
         """How far the cells bear out each edge of the feature graph.

@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from mosaicvi.nn._projection import Projection
 
 
-N_DISCRIMINATOR = 128
-"""Width of the hidden layers of the discriminator of modalities."""
-
-
 @dataclass(frozen=True)
 class Experts:
     """Gaussian experts of a minibatch, before fusion.
@@ -118,7 +114,6 @@ class MosaicModule(MultimodalModule):
         self.contrastive_head = nn.Sequential(
             nn.Linear(n_latent, 2 * n_latent), nn.GELU(), nn.Linear(2 * n_latent, n_latent)
         )
-        self.discriminator = _discriminator(n_latent, len(encoders) if self.aligned else 0)
         self.log_temperature = nn.Parameter(torch.tensor(0.1).log())
 
     def muted_parameters(self) -> list[nn.Parameter]:
@@ -156,11 +151,6 @@ class MosaicModule(MultimodalModule):
         mean, variance = self.expert(name, inputs)
         present = torch.ones((1, len(inputs)), dtype=torch.bool, device=inputs.device)
         return self.fusion(mean.unsqueeze(0), variance.unsqueeze(0), present)
-
-    def discriminate(self, z: Tensor) -> Tensor:
-        """Logits of the modality that a latent point came from, ``(n_cells, n_modalities)``."""
-        logits: Tensor = self.discriminator(z)
-        return logits
 
     def feature_embeddings(self) -> dict[str, Tensor]:
         """Embeddings that the feature graph ties, modality to ``(n_features, n_latent)``."""
@@ -208,16 +198,3 @@ class MosaicModule(MultimodalModule):
         """
         present = experts.heard if subset is None else self.heard(experts.present & subset)
         return self.fusion(experts.means, experts.variances, present)
-
-
-def _discriminator(n_latent: int, n_modalities: int) -> nn.Module:
-    """Network that tells modalities apart; nothing where there is none to tell."""
-    if not n_modalities:
-        return nn.Identity()
-    return nn.Sequential(
-        nn.Linear(n_latent, N_DISCRIMINATOR),
-        nn.GELU(),
-        nn.Linear(N_DISCRIMINATOR, N_DISCRIMINATOR),
-        nn.GELU(),
-        nn.Linear(N_DISCRIMINATOR, n_modalities),
-    )

@@ -7,7 +7,6 @@ All terms are in nats per cell. For a minibatch of cells c with observed modalit
     cross/m            -log 1/K sum_k p(x_m | z_k),  z_k ~ q(z|x_S),  S random in O without m
     consistency        KL(q(z|x_O) || q(z|x_S))
     contrastive        InfoNCE on the unimodal posterior means of true pairs
-    adversarial        cross-entropy of a discriminator of modalities, which encoders raise
     alignment          InfoNCE on the unimodal posterior means of anchor pairs
     graph              edges of the feature graph against drawn pairs, in nats per edge
     prior              negative log prior of hierarchical parameters, divided by training cells
@@ -30,14 +29,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mosaicvi.alignment import discrimination, infonce, reverse
+from mosaicvi.alignment import infonce
 from mosaicvi.fusion import GaussianMixture, kl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mosaicvi.data._batch import MultiBatch
-    from mosaicvi.data._pairs import Guidance, PairBatch
+    from mosaicvi.data._pairs import PairBatch
     from mosaicvi.module._mosaic_module import Experts, MosaicModule
     from mosaicvi.nn._feature_sample import FeatureSample
 
@@ -56,11 +55,6 @@ class ObjectiveSpec:
         Weight of ``kl``. Below one the fit gives predictive draws, not a Bayesian posterior.
     cross_weight, consistency_weight, contrastive_weight, alignment_weight
         Weights of the terms of the same name at the end of their warm-up.
-    adversarial_weight
-        Factor of the gradient with which encoders raise ``adversarial``, after its start.
-    adversarial_noise, adversarial_start
-        Noise on what the discriminator reads, in standard deviations of the latent space, annealed
-        to zero; share of training before the encoders hear the discriminator.
     graph_weight
         Weight of ``graph``.
     n_cross_samples
@@ -87,9 +81,6 @@ class ObjectiveSpec:
     consistency_weight: float = 0.1
     contrastive_weight: float = 0.1
     alignment_weight: float = 10.0
-    adversarial_weight: float = 30.0
-    adversarial_noise: float = 1.5
-    adversarial_start: float = 0.25
     graph_weight: float = 10.0
     n_cross_samples: int = 5
     cross_features: int = 500
@@ -184,11 +175,11 @@ class Objective:
         batch: MultiBatch,
         *,
         progress: float = 1.0,
-        guidance: Guidance | None = None,
+        guidance: Sequence[PairBatch] | None = None,
     ) -> Losses:
         """Loss terms at a fraction ``progress`` of training; 1 gives end-of-schedule weights.
 
-        Without ``guidance`` the terms that align modalities by anchors are left out.
+        Without ``guidance``, pairs of anchors, the term that aligns modalities by them is left out.
         """
         linked = module.feature_embeddings()
         weights = self.spec.at(progress)
@@ -218,8 +209,9 @@ class Objective:
             total = total + self._paired(
                 module, batch, experts, joint, linked, samples, terms, weights
             )
-        if guidance is not None:
-            total = total + self._guided(module, batch, experts, guidance, terms, progress)
+        if guidance and self.spec.alignment_weight > 0:
+            terms["alignment"] = self._anchored(module, guidance)
+            total = total + weights["alignment"] * terms["alignment"]
         if module.graph is not None:
             terms["graph"] = module.graph.edge_loss(torch.cat(list(linked.values())))
             total = total + weights["graph"] * terms["graph"]
@@ -346,53 +338,6 @@ class Objective:
         if not losses:
             return torch.zeros((), device=batch.indices.device)
         return torch.stack(losses).mean()
-
-    def _guided(
-        self,
-        module: MosaicModule,
-        batch: MultiBatch,
-        experts: Experts,
-        guidance: Guidance,
-        terms: dict[str, Tensor],
-        progress: float,
-    ) -> Tensor:
-        """Terms that align modalities by anchors."""
-        total = torch.zeros((), device=batch.indices.device)
-        if guidance.pairs and self.spec.alignment_weight > 0:
-            terms["alignment"] = self._anchored(module, guidance.pairs)
-            total = total + self.spec.at(progress)["alignment"] * terms["alignment"]
-        if self.spec.adversarial_weight > 0:
-            terms["adversarial"] = self._adversarial(
-                module, batch, experts, guidance.balance, progress
-            )
-            total = total + terms["adversarial"]
-        return total
-
-    def _adversarial(
-        self,
-        module: MosaicModule,
-        batch: MultiBatch,
-        experts: Experts,
-        balance: Mapping[str, Tensor],
-        progress: float,
-    ) -> Tensor:
-        """Cross-entropy of the discriminator on draws from each cell's unimodal posteriors."""
-        start = self.spec.adversarial_start
-        after = max(0.0, (progress - start) / (1 - start))
-        draws, codes, weights = [], [], []
-        for number, name in enumerate(module.modalities):
-            part = batch.modalities.get(name)
-            if part is None:
-                continue
-            alone = module.posterior(experts, module.subset_of([name]))
-            z = draw(alone)[part.positions]
-            spread = self.spec.adversarial_noise * (1 - after) * z.detach().std(0)
-            draws.append(z + spread * torch.randn_like(z))
-            codes.append(torch.full((len(z),), number, device=z.device))
-            weights.append(balance[name])
-        scale = self.spec.adversarial_weight * min(1.0, 2 * after)
-        logits = module.discriminate(reverse(torch.cat(draws), scale))
-        return discrimination(logits, torch.cat(codes), torch.cat(weights))
 
     def _anchored(self, module: MosaicModule, pairs: Sequence[PairBatch]) -> Tensor:
         """InfoNCE of anchor pairs, averaged over pairs of modalities."""

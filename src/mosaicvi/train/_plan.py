@@ -11,7 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from mosaicvi.data._batch import MultiBatch
-    from mosaicvi.data._pairs import AlignmentGuide
+    from mosaicvi.data._pairs import PairSampler
     from mosaicvi.module import Losses, MultimodalModule
 
 
@@ -73,7 +73,7 @@ class MosaicTrainingPlan(pl.LightningModule):
     n_steps
         Steps of the whole schedule.
     guide
-        Anchor pairs and weights for each step; None: modalities are not aligned by anchors.
+        Draws anchor pairs for each step; None: modalities are not aligned by anchors.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class MosaicTrainingPlan(pl.LightningModule):
         objective: LossTerms,
         optimizer: OptimizerSpec,
         n_steps: int,
-        guide: AlignmentGuide | None = None,
+        guide: PairSampler | None = None,
     ) -> None:
         super().__init__()
         self.module, self.objective = module, objective
@@ -93,7 +93,7 @@ class MosaicTrainingPlan(pl.LightningModule):
 
     def training_step(self, batch: MultiBatch, batch_idx: int) -> Tensor:
         """Loss of one minibatch."""
-        guidance = None if self.guide is None else self.guide.step(batch)
+        guidance = None if self.guide is None else self.guide.draw(batch.indices.device)
         progress = self.global_step / self.n_steps
         losses = self.objective(self.module, batch, progress=progress, guidance=guidance)
         self._add("train", losses, batch)
