@@ -75,6 +75,11 @@ class SparseCounts:
         numbers = torch.arange(self.n_cells, device=self.indptr.device)
         return torch.repeat_interleave(numbers, lengths, output_size=int(self.indices.shape[0]))
 
+    @cached_property
+    def flat(self) -> Tensor:
+        """Position of each stored value in the flattened dense matrix, ``(n_stored,)``, int64."""
+        return self.rows * self.n_features + self.indices
+
     def row_sums(self) -> Tensor:
         """Sum of each row, shape ``(n_cells,)``."""
         return self.values.new_zeros(self.n_cells).index_add_(0, self.rows, self.values)

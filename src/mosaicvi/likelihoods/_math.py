@@ -172,7 +172,9 @@ def one_way_clamp(
 
 
 def at_stored(
-    parameter: Shaped[Tensor, "..."], values: Float[SparseCounts, "cells features"]
+    parameter: Shaped[Tensor, "..."],
+    values: Float[SparseCounts, "cells features"],
+    chosen: Int[Tensor, " chosen"] | None = None,
 ) -> Shaped[Tensor, "... stored"]:
     """Gather a parameter at the stored entries, without materialising its broadcast shape.
 
@@ -182,6 +184,8 @@ def at_stored(
         Broadcastable to ``(..., n_cells, n_features)``.
     values
         Counts whose pattern is read.
+    chosen
+        Which of the stored entries, by number; None: all.
 
     Returns
     -------
@@ -189,15 +193,12 @@ def at_stored(
     """
     if parameter.shape[-1] == 1:
         parameter = parameter.expand(*parameter.shape[:-1], values.n_features)
-    if parameter.dim() == 1 or parameter.shape[-2] == 1:
-        return parameter.reshape(*parameter.shape[:-2], -1).index_select(-1, values.indices)
-    flat = parameter.reshape(*parameter.shape[:-2], -1)
-    return flat.index_select(-1, flat_positions(values))
-
-
-def flat_positions(values: Float[SparseCounts, "cells features"]) -> Int[Tensor, " stored"]:
-    """Position of each stored entry in the flattened dense matrix, shape ``(n_stored,)``."""
-    return values.rows * values.n_features + values.indices
+    per_feature = parameter.dim() == 1 or parameter.shape[-2] == 1
+    places = values.indices if per_feature else values.flat
+    if chosen is not None:
+        places = places.index_select(0, chosen)
+    leading = parameter.shape[: -1 if parameter.dim() == 1 else -2]
+    return parameter.reshape(*leading, -1).index_select(-1, places)
 
 
 def weigh_stored(
@@ -216,7 +217,7 @@ def put_stored(
 ) -> None:
     """Write ``stored`` (``(..., n_stored)`` or a number) into a contiguous dense tensor."""
     flat = dense.view(math.prod(dense.shape[:-2]), values.n_cells * values.n_features)
-    positions = flat_positions(values)
+    positions = values.flat
     if not isinstance(stored, Tensor):
         flat.index_fill_(1, positions, stored)
         return

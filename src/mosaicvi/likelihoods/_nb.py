@@ -37,6 +37,7 @@ from mosaicvi.likelihoods._math import (
     without_graph,
 )
 from mosaicvi.likelihoods._rows import rows_from_logits, rows_from_means
+from mosaicvi.likelihoods._small_counts import negative_binomial_table, split_small
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -148,15 +149,52 @@ def negative_binomial_at_stored(
     Float[Tensor, "*draws stored"] | Float[Tensor, "0"],
     Float[Tensor, "*draws stored"] | Float[Tensor, "0"],
 ]:
-    """:func:`negative_binomial` at stored entries; a dispersion's series are summed once."""
+    """:func:`negative_binomial` at stored entries.
+
+    On a processor, small counts are looked up; see :mod:`~mosaicvi.likelihoods._small_counts`.
+    """
+    if theta.dim() != 1 or mean.device.type != "cpu":
+        return _series_at_stored(values, mean, theta, None, gradients=gradients)
+    numbers, others = split_small(values.values)
+    places = numbers.mul_(values.n_features).add_(values.indices)
+    constant, slope = negative_binomial_table(theta, gradients=gradients)
+    x, at_mean = values.values, at_stored(mean, values).clamp_(min=SMALLEST_MEAN)
+    at_theta = theta.index_select(0, values.indices)
+    ratio = at_mean / at_theta
+    log_ratio = ratio.log1p()
+    value = at_mean.log().mul_(x).sub_((x + at_theta) * log_ratio)
+    value.add_(constant.view(-1).index_select(0, places))
+    by_mean = by_theta = x.new_empty(0)
+    if slope is not None:
+        by_mean = (x - at_mean).div_(ratio.add_(1.0))
+        by_theta = slope.view(-1).index_select(0, places) - log_ratio.add_(by_mean / at_theta)
+    if others is not None:
+        exact = _series_at_stored(values, mean, theta, others, gradients=gradients)
+        for whole, part in zip((value, by_mean, by_theta), exact, strict=True):
+            if whole.numel():
+                whole[..., others] = part
+    return value, by_mean, by_theta
+
+
+def _series_at_stored(
+    values: Float[SparseCounts, "cells features"],
+    mean: Float[Tensor, "*draws cells features"],
+    theta: Float[Tensor, "*#entries"],
+    chosen: Int[Tensor, " chosen"] | None,
+    *,
+    gradients: bool,
+) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."], Float[Tensor, "..."]]:
+    """:func:`negative_binomial` at some stored entries; a dispersion's series are summed once."""
     error, slope = stirling_error(theta, slope=gradients)
-    errors = at_stored(error, values), at_stored(slope, values) if gradients else slope
     return negative_binomial(
-        values.values,
-        at_stored(mean, values),
-        at_stored(theta, values),
+        values.values if chosen is None else values.values[chosen],
+        at_stored(mean, values, chosen),
+        at_stored(theta, values, chosen),
         gradients=gradients,
-        theta_errors=errors,
+        theta_errors=(
+            at_stored(error, values, chosen),
+            at_stored(slope, values, chosen) if gradients else slope,
+        ),
     )
 
 

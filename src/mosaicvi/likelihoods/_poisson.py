@@ -23,6 +23,7 @@ from mosaicvi.likelihoods._composition import (
 from mosaicvi.likelihoods._math import SMALLEST_MEAN, log_excess, stirling_error
 from mosaicvi.likelihoods._rate import RateLikelihood, rate_rows
 from mosaicvi.likelihoods._rows import rows_from_logits
+from mosaicvi.likelihoods._small_counts import log_factorials, split_small
 
 
 def poisson(
@@ -32,12 +33,16 @@ def poisson(
 
     :math:`-s(x) - x f((\mu - x) / x) - \tfrac12 \log(2 \pi x)`, with :math:`s` the error of
     Stirling's formula and :math:`f(u) = u - \log(1 + u)` (Loader 2000);
-    :math:`-\mu` at zero.
+    :math:`-\mu` at zero. Where all counts are small and whole, :math:`\log x!` is looked up.
     """
+    mean = mean.clamp(min=SMALLEST_MEAN)
+    if x.device.type == "cpu":
+        numbers, others = split_small(x)
+        if others is None:
+            return (mean.log() * x).sub_(mean).sub_(log_factorials(x)[numbers])
     empty = x <= 0
     count = x.masked_fill(empty, 1.0)
     error, _ = stirling_error(count, slope=False)
-    mean = mean.clamp(min=SMALLEST_MEAN)
     deviance = count * log_excess((mean - count) / count, mean / count)
     constant = -error - 0.5 * (2.0 * math.pi * count).log()
     return torch.where(empty, -mean, constant - deviance)

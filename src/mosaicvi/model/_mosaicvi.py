@@ -17,7 +17,7 @@ from mosaicvi.model._getters import PosteriorGetters
 from mosaicvi.model._guide import guide
 from mosaicvi.model._ties import choose_alignment
 from mosaicvi.module import ModuleSpec, MosaicModule, Objective, build_module
-from mosaicvi.train import FitResult, MosaicTrainingPlan, OptimizerSpec, run_fit
+from mosaicvi.train import FitResult, MosaicTrainingPlan, run_fit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -166,7 +166,7 @@ class MosaicVI(PosteriorGetters):
         Parameters
         ----------
         max_epochs
-            Epochs of the whole learning-rate schedule; None: 2000 over the square root of training
+            Epochs of the whole learning-rate schedule; None: 1600 over the square root of training
             cells, between 8 and 200; with anchors 600 over it, between 4 and 60.
         batch_size
             Cells a minibatch, stratified by which modalities they hold.
@@ -216,9 +216,9 @@ class MosaicVI(PosteriorGetters):
             **(datasplitter_kwargs or {}),
         )
         n_train = datamodule.n_train
-        epochs = max_epochs
+        epochs, anchored = max_epochs, len(self.module.aligned) > 0
         if epochs is None:
-            epochs = _training.default_epochs(n_train, anchored=len(self.module.aligned) > 0)
+            epochs = _training.default_epochs(n_train, anchored=anchored)
         spec = _training.objective_spec(
             self.module, prepared.dataset, datamodule.train_idx, objective_kwargs
         )
@@ -227,7 +227,7 @@ class MosaicVI(PosteriorGetters):
                 MosaicTrainingPlan(
                     self.module,
                     Objective(spec),
-                    OptimizerSpec(**optimizer_kwargs),
+                    _training.optimizer_spec(optimizer_kwargs, anchored=anchored),
                     n_steps=epochs * len(datamodule.train_dataloader()),
                     guide=self._guide(prepared, datamodule.train_idx, batch_size),
                 ),

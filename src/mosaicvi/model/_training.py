@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mosaicvi.data import MosaicData, MultiDataset
     from mosaicvi.module._mosaic_module import MosaicModule
 
-EPOCH_SCALE = 2000.0
+EPOCH_SCALE = 1600.0
 """A default fit takes this number over the square root of training cells, in epochs."""
 
 EPOCH_RANGE = (8, 200)
@@ -32,6 +32,9 @@ EPOCH_RANGE = (8, 200)
 ANCHORED_SCALE = 600.0
 ANCHORED_RANGE = (4, 60)
 """The same of a fit whose modalities are aligned by anchors."""
+
+FEATURE_RATE = 4.0
+"""``feature_rate`` of a fit without anchors."""
 
 WEIGHT_ALPHA = 0.8
 """Exponent of the modality weights; see :func:`~mosaicvi.model._construct.modality_weights`."""
@@ -58,6 +61,15 @@ def default_epochs(n_cells: int, *, anchored: bool = False) -> int:
     """
     scale, bounds = (ANCHORED_SCALE, ANCHORED_RANGE) if anchored else (EPOCH_SCALE, EPOCH_RANGE)
     return int(np.clip(round(scale / np.sqrt(max(n_cells, 1))), *bounds))
+
+
+def optimizer_spec(given: Mapping[str, Any], *, anchored: bool) -> OptimizerSpec:
+    """Settings of the optimiser: the user's arguments, and what a fit from anchors does not take.
+
+    Decoders that learn faster halve a fit's epochs, but with anchors its length is set by the
+    encoders, which they guide (decisions, "Features learn faster than networks").
+    """
+    return OptimizerSpec(**{"feature_rate": 1.0 if anchored else FEATURE_RATE, **given})
 
 
 @torch.no_grad()

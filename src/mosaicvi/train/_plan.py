@@ -40,6 +40,10 @@ class OptimizerSpec:
         Decoupled weight decay of the networks' weights; feature parameters have none.
     rise
         Fraction of all steps over which the learning rate rises.
+    feature_rate
+        Factor of the learning rate for the decoders' parameters that belong to one feature each:
+        embeddings, biases, batch offsets, dispersions. A step moves a parameter by about the
+        learning rate whatever its gradient, and these have farther to go than networks' weights.
     gradient_norm
         Gradients are clipped to this norm.
     n_threads
@@ -50,6 +54,7 @@ class OptimizerSpec:
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     rise: float = 0.2
+    feature_rate: float = 1.0
     gradient_norm: float = 100.0
     n_threads: int | None = None
 
@@ -147,24 +152,30 @@ class MosaicTrainingPlan(pl.LightningModule):
         spec = self.optimizer_spec
         decayed: list[torch.nn.Parameter] = []
         free: list[torch.nn.Parameter] = []
+        features: list[torch.nn.Parameter] = []
         for name, parameter in self.module.named_parameters():
-            networks = parameter.ndim > 1 and ("encoder" in name or "trunk" in name)
-            (decayed if networks else free).append(parameter)
+            if name.startswith("decoders.") and "trunk" not in name:
+                features.append(parameter)
+            else:
+                networks = parameter.ndim > 1 and ("encoder" in name or "trunk" in name)
+                (decayed if networks else free).append(parameter)
+        rates = [spec.learning_rate, spec.learning_rate, spec.learning_rate * spec.feature_rate]
         optimizer = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": spec.weight_decay},
                 {"params": free, "weight_decay": 0.0},
+                {"params": features, "weight_decay": 0.0},
             ],
             lr=spec.learning_rate,
             # One kernel for all parameters: a network of many small tensors else waits for calls.
             # Lightning's mixed precision refuses to clip the gradients of such an optimiser.
             fused="mixed" not in str(self.trainer.precision)
-            and all(p.device.type in {"cpu", "cuda"} for p in decayed + free),
+            and all(p.device.type in {"cpu", "cuda"} for p in self.module.parameters()),
         )
         total_steps = self.n_steps + 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            max_lr=spec.learning_rate,
+            max_lr=rates,
             total_steps=total_steps,
             # The rise takes a step or more: torch divides by its length.
             pct_start=min(1.0, max(spec.rise, 2 / total_steps)),
