@@ -87,19 +87,6 @@ def test_factors_activity_and_depth(kind: str, missing: float) -> None:
     assert max(of_depth) < 0.2
 
 
-@pytest.mark.parametrize(
-    ("kind", "missing"),
-    [
-        pytest.param(
-            *case,
-            marks=pytest.mark.xfail(
-                case == ("nb", 0.4),
-                reason="known limit: counts with a modality missing keep surplus factors",
-                strict=False,
-            ),
-        )
-        for case in CASES
-    ],
-)
+@pytest.mark.parametrize(("kind", "missing"), CASES)
 def test_surplus_factors_are_removed(kind: str, missing: float) -> None:
     assert len(fitted(kind, missing)[0].factors) == len(ACTIVE)

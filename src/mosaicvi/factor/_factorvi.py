@@ -22,6 +22,7 @@ from mosaicvi.factor._gene_sets import (
 )
 from mosaicvi.factor._groups import cell_groups, check_groups
 from mosaicvi.factor._objective import FactorObjective
+from mosaicvi.factor._reduce import reduce_factors
 from mosaicvi.factor._start import start_module
 from mosaicvi.factor._variance import cell_deviances, variance_table
 from mosaicvi.graph._gene_sets import read_sets
@@ -238,6 +239,11 @@ class FactorVI(PosteriorGetters):
                 devices=devices,
                 **trainer_kwargs,
             )
+            left = reduce_factors(
+                self.module, prepared.dataset, datamodule.train_idx, seed=self.seed
+            )
+        names = tuple(self.module_spec.factors[number] for number in left)
+        self.module_spec = replace(self.module_spec, factors=names)
         self.train_indices_ = datamodule.train_idx
         self.validation_indices_ = datamodule.val_idx
         self.test_indices_ = datamodule.test_idx

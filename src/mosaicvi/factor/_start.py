@@ -143,8 +143,7 @@ def fit_weights(
         weights.loc.copy_(found)
         weights.log_scale.copy_(-0.5 * (information[name] + RIDGE).log())
         weights.slab_variance.copy_(found.square().mean(0).clamp_min(1e-3))
-        for _ in range(30):
-            weights.update(0.3)
+        weights.settle()
 
 
 def _head_gradient(

@@ -17,6 +17,9 @@ SHARE_PRIOR = (1.0, 1.0)
 DAMPING = 0.1
 """Share of a step by which closed-form quantities move."""
 
+N_SETTLED = 20
+"""Damped steps of three tenths that bring closed-form quantities to their optima."""
+
 INSIDE, OUTSIDE = 1.0, -4.0
 """Log odds of a gene-set prior for features of the set and for all others: a weight needs evidence
 to join a set, and little against it to leave."""
@@ -107,6 +110,29 @@ class SparseWeights(nn.Module):
         # A named factor has no free features: its share is that of its own prior.
         named = ~free.any(0)
         self.share.lerp_(torch.where(named, torch.full_like(share, 0.5), share), damping)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Bring all closed-form quantities to their optima, about."""
+        for _ in range(N_SETTLED):
+            self.update(0.3)
+
+    @torch.no_grad()
+    def merge(self, pair: list[int], mixture: Tensor) -> None:
+        """Let the first factor of a pair act as both: ``mixture`` of their weights."""
+        first, _second = pair
+        self.loc[:, first] = self.posterior().mean[:, pair] @ mixture
+        self.log_scale[:, first] = self.log_scale[:, pair].amin(1)
+        self.inclusion[:, first] = self.inclusion[:, pair].amax(1)
+        self.slab_variance[first] = self.slab_variance[pair].amax()
+        self.share[first] = self.share[pair].amax()
+
+    @torch.no_grad()
+    def rescale(self, scale: Tensor) -> None:
+        """Multiply weights by a number a factor."""
+        self.loc.mul_(scale)
+        self.log_scale.add_(scale.log())
+        self.slab_variance.mul_(scale.square())
 
     def keep(self, order: Tensor) -> None:
         """Keep some factors, in an order."""
