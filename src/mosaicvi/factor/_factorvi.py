@@ -170,6 +170,9 @@ class FactorVI(PosteriorGetters):
     ) -> FitResult:
         """Fit the model, order its factors by the deviance they explain, and remove empty ones.
 
+        When the fit ends, factors without a gene set are merged in pairs or dropped as long as the
+        evidence lower bound rises by it.
+
         Parameters
         ----------
         max_epochs
