@@ -82,6 +82,19 @@ def test_input_is_unchanged(mdata: MuData) -> None:
     assert set(fresh.uns) == set(SCVI_UNS_KEYS)
 
 
+def test_feature_rate_is_that_of_the_decoders_features(mdata: MuData) -> None:
+    """At zero they alone stand still."""
+    model = build(mdata)
+    before = {name: each.detach().clone() for name, each in model.module.named_parameters()}
+    fit(model, 1, plan_kwargs={"feature_rate": 0.0, "weight_decay": 0.0})
+    for name, each in model.module.named_parameters():
+        if name.startswith("decoders."):
+            of_features = "trunk" not in name
+            assert torch.equal(each, before[name]) == of_features, name
+    moved = [n for n, p in model.module.named_parameters() if not torch.equal(p, before[n])]
+    assert any(name.startswith("encoders.") for name in moved)
+
+
 def test_same_seed_same_fit(mdata: MuData, model: MosaicVI) -> None:
     torch.manual_seed(99)
     again = fit(build(small_mosaic(N_CELLS)), 6)

@@ -36,18 +36,20 @@ class Move:
 
     Attributes
     ----------
-    kept, removed
-        Numbers of the factors.
-    mixture
-        The two factors as multiples of the one that stays, ``(2,)``; ``(1, 0)`` drops the second.
+    removed
+        Number of the factor that goes.
     lost
         Estimate of what the likelihood loses, in nats per cell.
+    kept
+        Number of the factor that stands for both; None: the other is dropped, and none changes.
+    mixture
+        The two, kept and removed, as multiples of the one that stays, ``(2,)``.
     """
 
-    kept: int
     removed: int
-    mixture: np.ndarray
     lost: float
+    kept: int | None = None
+    mixture: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -81,7 +83,7 @@ def reduce_factors(
 
     Notes
     -----
-    Named factors, whose prior says what they are, are left as they are.
+    Named factors, whose prior says what they are, are neither merged nor dropped.
     """
     rng = np.random.default_rng(seed)
     n_features = sum(len(weights.loc) for weights in module.weights.values())
@@ -119,7 +121,10 @@ def _drop_empty(module: FactorModule, left: list[int]) -> list[int]:
 
 
 def _loss(module: FactorModule, batch: MultiBatch, n_train: int, seed: int) -> float:
-    """Negative bound in nats per cell, with the same noise for all modules."""
+    """Negative bound in nats per cell, averaged over draws of the same seeds for all modules.
+
+    With a factor less the same seed gives other noise, so that small differences are of the draws.
+    """
     objective, total = FactorObjective(n_train), 0.0
     devices = [batch.indices.device] if batch.indices.device.type == "cuda" else []
     for draw in range(N_DRAWS):
@@ -150,16 +155,14 @@ def _moves(module: FactorModule, batch: MultiBatch, n_train: int) -> list[Move]:
         information = (-2 * weights.log_scale.double()).exp().mean(1, keepdim=True) / n_train
         products += (mean.T @ (information * mean)).cpu().numpy()
     free = _free(module)
-    moves = [
-        Move(j, k, *_rank_one(second[np.ix_([j, k], [j, k])], products[np.ix_([j, k], [j, k])]))
-        for j, k in itertools.combinations(free, 2)
-    ]
-    moves += [
-        Move(
-            (k + 1) % len(z.T), k, np.array([1.0, 0.0]), float(0.5 * second[k, k] * products[k, k])
-        )
-        for k in free
-    ]
+    moves = [Move(k, float(0.5 * second[k, k] * products[k, k])) for k in free]
+    # Weights that must not be negative have no place for two factors of opposite signs.
+    signed = not any(weights.nonnegative for weights in module.weights.values())
+    for j, k in itertools.combinations(free, 2):
+        pair = np.ix_([j, k], [j, k])
+        mixture, lost = _rank_one(second[pair], products[pair])
+        if signed or (mixture >= 0).all():
+            moves.append(Move(k, lost, j, mixture))
     return [move for move in moves if move.lost < 2 * spent[move.removed] + 1]
 
 
@@ -174,12 +177,13 @@ def _rank_one(second: np.ndarray, products: np.ndarray) -> tuple[np.ndarray, flo
 def _moved(module: FactorModule, move: Move) -> FactorModule:
     """Copy of the network after a move."""
     after = copy.deepcopy(module)
-    pair = [move.kept, move.removed]
-    mixture = torch.as_tensor(move.mixture, dtype=torch.float32, device=module.device)
-    for name in after.modalities:
-        after.weights[name].merge(pair, mixture)
-        loadings = after.recognition[name].loadings
-        loadings[:, move.kept] = loadings[:, pair] @ mixture
+    if move.kept is not None:
+        pair = [move.kept, move.removed]
+        mixture = torch.as_tensor(move.mixture, dtype=torch.float32, device=module.device)
+        for name in after.modalities:
+            after.weights[name].merge(pair, mixture)
+            loadings = after.recognition[name].loadings
+            loadings[:, move.kept] = loadings[:, pair] @ mixture
     left = [number for number in range(module.n_latent) if number != move.removed]
     after.keep(torch.as_tensor(left, device=module.device))
     for weights in after.weights.values():

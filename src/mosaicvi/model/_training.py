@@ -66,8 +66,8 @@ def default_epochs(n_cells: int, *, anchored: bool = False) -> int:
 def optimizer_spec(given: Mapping[str, Any], *, anchored: bool) -> OptimizerSpec:
     """Settings of the optimiser: the user's arguments, and what a fit from anchors does not take.
 
-    Decoders that learn faster halve a fit's epochs, but with anchors its length is set by the
-    encoders, which they guide (decisions, "Features learn faster than networks").
+    Features that learn faster shorten a fit; with anchors it is the encoders, which they guide,
+    that set its length (decisions, "Features learn faster than networks").
     """
     return OptimizerSpec(**{"feature_rate": 1.0 if anchored else FEATURE_RATE, **given})
 
