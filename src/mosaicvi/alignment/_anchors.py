@@ -102,6 +102,8 @@ def find_anchors(
         canonical = weigh_by_held_out(
             representations, found, known, spec.n_directions, true_weight=spec.true_weight
         )
+        again = _matched(_with_scores(units, representations, canonical), neighbours)
+        found = {both: _without(each, known.get(both)) for both, each in again.items()}
         pairs = {both: join(found.get(both), known.get(both)) for both in {**found, **known}}
     return Anchors(canonical, pairs)
 

@@ -20,6 +20,11 @@ LEAST_PAIRS = 30
 """True pairs of every two modalities from which their held-out correlation is believed."""
 
 
+CHANCE = 3.0
+"""Held-out correlations all below so many standard errors say that the pairs are wrong, or the
+directions: nothing about which of these are worth more."""
+
+
 def weigh_by_held_out(
     values: Mapping[str, Float[np.ndarray, "..."]],
     found: Mapping[Modalities, CellPairs],
@@ -51,7 +56,8 @@ def weigh_by_held_out(
     Returns
     -------
     Directions of all pairs. With fewer than 30 true pairs of some two modalities that have found
-    ones, they keep the weights of their own correlations.
+    ones, or where held-out ones agree along no direction, they keep the weights of their own
+    correlations.
     """
     both_kinds = dict.fromkeys([*found, *true])
     canonical = fit_canonical(
@@ -78,6 +84,9 @@ def weigh_by_held_out(
         axis=0,
         weights=[len(pairs) for pairs in true.values()],
     )
+    n_true = sum(len(pairs) for pairs in true.values())
+    if correlation.max() < CHANCE / np.sqrt(n_true):
+        return canonical
     falling = IsotonicRegression(increasing=False, y_min=0.0, y_max=1.0)
     rank = np.arange(len(correlation))
     return canonical.weighed(np.asarray(falling.fit_transform(rank, correlation)))
