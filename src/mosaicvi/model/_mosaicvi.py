@@ -220,7 +220,11 @@ class MosaicVI(PosteriorGetters):
         if epochs is None:
             epochs = _training.default_epochs(n_train, anchored=anchored)
         spec = _training.objective_spec(
-            self.module, prepared.dataset, datamodule.train_idx, objective_kwargs
+            self.module,
+            prepared.dataset,
+            datamodule.train_idx,
+            objective_kwargs,
+            anchored=anchored,
         )
         with _training.seeded(self.seed):
             result = run_fit(

@@ -65,6 +65,9 @@ class ObjectiveSpec:
     decoded_features
         Features of a modality that a training step decodes at most; of a modality with more, a step
         estimates the likelihood from a sample (:mod:`~mosaicvi.nn._feature_sample`). None: all.
+    decoded_share
+        Share of a modality's features that a step decodes at least, whatever
+        ``decoded_features``.
     modality_weights
         Modality to the weight of its reconstruction and cross terms.
     warmup
@@ -85,6 +88,7 @@ class ObjectiveSpec:
     n_cross_samples: int = 5
     cross_features: int = 500
     decoded_features: int | None = None
+    decoded_share: float = 0.0
     modality_weights: Mapping[str, float] = field(default_factory=dict)
     warmup: float = 0.1
     temperature_range: tuple[float, float] = (0.05, 1.0)
@@ -312,10 +316,14 @@ class Objective:
 
     def _samples(self, module: MosaicModule, batch: MultiBatch) -> dict[str, FeatureSample | None]:
         """Features that this step decodes; validation decodes all."""
-        limit = self.spec.decoded_features
-        if limit is None or not module.training:
+        if self.spec.decoded_features is None or not module.training:
             return dict.fromkeys(batch.modalities)
-        return {name: module.decoders[name].sample_features(limit) for name in batch.modalities}
+        samples = {}
+        for name in batch.modalities:
+            decoder = module.decoders[name]
+            least = math.ceil(self.spec.decoded_share * decoder.measured.shape[1])
+            samples[name] = decoder.sample_features(max(self.spec.decoded_features, least))
+        return samples
 
     def _contrastive(self, module: MosaicModule, batch: MultiBatch, experts: Experts) -> Tensor:
         """InfoNCE over every pair of modalities, averaged over pairs of cells."""
