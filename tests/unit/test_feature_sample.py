@@ -196,20 +196,23 @@ def test_many_cells_have_steps_decode_a_sample_unless_told_otherwise(monkeypatch
     assert few.decoded_features is None
     monkeypatch.setattr(_training, "MANY_CELLS", 100)
     many = spec()
-    assert (many.decoded_features, many.decoded_share) == (1000, 0.25)
+    n_genes = int(model.module.decoders["rna"].measured.shape[1])
+    assert many.decoded_features == {"rna": 1000}
+    monkeypatch.setattr(_training, "SAMPLED_FEATURES", 1)
+    assert spec().decoded_features == {"rna": -(-n_genes // 4)}
     assert spec(anchored=True) == few
     assert spec(decoded_features=None) == few
     assert spec(cross_features=7).decoded_features is None
 
 
-def test_a_share_of_features_is_decoded_at_least() -> None:
+def test_each_modality_can_have_its_number_of_decoded_features() -> None:
     data = small_mosaic(60, n_types=3)
     model = build(data, {"rna": "zinb", "protein": "nb_mixture"}, seed=3)
     batch = model._cells(None).dataset.fetch(np.arange(60))
-    n_genes = int(model.module.decoders["rna"].measured.shape[1])
     model.module.train()
-    for least, wanted in ((0.0, 5), (0.5, n_genes / 2)):
-        drawing = Objective(ObjectiveSpec(decoded_features=5, decoded_share=least))
-        sample = drawing._samples(model.module, batch)["rna"]
-        assert abs(len(sample.features) - wanted) <= 1
-    assert drawing._samples(model.module, batch)["protein"] is None
+    for given in (5, {"rna": 5}):
+        drawn = Objective(ObjectiveSpec(decoded_features=given))._samples(model.module, batch)
+        assert abs(len(drawn["rna"].features) - 5) <= 1
+        assert drawn["protein"] is None
+    none = Objective(ObjectiveSpec(decoded_features={"protein": 5}))
+    assert none._samples(model.module, batch) == {"rna": None, "protein": None}

@@ -39,8 +39,14 @@ FEATURE_RATE = 4.0
 MANY_CELLS = 5000
 """From so many training cells on, steps of a fit without anchors decode a sample of features."""
 
-SAMPLED: dict[str, Any] = {"decoded_features": 1000, "decoded_share": 0.25, "cross_features": 250}
-"""Arguments of the objective where they do."""
+SAMPLED_FEATURES, SAMPLED_SHARE = 1000, 0.25
+"""They decode so many, and at least this share of a modality's."""
+
+SAMPLED_CROSS_FEATURES = 250
+"""``cross_features`` where they do."""
+
+SAMPLING = {"decoded_features", "cross_features"}
+"""Arguments of the user's that leave these defaults aside."""
 
 WEIGHT_ALPHA = 0.8
 """Exponent of the modality weights; see :func:`~mosaicvi.model._construct.modality_weights`."""
@@ -139,11 +145,24 @@ def objective_spec(
 ) -> ObjectiveSpec:
     """Objective of a fit: the user's arguments, and modality weights measured on the data.
 
-    With many cells, a step decodes a sample of the features of counts: an epoch takes half the
-    time, and answers are the same (decisions, "Many cells: steps decode a sample of features").
+    With many cells, a step decodes a sample of the features of counts: an epoch takes little more
+    than half the time, and answers are the same (decisions, "Many cells: a sample of features").
+    Regions that are open or closed say too little each for that.
     """
-    many = len(indices) >= MANY_CELLS and not anchored
-    sampled = SAMPLED if many and not SAMPLED.keys() & given.keys() else {}
+    sampled: dict[str, Any] = {}
+    if len(indices) >= MANY_CELLS and not anchored and not SAMPLING & given.keys():
+        widths = {
+            name: int(decoder.measured.shape[1])
+            for name, decoder in module.decoders.items()
+            if decoder.likelihood.takes_samples and decoder.likelihood.largest is None
+        }
+        sampled = {
+            "decoded_features": {
+                name: max(SAMPLED_FEATURES, math.ceil(SAMPLED_SHARE * width))
+                for name, width in widths.items()
+            },
+            "cross_features": SAMPLED_CROSS_FEATURES,
+        }
     spec = ObjectiveSpec(n_train_cells=len(indices), **{**sampled, **given})
     if spec.modality_weights:
         return spec

@@ -63,11 +63,9 @@ class ObjectiveSpec:
         A modality that decodes more features evaluates its cross term on a random share of cells,
         this number over the features that it decodes.
     decoded_features
-        Features of a modality that a training step decodes at most; of a modality with more, a step
-        estimates the likelihood from a sample (:mod:`~mosaicvi.nn._feature_sample`). None: all.
-    decoded_share
-        Share of a modality's features that a step decodes at least, whatever
-        ``decoded_features``.
+        Features of a modality that a training step decodes at most, or modality to that number; of
+        a modality with more, a step estimates the likelihood from a sample
+        (:mod:`~mosaicvi.nn._feature_sample`). None: all.
     modality_weights
         Modality to the weight of its reconstruction and cross terms.
     warmup
@@ -87,8 +85,7 @@ class ObjectiveSpec:
     graph_weight: float = 10.0
     n_cross_samples: int = 5
     cross_features: int = 500
-    decoded_features: int | None = None
-    decoded_share: float = 0.0
+    decoded_features: int | Mapping[str, int] | None = None
     modality_weights: Mapping[str, float] = field(default_factory=dict)
     warmup: float = 0.1
     temperature_range: tuple[float, float] = (0.05, 1.0)
@@ -316,13 +313,14 @@ class Objective:
 
     def _samples(self, module: MosaicModule, batch: MultiBatch) -> dict[str, FeatureSample | None]:
         """Features that this step decodes; validation decodes all."""
-        if self.spec.decoded_features is None or not module.training:
-            return dict.fromkeys(batch.modalities)
-        samples = {}
+        limit = self.spec.decoded_features
+        samples: dict[str, FeatureSample | None] = dict.fromkeys(batch.modalities)
+        if limit is None or not module.training:
+            return samples
         for name in batch.modalities:
-            decoder = module.decoders[name]
-            least = math.ceil(self.spec.decoded_share * decoder.measured.shape[1])
-            samples[name] = decoder.sample_features(max(self.spec.decoded_features, least))
+            most = limit if isinstance(limit, int) else limit.get(name)
+            if most is not None:
+                samples[name] = module.decoders[name].sample_features(most)
         return samples
 
     def _contrastive(self, module: MosaicModule, batch: MultiBatch, experts: Experts) -> Tensor:
