@@ -34,7 +34,7 @@ ANCHORED_RANGE = (4, 60)
 """The same of a fit whose modalities are aligned by anchors."""
 
 FEATURE_RATE = 4.0
-"""``feature_rate`` of a fit without anchors."""
+"""``feature_rate`` of a fit of counts and continuous values without anchors."""
 
 MANY_CELLS = 5000
 """From so many training cells on, steps of a fit without anchors decode a sample of features."""
@@ -75,13 +75,18 @@ def default_epochs(n_cells: int, *, anchored: bool = False) -> int:
     return int(np.clip(round(scale / np.sqrt(max(n_cells, 1))), *bounds))
 
 
-def optimizer_spec(given: Mapping[str, Any], *, anchored: bool) -> OptimizerSpec:
-    """Settings of the optimiser: the user's arguments, and what a fit from anchors does not take.
+def optimizer_spec(
+    module: MosaicModule, given: Mapping[str, Any], *, anchored: bool
+) -> OptimizerSpec:
+    """Settings of the optimiser: the user's arguments, and how fast features learn.
 
-    Features that learn faster shorten a fit; with anchors it is the encoders, which they guide,
-    that set its length (decisions, "Features learn faster than networks").
+    Features that learn faster shorten a fit (decisions, "Features learn faster than networks").
+    With anchors it is the encoders, which they guide, that set its length; and regions that are
+    open or closed overfit sooner than they teach encoders anything.
     """
-    return OptimizerSpec(**{"feature_rate": 1.0 if anchored else FEATURE_RATE, **given})
+    regions = any(each.likelihood.largest is not None for each in module.decoders.values())
+    rate = 1.0 if anchored or regions else FEATURE_RATE
+    return OptimizerSpec(**{"feature_rate": rate, **given})
 
 
 @torch.no_grad()
