@@ -84,8 +84,12 @@ def judge(
         own = table[np.isfinite(table[:, 0])]
         if not len(own):
             continue
-        explained = max(float((own[:, 1] - own[:, 0]).mean()), 1e-9)
+        explained = float((own[:, 1] - own[:, 0]).mean())
         gain = own[:, 1:2] - own[:, 2:]
+        if explained <= 0:
+            rough.append(np.zeros(len(chosen)))
+            shares.append(np.zeros(len(chosen)))
+            continue
         error = gain.std(0) / np.sqrt(len(own))
         rough.append(gain.mean(0) / explained)
         shares.append(np.where(gain.mean(0) > N_ERRORS * error, rough[-1], 0.0))
