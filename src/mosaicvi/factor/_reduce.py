@@ -129,6 +129,7 @@ def _drop_empty(module: FactorModule, left: list[int]) -> list[int]:
     return left
 
 
+@torch.no_grad()
 def negative_bound(module: FactorModule, batch: MultiBatch, n_train: int, seed: int) -> float:
     """Negative bound in nats per cell, averaged over draws of the same seeds for all modules.
 

@@ -21,7 +21,8 @@ def factor_stability(
 ) -> pd.DataFrame:
     """How well each factor of a model is found by other fits, such as those of other seeds.
 
-    Factors of two models are matched one to one, by the largest sum of absolute correlations. Signs and order do not matter.
+    Factors of two models are matched one to one, by the largest sum of absolute correlations. Signs
+    and order do not matter.
 
     Parameters
     ----------
