@@ -218,6 +218,7 @@ class HeldOutFactors:
 
 def _complete(tables: dict[str, AnnData]) -> pd.Index:
     """Cells that every table has, in the order of the first."""
+    first: pd.Index
     first, *others = (table.obs_names for table in tables.values())
     for names in others:
         first = first[first.isin(names)]

@@ -96,9 +96,10 @@ class FactorAnswer:
 
     def write(self, path: Path) -> None:
         """Write as ``.npz``."""
-        tables = {_WEIGHTS + name: np.float32(table) for name, table in self.weights.items()}
-        tables |= {_PREDICTION + n: np.float32(table) for n, table in self.predictions.items()}
-        np.savez(path, factors=self.factors, activity=self.activity, **tables)
+        tables: dict[str, Any] = {"factors": self.factors, "activity": self.activity}
+        for stem, parts in ((_WEIGHTS, self.weights), (_PREDICTION, self.predictions)):
+            tables |= {stem + name: np.asarray(t, np.float32) for name, t in parts.items()}
+        np.savez(path, **tables)
 
     @classmethod
     def read(cls, path: Path) -> FactorAnswer:

@@ -21,7 +21,7 @@ N_BOOTSTRAP = 200
 def dispersion(counts: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
     """Dispersion a feature by moments, ``var = mean + dispersion * mean ** 2``."""
     surplus = ((counts - means) ** 2 - means).sum(0) / np.maximum((means**2).sum(0), 1e-12)
-    return np.clip(surplus, SMALLEST_DISPERSION, LARGEST_DISPERSION)
+    return np.asarray(np.clip(surplus, SMALLEST_DISPERSION, LARGEST_DISPERSION))
 
 
 def negative_binomial_deviance(

@@ -38,7 +38,7 @@ def absolute_correlations(
 def stacked_weights(answer: FactorAnswer) -> NDArray[np.float64]:
     """Weights of all modalities, each of the same total size."""
     tables = [np.asarray(table, dtype=np.float64) for table in answer.weights.values()]
-    return np.concatenate([t / max(np.linalg.norm(t), 1e-300) for t in tables])
+    return np.concatenate([t / max(float(np.linalg.norm(t)), 1e-300) for t in tables])
 
 
 def agreement(first: FactorAnswer, second: FactorAnswer) -> tuple[float, float]:

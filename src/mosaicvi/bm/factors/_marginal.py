@@ -27,7 +27,7 @@ class Marginal(BaseMethod[FactorInput, FactorAnswer]):
             "": FactorAnswer(
                 np.zeros((mdata.n_obs, 1)),
                 np.zeros((1, len(mdata.mod)), dtype=bool),
-                {name: np.zeros((part.n_vars, 1)) for name, part in mdata.mod.items()},
+                {name: np.zeros((part.n_vars, 1), np.float32) for name, part in mdata.mod.items()},
                 {name: np.tile(self._means[name], (len(wanted[name]), 1)) for name in wanted},
             )
         }
