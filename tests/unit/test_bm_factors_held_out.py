@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +12,13 @@ from anndata import AnnData
 from scipy import stats
 
 from mosaicvi._errors import FileError, RequestError
+from mosaicvi.bm.__main__ import main
 from mosaicvi.bm._factor_held_out import HeldOutFactors
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._factor_score import HeldOut, dispersion, negative_binomial_deviance
 from mosaicvi.bm._factor_stability import agreement, stabilities
 from mosaicvi.bm._load import combine
+from mosaicvi.bm._runner import read_records
 from mosaicvi.bm.factors._marginal import Marginal
 from mosaicvi.bm.factors._pca import PrincipalComponents
 
@@ -172,3 +175,22 @@ def test_stability_is_read_from_kept_answers(tmp_path: Path) -> None:
     assert row["n_factors"] == 2
     with pytest.raises(FileError, match="no answers"):
         stabilities(tmp_path / "nowhere")
+
+
+def test_command_predicts_keeps_answers_and_compares_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept"
+    words = ["factors", "--generator", "cohort", "--methods", "pca", "--seeds", "0,1"]
+    assert main([*words, "--split", "0", "--out", str(tmp_path), "--answers", str(kept)]) == 0
+    assert "held-out R2" in capsys.readouterr().out
+    records = read_records(tmp_path)
+    assert len(records) == 2
+    assert "--answers" not in records[0]["command"]
+    assert records[0]["scores"]["mean_held_out"] > 0.05
+    (folder,) = kept.iterdir()
+    file = tmp_path / "stability" / "all.json"
+    assert main(["stability", str(folder), "--write", str(file)]) == 0
+    assert "pca" in capsys.readouterr().out
+    (row,) = json.loads(file.read_text(encoding="utf-8"))
+    assert row["factors"] == pytest.approx(1.0)

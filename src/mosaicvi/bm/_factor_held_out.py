@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mosaicvi._errors import RequestError
-from mosaicvi.bm._cells import bare_tables, likelihood_of
+from mosaicvi.bm._cells import DEFAULT_LIKELIHOOD, bare_tables
 from mosaicvi.bm._factor_cohort import INCOMPLETE, draw_cohort
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._factor_score import HeldOut
@@ -114,7 +114,8 @@ class HeldOutFactors:
     n_factors
         Factors that methods start with.
     likelihoods
-        Likelihood of a modality, where it is not the default.
+        Likelihood of a modality, where it is not ``nb``: all counts have a library size here, as
+        the scores have.
     answers
         Folder in which answers are kept, for their stability over seeds.
     """
@@ -209,7 +210,7 @@ class HeldOutFactors:
             name: complete[np.sort(order[number * n_hidden : (number + 1) * n_hidden])]
             for number, name in enumerate(tables)
         }
-        return tables, hidden, {name: likelihood_of(name, self.likelihoods) for name in tables}
+        return tables, hidden, {**dict.fromkeys(tables, DEFAULT_LIKELIHOOD), **self.likelihoods}
 
     @cached_property
     def _loaded(self) -> MuData:
