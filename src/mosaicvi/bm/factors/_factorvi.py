@@ -10,8 +10,8 @@ from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._method import BaseMethod
 from mosaicvi.bm._worker import peak_memory
 
-N_DRAWS = 10
-"""Draws of the factors that a predicted mean averages."""
+N_DRAWS = 50
+"""Draws of factors and weights that a predicted mean averages: few add noise of their own."""
 
 
 class FactorVIMethod(BaseMethod[FactorInput, FactorAnswer]):
