@@ -19,12 +19,11 @@ from typing import Any
 def measure(path: Path, place: str, n_factors: int, seed: int) -> dict[str, Any]:
     """Set up, build, train and embed."""
     warnings.simplefilter("ignore")
+    found: dict[str, Any] = {"file": path.name, "place": place, "seed": seed}
+    start = [time.perf_counter(), time.process_time()]
     import mudata
 
     import mosaicvi
-
-    found: dict[str, Any] = {"file": path.name, "place": place, "seed": seed}
-    start = [time.perf_counter(), time.process_time()]
 
     def lap(name: str) -> None:
         now = [time.perf_counter(), time.process_time()]

@@ -117,7 +117,8 @@ class HeldOutFactors:
         Likelihood of a modality, where it is not ``nb``: all counts have a library size here, as
         the scores have.
     answers
-        Folder in which answers are kept, for their stability over seeds.
+        Folder in which answers are kept, for their stability over seeds; without ``split``, over
+        what is hidden too.
     """
 
     data: str
@@ -184,7 +185,8 @@ class HeldOutFactors:
             seed,
             wanted={name: [*known, *cells] for name, cells in hidden.items()},
         )
-        place = None if self.answers is None else self.answers / _plain(f"{self.setting}-{split}")
+        which = "own" if self.split is None else self.split
+        place = None if self.answers is None else self.answers / _plain(f"{self.setting}-{which}")
         return HeldOutTask(public, truth, place)
 
     def _chosen(self, split: int) -> tuple[dict[str, AnnData], dict[str, pd.Index], dict[str, str]]:
