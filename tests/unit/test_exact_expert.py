@@ -5,9 +5,12 @@ from __future__ import annotations
 import mudata
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 
 import mosaicvi
+from mosaicvi.factor._objective import FactorObjective
+from mosaicvi.factor._sweeps import sweep_weights
 
 N_CELLS, N_FACTORS = 60, 2
 
@@ -71,3 +74,23 @@ def test_missing_values_say_nothing() -> None:
     np.testing.assert_allclose(
         model.get_latent_representation(), expected(model, mdata), rtol=2e-3, atol=2e-3
     )
+
+
+def test_sweeps_do_not_lower_the_bound() -> None:
+    model, _mdata = fitted(0.3)
+    data = model._cells(None)
+    cells = np.arange(N_CELLS)
+    batch = data.dataset.fetch(cells)
+
+    def loss() -> float:
+        torch.manual_seed(0)
+        objective = FactorObjective(N_CELLS)
+        with torch.no_grad():
+            return float(np.mean([objective(model.module, batch).total for _ in range(300)]))
+
+    losses = [loss()]
+    for _ in range(3):
+        sweep_weights(model.module, data.dataset, cells, n_sweeps=1)
+        losses.append(loss())
+    assert losses[-1] < losses[0] - 0.01
+    assert max(np.diff(losses)) < 0.02

@@ -44,28 +44,38 @@ def exact_expert(
     -------
     Precision ``(n_cells, n_factors, n_factors)`` and pull ``(n_cells, n_factors)``.
     """
-    values = part.values
-    dense = values.to_dense() if isinstance(values, SparseCounts) else values
-    posterior = weights.posterior()
-    mean = weights.mean()
-    n_cells, n_factors = len(dense), mean.shape[1]
-    nothing = mean.new_zeros(n_cells, n_factors)
-    heads = decoder(nothing, decoder.batch_offsets(part.batch), covariates, mean)
-    parameters = decoder.likelihood.parameters(heads, dict(decoder.feature_parameters.items()))
-    scale = decoder.feature_parameters["log_scale"].exp()
-    precision = (scale / parameters["sd"]).square().expand(mean.shape[0])
-    residual = (dense - parameters["mean"]) / scale
+    posterior, mean = weights.posterior(), weights.mean()
+    n_factors = mean.shape[1]
+    residual, shown = standard_residuals(part, decoder, covariates)
+    precision = (-2 * decoder.feature_parameters["log_sd"]).exp()
     second = torch.einsum("fi,fj->fij", mean, mean)
     second = second + torch.diag_embed(posterior.variance.clamp_min(0))
     weighted = (second * precision.view(-1, 1, 1)).flatten(1)
-    panel = decoder.panel(part.batch)
-    shown = part.observed
-    if panel is not None:
-        shown = panel if shown is None else shown & panel
     if shown is None:
-        gram = weighted.sum(0).expand(n_cells, -1)
+        gram = weighted.sum(0).expand(len(residual), -1)
     else:
         residual = residual.masked_fill(~shown, 0.0)
         gram = shown.to(weighted) @ weighted
     pull = residual @ (mean * precision.unsqueeze(-1))
-    return gram.reshape(n_cells, n_factors, n_factors), pull
+    return gram.reshape(-1, n_factors, n_factors), pull
+
+
+def standard_residuals(
+    part: ModalityBatch, decoder: Decoder, covariates: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Values in the scale of their features, without what is there without factors.
+
+    Returns
+    -------
+    Shape ``(n_cells, n_features)``, NaN where missing, and which are shown; None: all.
+    """
+    values = part.values
+    dense = values.to_dense() if isinstance(values, SparseCounts) else values
+    offsets = decoder.batch_offsets(part.batch)
+    nothing = dense.new_zeros(len(dense), decoder.spec.n_latent)
+    empty = dense.new_zeros(dense.shape[1], decoder.spec.n_latent)
+    base = decoder(nothing, offsets, covariates, empty)[decoder.mean_head]
+    panel, shown = decoder.panel(part.batch), part.observed
+    if panel is not None:
+        shown = panel if shown is None else shown & panel
+    return dense * (-decoder.feature_parameters["log_scale"]).exp() - base, shown
