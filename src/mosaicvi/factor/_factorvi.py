@@ -22,6 +22,7 @@ from mosaicvi.factor._groups import cell_groups, check_groups
 from mosaicvi.factor._objective import FactorObjective
 from mosaicvi.factor._reduce import reduce_factors
 from mosaicvi.factor._start import start_module
+from mosaicvi.factor._sweeps import sweep_weights
 from mosaicvi.graph._gene_sets import read_sets
 from mosaicvi.model import _answers, _training
 from mosaicvi.model._cells import Indices, PreparedData, select
@@ -239,6 +240,7 @@ class FactorVI(FactorGetters):
             left = reduce_factors(
                 self.module, prepared.dataset, datamodule.train_idx, seed=self.seed
             )
+            sweep_weights(self.module, prepared.dataset, datamodule.train_idx)
         names = tuple(self.module_spec.factors[number] for number in left)
         self.module_spec = replace(self.module_spec, factors=names)
         self.train_indices_ = datamodule.train_idx
