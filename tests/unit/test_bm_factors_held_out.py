@@ -16,7 +16,7 @@ from mosaicvi.bm.__main__ import main
 from mosaicvi.bm._factor_held_out import HeldOutFactors
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._factor_score import HeldOut, dispersion, negative_binomial_deviance
-from mosaicvi.bm._factor_stability import agreement, stabilities
+from mosaicvi.bm._factor_stability import agreement, stabilities, stability_table
 from mosaicvi.bm._load import combine
 from mosaicvi.bm._runner import read_records
 from mosaicvi.bm.factors._marginal import Marginal
@@ -173,6 +173,10 @@ def test_stability_is_read_from_kept_answers(tmp_path: Path) -> None:
     assert row["seeds"] == [0, 1, 2]
     assert row["factors"] == pytest.approx(1.0)
     assert row["n_factors"] == 2
+    fitted(z, w).write(tmp_path / "other-seed0.npz")
+    alone = stabilities(tmp_path)[1]
+    assert alone["factors"] is None
+    assert "-" in stability_table([alone])
     with pytest.raises(FileError, match="no answers"):
         stabilities(tmp_path / "nowhere")
 

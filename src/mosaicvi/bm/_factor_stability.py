@@ -67,8 +67,8 @@ def stabilities(folder: Path) -> list[dict[str, Any]]:
 
     Returns
     -------
-    One entry a method: mean agreement over all pairs of seeds (``factors``, ``weights``) and the
-    mean number of factors.
+    One entry a method: mean agreement over all pairs of seeds (``factors``, ``weights``; None for
+    a single seed) and the mean number of factors.
 
     Raises
     ------
@@ -87,14 +87,14 @@ def stabilities(folder: Path) -> list[dict[str, Any]]:
     for method, answers in found.items():
         seeds = sorted(answers)
         pairs = [agreement(answers[a], answers[b]) for a, b in combinations(seeds, 2)]
-        means = np.mean(pairs, axis=0) if pairs else [float("nan")] * 2
+        means = [float(v) for v in np.mean(pairs, axis=0)] if pairs else [None, None]
         rows.append(
             {
                 "setting": folder.name,
                 "method": method,
                 "seeds": seeds,
-                "factors": float(means[0]),
-                "weights": float(means[1]),
+                "factors": means[0],
+                "weights": means[1],
                 "n_factors": float(np.mean([a.factors.shape[1] for a in answers.values()])),
             }
         )
@@ -103,14 +103,13 @@ def stabilities(folder: Path) -> list[dict[str, Any]]:
 
 def stability_table(rows: Sequence[dict[str, Any]]) -> str:
     """Lines of text, most stable first within a setting."""
-    ordered = sorted(rows, key=lambda row: (row["setting"], -np.nan_to_num(row["factors"])))
+    ordered = sorted(rows, key=lambda row: (row["setting"], -(row["factors"] or 0.0)))
     texts = [list(HEADINGS)] + [
         [
             row["setting"],
             row["method"],
             str(len(row["seeds"])),
-            f"{row['factors']:.3f}",
-            f"{row['weights']:.3f}",
+            *("-" if row[key] is None else f"{row[key]:.3f}" for key in ("factors", "weights")),
             f"{row['n_factors']:.1f}",
         ]
         for row in ordered
