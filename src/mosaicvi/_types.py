@@ -117,11 +117,13 @@ class SparseCounts:
         """Keep some features, by number (int64, ascending, without repeats)."""
         place = features.new_full((self.n_features,), -1)
         place[features] = torch.arange(features.shape[0], device=features.device)
-        found = place[self.indices]
-        kept = found >= 0
-        before = torch.cat([self.indptr.new_zeros(1), torch.cumsum(kept, 0)])
+        found = place.index_select(0, self.indices)
+        kept = torch.nonzero(found >= 0).squeeze(-1)
         return SparseCounts(
-            before[self.indptr], found[kept], self.values[kept], int(features.shape[0])
+            torch.searchsorted(kept, self.indptr),
+            found.index_select(0, kept),
+            self.values.index_select(0, kept),
+            int(features.shape[0]),
         )
 
     def to_dense(self) -> Tensor:

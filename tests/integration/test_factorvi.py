@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyro
 import pytest
+import torch
 from tests.fits import QUIET, assert_same_answer, small_mosaic
 from tests.helpers import fingerprint, make_mudata
 
-from mosaicvi import FactorVI, MosaicVI
+from mosaicvi import FactorVI, MosaicVI, tl
 from mosaicvi._errors import DataError, FileError, MosaicviWarning, RequestError
+from mosaicvi.factor._objective import FactorObjective
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,3 +186,72 @@ def test_plots(model: FactorVI) -> None:
     assert sum(len(c.get_offsets()) for c in ax.collections) == 300
     with pytest.raises(RequestError, match="no factor"):
         pl.weights(model, "rna", "nothing")
+
+
+def test_elbo_by_split(model: FactorVI) -> None:
+    held = model.get_elbo(indices=model.validation_indices_, n_samples=20)
+    assert held == model.get_elbo(indices=model.validation_indices_, n_samples=20)
+    assert np.isfinite(held)
+    everything = model.get_elbo(n_samples=20)
+    parts = [
+        len(rows) * model.get_elbo(indices=rows, n_samples=20)
+        for rows in (model.train_indices_, model.validation_indices_)
+    ]
+    n_cells = len(model.train_indices_) + len(model.validation_indices_)
+    np.testing.assert_allclose(everything, sum(parts) / n_cells, rtol=1e-5)
+
+
+def test_elbo_is_that_of_pyro(model: FactorVI) -> None:
+    """Against the objective of training, which draws weights from a normal of the same moments."""
+    rows = np.asarray(model.train_indices_)
+    batch = model._cells(None).dataset.fetch(rows)
+    objective = FactorObjective(len(rows))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        losses = [float(objective(model.module, batch).total) for _ in range(40)]
+    elbo = model.get_elbo(indices=rows, n_samples=40)
+    assert abs(elbo + np.mean(losses)) < 4 * np.std(losses) / np.sqrt(20) + 0.002 * abs(elbo)
+
+
+def test_restarts_keep_the_best_and_say_how_stable_it_is(tmp_path: Path) -> None:
+    model = built(n_factors=3)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        model.train(10, restarts=2, **QUIET)
+    table = model.get_stability()
+    assert list(table.index) == list(model.factors)
+    assert list(table.columns) == ["stability", "least", "correlation 1"]
+    assert table.to_numpy().min() >= 0
+    assert table.to_numpy().max() <= 1 + 1e-6
+    model.save(tmp_path / "model")
+    again = FactorVI.load(tmp_path / "model", adata=False)
+    np.testing.assert_allclose(again.get_stability(), table)
+    with pytest.raises(RequestError, match="restarts"):
+        model.train(2, restarts=2, **QUIET)
+
+
+def test_no_restarts_no_stability(model: FactorVI) -> None:
+    with pytest.raises(RequestError, match="fitted once"):
+        model.get_stability()
+    with pytest.raises(RequestError, match="restarts"):
+        built().train(1, restarts=0, **QUIET)
+
+
+@pytest.mark.parametrize("by", ["weights", "factors"])
+def test_stability_over_models(model: FactorVI, by: str) -> None:
+    table = tl.factor_stability([model, model], by=by)
+    np.testing.assert_allclose(table["stability"], 1, atol=1e-5)
+    assert list(table["partner 1"]) == list(model.factors)
+    other = trained(seed=3)
+    table = tl.factor_stability([model, other, model], by=by)
+    np.testing.assert_allclose(table["correlation 2"], 1, atol=1e-5)
+    np.testing.assert_allclose(table["stability"], (table["correlation 1"] + 1) / 2, atol=1e-5)
+    partners = [name for name in table["partner 1"] if name is not None]
+    assert len(set(partners)) == len(partners)
+
+
+def test_stability_needs_two_models(model: FactorVI) -> None:
+    with pytest.raises(RequestError, match="models"):
+        tl.factor_stability([model])
+    with pytest.raises(RequestError, match="by"):
+        tl.factor_stability([model, model], by="genes")  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from tests.fits import answer, assert_same_answer, build, fit, layers, small_mos
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 
 from mosaicvi import MosaicVI
+from mosaicvi.model._training import optimizer_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +94,19 @@ def test_feature_rate_is_that_of_the_decoders_features(mdata: MuData) -> None:
             assert torch.equal(each, before[name]) == of_features, name
     moved = [n for n, p in model.module.named_parameters() if not torch.equal(p, before[n])]
     assert any(name.startswith("encoders.") for name in moved)
+
+
+def test_features_learn_faster_by_default_unless_some_are_open_or_closed(model: MosaicVI) -> None:
+    data = small_mosaic(60)
+    data["rna"].X = (data["rna"].X > 0).astype(np.float32)
+    regions = build(data, {"rna": "bernoulli", "protein": "nb_mixture"})
+
+    def rate(of: MosaicVI, *, anchored: bool = False, **given: float) -> float:
+        return optimizer_spec(of.module, given, anchored=anchored).feature_rate
+
+    assert rate(model) == 4
+    assert rate(model, anchored=True) == rate(regions) == 1
+    assert rate(regions, feature_rate=2.0) == 2
 
 
 def test_same_seed_same_fit(mdata: MuData, model: MosaicVI) -> None:

@@ -10,11 +10,19 @@ from tests.fits import QUIET, build, small_mosaic
 
 from mosaicvi import likelihoods
 from mosaicvi._types import SparseCounts
+from mosaicvi.model import _training
+from mosaicvi.module._objective import Objective, ObjectiveSpec
 from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
 
 N_CELLS, N_FEATURES, N_SAMPLED = 6, 300, 100
 LIBRARY = torch.full((N_CELLS,), 2000.0, dtype=torch.float64)
-COUNTS = ["nb", "zinb", "poisson"]
+PARAMETER = {
+    "nb": "log_dispersion",
+    "zinb": "log_dispersion",
+    "poisson": "log_dispersion",
+    "bernoulli": "log_factor",
+}
+COUNTS = list(PARAMETER)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +49,14 @@ def dispersion() -> torch.Tensor:
     return torch.as_tensor(np.random.default_rng(3).normal(size=N_FEATURES))
 
 
+def observed_as(name: str, counts: SparseCounts) -> tuple[SparseCounts, torch.Tensor]:
+    """Counts, or which of them are not zero, and what the likelihood takes as a cell's size."""
+    if name != "bernoulli":
+        return counts, LIBRARY
+    is_open = counts.with_values(torch.ones_like(counts.values))
+    return is_open, is_open.row_sums()
+
+
 def estimate(
     name: str,
     counts: SparseCounts,
@@ -49,11 +65,12 @@ def estimate(
     sample: FeatureSample | None,
 ) -> torch.Tensor:
     features = torch.arange(N_FEATURES) if sample is None else sample.features
+    values, library = observed_as(name, counts)
     return likelihoods.get(name).log_prob_of_heads(
-        counts.select(features),
+        values.select(features),
         {head: value[:, features] for head, value in heads.items()},
-        {"log_dispersion": dispersion[features]},
-        library_size=LIBRARY,
+        {PARAMETER[name]: dispersion[features]},
+        library_size=library,
         panel=None,
         weights=None if sample is None else sample.weights.double(),
     )
@@ -123,13 +140,14 @@ def test_the_estimate_is_right_on_average(name, counts, heads, dispersion, bias)
 def test_gradients_of_an_estimate(name, counts, heads, dispersion, bias) -> None:
     sample = draw_features(inclusion(bias, 40), torch.tensor(0.3))
     features = sample.features
+    values, library = observed_as(name, counts)
 
-    def by(mean: torch.Tensor, log_dispersion: torch.Tensor) -> torch.Tensor:
+    def by(mean: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
         return likelihoods.get(name).log_prob_of_heads(
-            counts.select(features),
+            values.select(features),
             {"mean": mean, "dropout": heads["dropout"][:, features]},
-            {"log_dispersion": log_dispersion},
-            library_size=LIBRARY,
+            {PARAMETER[name]: parameter},
+            library_size=library,
             panel=None,
             weights=sample.weights.double(),
         )
@@ -163,3 +181,38 @@ def test_a_fit_on_samples_is_judged_on_all_features() -> None:
         histories.append(model.history["reconstruction/rna_validation"].to_numpy().ravel())
     assert histories[0][-1] < histories[0][0]
     np.testing.assert_array_equal(*histories)
+
+
+def test_many_cells_have_steps_decode_a_sample_unless_told_otherwise(monkeypatch) -> None:
+    data = small_mosaic(120, n_types=3)
+    model = build(data, {"rna": "zinb", "protein": "nb_mixture"}, seed=3)
+    dataset = model._cells(None).dataset
+    indices = np.arange(100)
+
+    def spec(*, anchored: bool = False, **given: object) -> ObjectiveSpec:
+        return _training.objective_spec(model.module, dataset, indices, given, anchored=anchored)
+
+    few = spec()
+    assert few.decoded_features is None
+    monkeypatch.setattr(_training, "MANY_CELLS", 100)
+    many = spec()
+    n_genes = int(model.module.decoders["rna"].measured.shape[1])
+    assert many.decoded_features == {"rna": 1000}
+    monkeypatch.setattr(_training, "SAMPLED_FEATURES", 1)
+    assert spec().decoded_features == {"rna": -(-n_genes // 4)}
+    assert spec(anchored=True) == few
+    assert spec(decoded_features=None) == few
+    assert spec(cross_features=7).decoded_features is None
+
+
+def test_each_modality_can_have_its_number_of_decoded_features() -> None:
+    data = small_mosaic(60, n_types=3)
+    model = build(data, {"rna": "zinb", "protein": "nb_mixture"}, seed=3)
+    batch = model._cells(None).dataset.fetch(np.arange(60))
+    model.module.train()
+    for given in (5, {"rna": 5}):
+        drawn = Objective(ObjectiveSpec(decoded_features=given))._samples(model.module, batch)
+        assert abs(len(drawn["rna"].features) - 5) <= 1
+        assert drawn["protein"] is None
+    none = Objective(ObjectiveSpec(decoded_features={"protein": 5}))
+    assert none._samples(model.module, batch) == {"rna": None, "protein": None}

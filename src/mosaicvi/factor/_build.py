@@ -42,6 +42,9 @@ class FactorSpec:
         Factors that have a gene set for a prior, which they are named after.
     n_categories, n_continuous
         Levels of each categorical covariate; number of continuous ones.
+    stability
+        Absolute correlation of each factor with its partner in each of the other restarts,
+        ``(n_factors, n_restarts - 1)``; empty without restarts. Saved with the sizes.
     """
 
     modalities: Mapping[str, ModalitySize]
@@ -51,6 +54,7 @@ class FactorSpec:
     informed: tuple[str, ...] = ()
     n_categories: tuple[int, ...] = ()
     n_continuous: int = 0
+    stability: tuple[tuple[float, ...], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain types for JSON."""
@@ -62,7 +66,10 @@ class FactorSpec:
         sizes = {name: ModalitySize(**size) for name, size in values["modalities"].items()}
         names = ("factors", "groups", "nonnegative", "informed", "n_categories")
         rest = {key: tuple(values.get(key, ())) for key in names}
-        return cls(modalities=sizes, n_continuous=values["n_continuous"], **rest)
+        stability = tuple(tuple(row) for row in values.get("stability", ()))
+        return cls(
+            modalities=sizes, n_continuous=values["n_continuous"], stability=stability, **rest
+        )
 
 
 def build_factor_module(

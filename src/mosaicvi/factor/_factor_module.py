@@ -225,3 +225,9 @@ class FactorModule(MultimodalModule):
             self.recognition[name].keep(order)
         self.group_variance = self.group_variance[:, order].clone()
         self.n_latent = len(order)
+
+    def become(self, other: FactorModule) -> None:
+        """Become another network of the same modalities and no more factors, in place."""
+        if other.n_latent < self.n_latent:
+            self.keep(torch.arange(other.n_latent, device=self.device))
+        self.load_state_dict(other.state_dict())

@@ -8,25 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from mosaicvi._errors import RequestError
 from mosaicvi.data import MosaicDataModule, MultiDataset
 from mosaicvi.factor._build import FactorSpec, build_factor_module
 from mosaicvi.factor._construct import check_factors, construct_factors, factor_inputs
-from mosaicvi.factor._gene_sets import (
-    check_names,
-    informed_members,
-    match_sets,
-    name_factors,
-)
+from mosaicvi.factor._fit import FitPlan, fit_best
+from mosaicvi.factor._gene_sets import check_names, match_sets, name_factors
 from mosaicvi.factor._getters import ACTIVE_R2, FactorGetters
 from mosaicvi.factor._groups import cell_groups, check_groups
-from mosaicvi.factor._objective import FactorObjective
-from mosaicvi.factor._reduce import reduce_factors
-from mosaicvi.factor._start import start_module
-from mosaicvi.factor._sweeps import sweep_weights
+from mosaicvi.factor._stability import stability
 from mosaicvi.graph._gene_sets import read_sets
 from mosaicvi.model import _answers, _training
 from mosaicvi.model._cells import Indices, PreparedData, select
-from mosaicvi.train import FitResult, MosaicTrainingPlan, OptimizerSpec, run_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +30,7 @@ if TYPE_CHECKING:
     from mosaicvi.factor._factor_module import FactorModule
     from mosaicvi.factor._gene_sets import Members
     from mosaicvi.graph._gene_sets import GeneSets
+    from mosaicvi.train import FitResult
 
 STEPS = 600
 """Steps of a default fit."""
@@ -156,6 +150,7 @@ class FactorVI(FactorGetters):
         train_size: float = 0.9,
         validation_size: float | None = None,
         early_stopping: bool = True,
+        restarts: int = 1,
         learning_rate: float = 0.02,
         least_r2: float = ACTIVE_R2,
         accelerator: str = "auto",
@@ -166,7 +161,9 @@ class FactorVI(FactorGetters):
         """Fit the model, order its factors by the deviance they explain, and remove empty ones.
 
         When the fit ends, factors without a gene set are merged in pairs or dropped as long as the
-        evidence lower bound rises by it.
+        evidence lower bound rises by it. Those go too that add nothing to the prediction of values
+        that they were not inferred from, and the weakest ones if a short fit without them has the
+        better bound.
 
         Parameters
         ----------
@@ -180,6 +177,10 @@ class FactorVI(FactorGetters):
             Fractions of cells, drawn within each presence pattern; the rest is held out altogether.
         early_stopping
             Stop when the validation bound stops improving. The best weights are kept either way.
+        restarts
+            Fits, of which that with the best bound on the validation cells is kept; all but the
+            first start from a random half of the training cells. How well the others found its
+            factors is in :meth:`get_stability`.
         learning_rate
             Peak learning rate of the one-cycle schedule.
         least_r2
@@ -199,8 +200,16 @@ class FactorVI(FactorGetters):
         Raises
         ------
         RequestError
-            If ``indices`` are out of range, or the model was loaded without data.
+            If ``indices`` are out of range, the model was loaded without data, or a model that is
+            trained already is to be restarted.
         """
+        if restarts < 1 or (restarts > 1 and self.fit_result is not None):
+            raise RequestError(
+                f"found {restarts}" + ("" if restarts < 1 else " for a model that is trained"),
+                key="restarts",
+                expected="1 or more fits of a new model",
+                remedy="make a new model, or leave restarts out to train this one on",
+            )
         prepared = self._cells(None)
         chosen = None if indices is None else select(prepared.data, indices)
         parts = _training.split(prepared.data, chosen, train_size, validation_size, self.seed)
@@ -213,36 +222,19 @@ class FactorVI(FactorGetters):
             groups=prepared.dataset.groups,
         )
         n_batches = len(datamodule.train_dataloader())
-        epochs = max_epochs or int(np.clip(round(STEPS / n_batches), *EPOCH_RANGE))
-        with _training.seeded(self.seed):
-            if self.fit_result is None:
-                start_module(
-                    self.module,
-                    prepared.dataset,
-                    datamodule.train_idx,
-                    members=informed_members(self.module, self.module_spec.informed),
-                    seed=self.seed,
-                )
-            result = run_fit(
-                MosaicTrainingPlan(
-                    self.module,
-                    FactorObjective(datamodule.n_train),
-                    OptimizerSpec(learning_rate=learning_rate),
-                    n_steps=epochs * n_batches,
-                ),
-                datamodule,
-                max_epochs=epochs,
-                patience=max(5, epochs // 5) if early_stopping else None,
-                accelerator=accelerator,
-                devices=devices,
-                **trainer_kwargs,
-            )
-            left = reduce_factors(
-                self.module, prepared.dataset, datamodule.train_idx, seed=self.seed
-            )
-            sweep_weights(self.module, prepared.dataset, datamodule.train_idx)
-        names = tuple(self.module_spec.factors[number] for number in left)
-        self.module_spec = replace(self.module_spec, factors=names)
+        plan = FitPlan(
+            datamodule,
+            epochs=max_epochs or int(np.clip(round(STEPS / n_batches), *EPOCH_RANGE)),
+            early_stopping=early_stopping,
+            learning_rate=learning_rate,
+            informed=self.module_spec.informed,
+            seed=self.seed,
+            trainer={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
+        )
+        best, others = fit_best(self.module, plan, restarts, start=self.fit_result is None)
+        self.module, result = best.module, best.result
+        names = tuple(self.module_spec.factors[number] for number in best.left)
+        self.module_spec = replace(self.module_spec, factors=names, stability=())
         self.train_indices_ = datamodule.train_idx
         self.validation_indices_ = datamodule.val_idx
         self.test_indices_ = datamodule.test_idx
@@ -250,6 +242,7 @@ class FactorVI(FactorGetters):
         self.imputability.clear()
         self.split_keys.clear()
         self._order(least_r2)
+        self.module_spec = replace(self.module_spec, stability=stability(self.module, others))
         self._model_summary_string = self._describe()
         return result
 

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mosaicvi._errors import RequestError
+from mosaicvi.factor._bound import cell_bounds, parameter_nats
 from mosaicvi.factor._enrichment import enrichment, signed, tests_of
 from mosaicvi.factor._gene_sets import match_sets, set_table
 from mosaicvi.factor._variance import cell_deviances, variance_table
@@ -157,6 +159,72 @@ class FactorGetters(PosteriorGetters):
             known = np.array([*self.module_spec.groups, "unknown"], dtype=object)
             groups = known[codes[rows]]
         return variance_table(deviances, self.factors, groups, seed=sampler.seed)
+
+    def get_elbo(
+        self,
+        adata: MuData | None = None,
+        indices: Indices | None = None,
+        *,
+        n_samples: int = 5,
+        seed: int | None = None,
+    ) -> float:
+        """Evidence lower bound, the weights' divergence spread over the training cells.
+
+        Parameters
+        ----------
+        adata, indices
+            Cells, such as ``indices=model.validation_indices_``; None: all cells of the model's
+            MuData.
+        n_samples
+            Draws of factors and weights.
+        seed
+            Seed of the draws; None: the model's.
+
+        Returns
+        -------
+        Mean over cells, in nats per cell; higher is better.
+
+        Raises
+        ------
+        RequestError
+            If indices are out of range.
+        """
+        sampler = self._sampler(adata, seed)
+        cells = cell_bounds(sampler, select(sampler.data, indices), n_samples)
+        trained = self.train_indices_
+        if trained is None:
+            trained = self.split_keys.get("train", np.arange(sampler.data.n_cells))
+        n_train = len(trained)
+        return float(cells.mean() - parameter_nats(self.module) / max(n_train, 1))
+
+    def get_stability(self) -> pd.DataFrame:
+        """How well the other restarts of :meth:`train` found each factor.
+
+        Models of several seeds are compared by :func:`mosaicvi.tl.factor_stability`.
+
+        Returns
+        -------
+        DataFrame, a row a factor: ``stability`` (mean absolute correlation of its weights with
+        those of its partner, over the other restarts; from 0 to 1), ``least`` (the smallest) and
+        ``correlation 1`` and so on.
+
+        Raises
+        ------
+        RequestError
+            If the model was trained without restarts.
+        """
+        found = np.array(self.module_spec.stability)
+        if not found.size:
+            raise RequestError(
+                "the model was fitted once",
+                key="restarts",
+                remedy="train with restarts=5, or compare models by mosaicvi.tl.factor_stability",
+            )
+        columns = {f"correlation {n}": values for n, values in enumerate(found.T, start=1)}
+        return pd.DataFrame(
+            {"stability": found.mean(1), "least": found.min(1), **columns},
+            index=pd.Index(self.factors, name="factor"),
+        )
 
     def get_gene_sets(self) -> pd.DataFrame:
         """What became of the gene sets: members kept or dropped, and genes added.

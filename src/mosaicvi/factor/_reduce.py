@@ -85,25 +85,34 @@ def reduce_factors(
     -----
     Named factors, whose prior says what they are, are neither merged nor dropped.
     """
+    batch = bound_batch(module, dataset, indices, seed)
+    _rescale_all(
+        module, batch, len(indices), seed, negative_bound(module, batch, len(indices), seed)
+    )
+    left = _drop_empty(module, list(range(module.n_latent)))
+    now = negative_bound(module, batch, len(indices), seed)
+    while module.n_latent > 1:
+        moves = sorted(_moves(module, batch, len(indices)), key=lambda move: move.lost)[:N_TRIED]
+        tried = [_moved(module, move) for move in moves]
+        losses = [negative_bound(each, batch, len(indices), seed) for each in tried]
+        best = int(np.argmin(losses)) if losses else -1
+        if best < 0 or losses[best] >= now:
+            break
+        module.become(tried[best])
+        del left[moves[best].removed]
+        now = _rescale_all(module, batch, len(indices), seed, losses[best])
+    return left
+
+
+def bound_batch(
+    module: FactorModule, dataset: MultiDataset, indices: np.ndarray, seed: int
+) -> MultiBatch:
+    """Training cells that bounds are compared on."""
     rng = np.random.default_rng(seed)
     n_features = sum(len(weights.loc) for weights in module.weights.values())
     n_cells = min(len(indices), MOST_CELLS, max(100, MOST_VALUES // n_features))
     chosen = np.sort(rng.choice(indices, n_cells, replace=False))
-    batch = dataset.fetch(chosen).to(module.device)
-    _rescale_all(module, batch, len(indices), seed, _loss(module, batch, len(indices), seed))
-    left = _drop_empty(module, list(range(module.n_latent)))
-    now = _loss(module, batch, len(indices), seed)
-    while module.n_latent > 1:
-        moves = sorted(_moves(module, batch, len(indices)), key=lambda move: move.lost)[:N_TRIED]
-        tried = [_moved(module, move) for move in moves]
-        losses = [_loss(each, batch, len(indices), seed) for each in tried]
-        best = int(np.argmin(losses)) if losses else -1
-        if best < 0 or losses[best] >= now:
-            break
-        _take(module, tried[best])
-        del left[moves[best].removed]
-        now = _rescale_all(module, batch, len(indices), seed, losses[best])
-    return left
+    return dataset.fetch(chosen).to(module.device)
 
 
 def _drop_empty(module: FactorModule, left: list[int]) -> list[int]:
@@ -112,7 +121,7 @@ def _drop_empty(module: FactorModule, left: list[int]) -> list[int]:
     What an empty factor spends is less than what draws differ by when a factor goes.
     """
     used = torch.stack([(w.inclusion > 0.5).any(0) for w in module.weights.values()]).any(0)
-    free = set(_free(module))
+    free = set(free_factors(module))
     kept = [k for k, has in enumerate(used.tolist()) if has or k not in free]
     if kept and len(kept) < len(left):
         module.keep(torch.as_tensor(kept, device=module.device))
@@ -120,7 +129,8 @@ def _drop_empty(module: FactorModule, left: list[int]) -> list[int]:
     return left
 
 
-def _loss(module: FactorModule, batch: MultiBatch, n_train: int, seed: int) -> float:
+@torch.no_grad()
+def negative_bound(module: FactorModule, batch: MultiBatch, n_train: int, seed: int) -> float:
     """Negative bound in nats per cell, averaged over draws of the same seeds for all modules.
 
     With a factor less the same seed gives other noise, so that small differences are of the draws.
@@ -134,7 +144,7 @@ def _loss(module: FactorModule, batch: MultiBatch, n_train: int, seed: int) -> f
     return total / N_DRAWS
 
 
-def _free(module: FactorModule) -> list[int]:
+def free_factors(module: FactorModule) -> list[int]:
     """Factors without a prior on which features they act on."""
     named = torch.stack([(w.log_odds != 0).any(0) for w in module.weights.values()]).any(0)
     return [number for number, known in enumerate(named.tolist()) if not known]
@@ -154,7 +164,7 @@ def _moves(module: FactorModule, batch: MultiBatch, n_train: int) -> list[Move]:
         # Precision of a weight: what all cells say about it.
         information = (-2 * weights.log_scale.double()).exp().mean(1, keepdim=True) / n_train
         products += (mean.T @ (information * mean)).cpu().numpy()
-    free = _free(module)
+    free = free_factors(module)
     moves = [Move(k, float(0.5 * second[k, k] * products[k, k])) for k in free]
     # Weights that must not be negative have no place for two factors of opposite signs.
     signed = not any(weights.nonnegative for weights in module.weights.values())
@@ -164,6 +174,17 @@ def _moves(module: FactorModule, batch: MultiBatch, n_train: int) -> list[Move]:
         if signed or (mixture >= 0).all():
             moves.append(Move(k, lost, j, mixture))
     return [move for move in moves if move.lost < 2 * spent[move.removed] + 1]
+
+
+@torch.no_grad()
+def strengths(module: FactorModule, batch: MultiBatch, n_train: int) -> np.ndarray:
+    """Estimate of what the likelihood loses without each factor, in nats per cell."""
+    z = module.posterior(module.experts(batch)).mean
+    total = torch.zeros(module.n_latent, device=z.device)
+    for weights in module.weights.values():
+        information = (-2 * weights.log_scale).exp().mean(1, keepdim=True) / n_train
+        total += (information * weights.mean().square()).sum(0)
+    return np.asarray((0.5 * z.square().mean(0) * total).cpu())
 
 
 def _rank_one(second: np.ndarray, products: np.ndarray) -> tuple[np.ndarray, float]:
@@ -195,7 +216,7 @@ def _rescale_all(
     module: FactorModule, batch: MultiBatch, n_train: int, seed: int, now: float
 ) -> float:
     """Give free factors second moments of one over cells, where the bound rises by it."""
-    free = _free(module)
+    free = free_factors(module)
     for _ in range(N_RESCALED):
         posterior = module.posterior(module.experts(batch))
         moments = (posterior.mean.square() + posterior.variance).mean(0)
@@ -207,16 +228,9 @@ def _rescale_all(
             after.weights[name].rescale(scale)
             after.recognition[name].loadings.mul_(scale)
             after.weights[name].settle()
-        loss = _loss(after, batch, n_train, seed)
+        loss = negative_bound(after, batch, n_train, seed)
         if loss >= now:
             break
-        _take(module, after)
+        module.become(after)
         now = loss
     return now
-
-
-def _take(module: FactorModule, other: FactorModule) -> None:
-    """Become another network of the same modalities, in place."""
-    if other.n_latent < module.n_latent:
-        module.keep(torch.arange(other.n_latent, device=module.device))
-    module.load_state_dict(other.state_dict())

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from mosaicvi.factor._components import Components, View, fit_components, varimax
+from mosaicvi.factor._head_slope import head_slope
 from mosaicvi.factor._named import named_rotation
 
 if TYPE_CHECKING:
     from mosaicvi.data import MultiDataset
     from mosaicvi.factor._factor_module import FactorModule
     from mosaicvi.factor._gene_sets import Members
-    from mosaicvi.nn._decoder import Decoder
 
 N_NEWTON = 6
 NEWTON_CELLS = 1024
@@ -129,7 +129,7 @@ def fit_weights(
             batch = dataset.fetch(indices[rows])
             for name, part in batch.modalities.items():
                 own = z[rows][part.positions]
-                slope = _head_gradient(module.decoders[name], part, own, current[name], batch)
+                slope = head_slope(module.decoders[name], part, own, current[name]).heads
                 gradient[name] += slope.T @ own
                 square[name] += slope.square().T @ own.square()
         for name in current:
@@ -144,32 +144,3 @@ def fit_weights(
         weights.log_scale.copy_(-0.5 * (information[name] + RIDGE).log())
         weights.slab_variance.copy_(found.square().mean(0).clamp_min(1e-3))
         weights.settle()
-
-
-def _head_gradient(
-    decoder: Decoder, part: object, z: Tensor, weights: Tensor, batch: object
-) -> Tensor:
-    """Derivative of the log-probability by the factors' part of the heads, ``(n, n_features)``."""
-    with torch.enable_grad():
-        offsets = {k: v.detach() for k, v in decoder.batch_offsets(part.batch).items()}  # type: ignore[attr-defined]
-        heads = {k: v.detach() for k, v in decoder(z, offsets, None, weights).items()}
-        common = torch.zeros_like(heads[decoder.mean_head], requires_grad=True)
-        shifted = {
-            name: value
-            + common * (decoder.loadings[name].detach() if name in decoder.loadings else 1.0)
-            for name, value in heads.items()
-        }
-        panel = decoder.panel(part.batch)  # type: ignore[attr-defined]
-        observed = part.observed  # type: ignore[attr-defined]
-        if panel is not None:
-            observed = panel if observed is None else observed & panel
-        log_prob = decoder.likelihood.log_prob_of_heads(
-            part.values,  # type: ignore[attr-defined]
-            shifted,
-            {k: v.detach() for k, v in decoder.feature_parameters.items()},
-            library_size=part.library_size if decoder.likelihood.uses_library_size else None,  # type: ignore[attr-defined]
-            panel=panel,
-            observed=observed,
-        )
-        (slope,) = torch.autograd.grad(log_prob.sum(), common)
-    return slope

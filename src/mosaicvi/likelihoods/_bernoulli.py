@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -11,11 +12,17 @@ import torch
 from torch import Tensor
 
 from mosaicvi._noise import CellNoise
-from mosaicvi._types import Bool, Float, Int, Matrix, Real
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
-from mosaicvi.likelihoods._composition import measured_library
+from mosaicvi.likelihoods._composition import (
+    as_counts,
+    composition_logits,
+    library_of,
+    measured_library,
+)
 from mosaicvi.likelihoods._math import SMALLEST_MEAN, full_precision, one_way_clamp
-from mosaicvi.likelihoods._rate import RateLikelihood
+from mosaicvi.likelihoods._rate import Entry, RateLikelihood, rate_rows
+from mosaicvi.likelihoods._rows import rows_from_logits
 
 LOG_FACTOR_RANGE = (-10.0, 10.0)
 """Range of the log of a region's own factor."""
@@ -46,6 +53,36 @@ def fragments_seen(
     return -total * torch.log1p(-torch.minimum(n_open, total - 0.5) / total)
 
 
+def _log_factor(
+    feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+) -> Float[Tensor, "*#cells features"]:
+    """Log of each region's own factor, within its range."""
+    low, high = LOG_FACTOR_RANGE
+    return one_way_clamp(full_precision(feature_parameters["log_factor"]), low, high)
+
+
+def _rows(
+    values: Float[SparseCounts, "cells features"],
+    mean: Float[Tensor, "*draws cells features"],
+    log_factor: Float[Tensor, " features"],
+    *,
+    entry: Entry,
+    observed: Bool[Tensor, "cells features"] | None,
+    weights: Float[Tensor, " features"] | None,
+    gradients: bool,
+) -> tuple[Float[Tensor, "..."], ...]:
+    """:func:`rate_rows` of rates that are means times a factor, by log mean and by log factor."""
+    value, *slopes = rate_rows(
+        values,
+        mean * log_factor.exp(),
+        entry=entry,
+        observed=observed,
+        weights=weights,
+        gradients=gradients,
+    )
+    return (value, slopes[0], slopes[0].clone()) if gradients else (value,)
+
+
 class Bernoulli(RateLikelihood):
     r"""``x`` is 1 with probability :math:`1 - e^{-\mu}`, else 0.
 
@@ -59,6 +96,7 @@ class Bernoulli(RateLikelihood):
     label: ClassVar[str] = "Bernoulli"
     feature_parameters: ClassVar[tuple[str, ...]] = ("log_factor",)
     largest: ClassVar[float | None] = 1.0
+    takes_samples: ClassVar[bool] = True
 
     @staticmethod
     def entry(
@@ -79,16 +117,38 @@ class Bernoulli(RateLikelihood):
         panel: Bool[Tensor, "cells features"] | None,
     ) -> dict[str, Float[Tensor, "*#entries"]]:
         """Rates ``"mean"`` and ``"log_mean"``; ``library_size`` is the number of open regions."""
-        fragments = library_size
-        if library_size is not None:
-            n_features = heads["mean"].shape[-1]
-            n_measured = n_features if panel is None else panel.sum(-1)
-            fragments = fragments_seen(library_size, n_measured)
+        n_regions = heads["mean"].shape[-1] if panel is None else panel.sum(-1)
+        fragments = None if library_size is None else fragments_seen(library_size, n_regions)
         rates = super().parameters(heads, {}, library_size=fragments, panel=panel)
-        low, high = LOG_FACTOR_RANGE
-        factor = one_way_clamp(full_precision(feature_parameters["log_factor"]), low, high)
-        log_mean = rates["log_mean"] + factor
+        log_mean = rates["log_mean"] + _log_factor(feature_parameters)
         return {"mean": log_mean.exp(), "log_mean": log_mean}
+
+    def log_prob_of_heads(
+        self,
+        values: Float[Values, "cells features"],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        panel: Bool[Tensor, "cells features"] | None,
+        observed: Bool[Tensor, "cells features"] | None = None,
+        weights: Float[Tensor, " features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
+        # Of a sample of regions, each counts as many as it stands for.
+        share = panel if weights is None or panel is None else panel * weights
+        total = heads["mean"].shape[-1] if weights is None else weights.sum().expand(1)
+        n_regions = total if share is None else share.sum(-1)
+        fragments = None if library_size is None else fragments_seen(library_size, n_regions)
+        return rows_from_logits(
+            partial(_rows, entry=self.entry),
+            as_counts(values),
+            observed,
+            library_of(fragments, heads["mean"]),
+            composition_logits(heads["mean"], panel),
+            _log_factor(feature_parameters),
+            weights=weights,
+        )
 
     def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Probability of each region to be seen open, shape ``(..., n_cells, n_features)``."""

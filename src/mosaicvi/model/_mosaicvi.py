@@ -220,14 +220,18 @@ class MosaicVI(PosteriorGetters):
         if epochs is None:
             epochs = _training.default_epochs(n_train, anchored=anchored)
         spec = _training.objective_spec(
-            self.module, prepared.dataset, datamodule.train_idx, objective_kwargs
+            self.module,
+            prepared.dataset,
+            datamodule.train_idx,
+            objective_kwargs,
+            anchored=anchored,
         )
         with _training.seeded(self.seed):
             result = run_fit(
                 MosaicTrainingPlan(
                     self.module,
                     Objective(spec),
-                    _training.optimizer_spec(optimizer_kwargs, anchored=anchored),
+                    _training.optimizer_spec(self.module, optimizer_kwargs, anchored=anchored),
                     n_steps=epochs * len(datamodule.train_dataloader()),
                     guide=self._guide(prepared, datamodule.train_idx, batch_size),
                 ),

@@ -270,7 +270,7 @@ class PosteriorSampler:
             cells = torch.as_tensor(own, device=device).view(1, -1, 1) & unmeasured
             for head in decoder.offsets:
                 new = self._new_batch(request, name, head).to(device)
-                offsets[head] = torch.where(cells, new, offsets[head])
+                offsets[head] = torch.where(cells, new, offsets.get(head, new.new_zeros(())))
         return offsets, batch
 
     def _new_batch(self, request: PredictiveRequest, name: str, head: str) -> Tensor:

@@ -63,8 +63,9 @@ class ObjectiveSpec:
         A modality that decodes more features evaluates its cross term on a random share of cells,
         this number over the features that it decodes.
     decoded_features
-        Features of a modality that a training step decodes at most; of a modality with more, a step
-        estimates the likelihood from a sample (:mod:`~mosaicvi.nn._feature_sample`). None: all.
+        Features of a modality that a training step decodes at most, or modality to that number; of
+        a modality with more, a step estimates the likelihood from a sample
+        (:mod:`~mosaicvi.nn._feature_sample`). None: all.
     modality_weights
         Modality to the weight of its reconstruction and cross terms.
     warmup
@@ -84,7 +85,7 @@ class ObjectiveSpec:
     graph_weight: float = 10.0
     n_cross_samples: int = 5
     cross_features: int = 500
-    decoded_features: int | None = None
+    decoded_features: int | Mapping[str, int] | None = None
     modality_weights: Mapping[str, float] = field(default_factory=dict)
     warmup: float = 0.1
     temperature_range: tuple[float, float] = (0.05, 1.0)
@@ -313,9 +314,14 @@ class Objective:
     def _samples(self, module: MosaicModule, batch: MultiBatch) -> dict[str, FeatureSample | None]:
         """Features that this step decodes; validation decodes all."""
         limit = self.spec.decoded_features
+        samples: dict[str, FeatureSample | None] = dict.fromkeys(batch.modalities)
         if limit is None or not module.training:
-            return dict.fromkeys(batch.modalities)
-        return {name: module.decoders[name].sample_features(limit) for name in batch.modalities}
+            return samples
+        for name in batch.modalities:
+            most = limit if isinstance(limit, int) else limit.get(name)
+            if most is not None:
+                samples[name] = module.decoders[name].sample_features(most)
+        return samples
 
     def _contrastive(self, module: MosaicModule, batch: MultiBatch, experts: Experts) -> Tensor:
         """InfoNCE over every pair of modalities, averaged over pairs of cells."""

@@ -56,6 +56,11 @@ class BatchOffsets(nn.Module):
         self.raw = nn.Parameter(torch.zeros(n_batches, n_features))
         self.register_buffer("measured", measured.bool())
 
+    @property
+    def n_batches(self) -> int:
+        """Number of batches."""
+        return int(self.raw.shape[0])
+
     def table(self) -> Float[Tensor, "batches features"]:
         """Offsets with mean zero over the measured batches, shape ``(n_batches, n_features)``.
 

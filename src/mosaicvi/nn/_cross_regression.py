@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import cho_factor, cho_solve
 
 from mosaicvi._types import Bool, Float, Float32, Int, Matrix
 from mosaicvi.nn._explained import explained_share
+from mosaicvi.nn._ridge import Ridge, factorised
 
 N_FOLDS = 5
 MAX_FEATURES = 4000
@@ -139,36 +139,36 @@ class CrossRegression:
         # Columns that no weight reads are left behind before rows become dense.
         read, middle = encoded[:, used], center[used]
         known = None if measured is None else measured[:, used]
-        grams = np.zeros((N_FOLDS, len(used), len(used)), dtype=np.float32)
-        products = np.zeros((N_FOLDS, len(used), targets.shape[1]), dtype=np.float32)
 
         def standardised(rows: Int[np.ndarray, " pairs"]) -> Float32[np.ndarray, "pairs used"]:
             block = _centred(read, rows, middle, known)
             return np.asarray(block / scale, dtype=np.float32)
 
+        gram = np.zeros((len(used), len(used)), dtype=np.float32)
+        product = np.zeros((len(used), targets.shape[1]), dtype=np.float32)
         for start in range(0, len(pairing.rows), _ROWS):
             part = slice(start, start + _ROWS)
             block = standardised(pairing.rows[part])
-            for fold in range(N_FOLDS):
-                inside = block[folds[part] == fold]
-                # A product of one array with itself: BLAS computes half of it.
-                grams[fold] += inside.T @ inside
-                products[fold] += inside.T @ targets[part][folds[part] == fold]
-        total_gram, total_product = grams.sum(0), products.sum(0)
+            # A product of one array with itself: BLAS computes half of it.
+            gram += block.T @ block
+            product += block.T @ targets[part]
 
-        def solve(fold: int, penalty: float) -> Float32[np.ndarray, "used targets"]:
-            gram = total_gram - grams[fold]
-            gram[np.diag_indices_from(gram)] += penalty * len(targets)
-            factor = cho_factor(gram, overwrite_a=True, check_finite=False)
-            return np.asarray(cho_solve(factor, total_product - products[fold]), np.float32)
+        def without(fold: int) -> Ridge:
+            left_out = np.flatnonzero(folds == fold)
+            return Ridge(gram, product, standardised(pairing.rows[left_out]), targets[left_out])
 
-        first = np.flatnonzero(folds == 0)[:_ROWS]
-        block = standardised(pairing.rows[first])
-        tried = [solve(0, penalty) for penalty in PENALTIES]
-        errors = [float(np.square(block @ each - targets[first]).sum()) for each in tried]
+        penalties = [penalty * len(targets) for penalty in PENALTIES]
+        first = without(0)
+        tried = first.path(penalties)
+        errors = [first.error(each, _ROWS) for each in tried]
         best = int(np.argmin(errors))
-        rest = [solve(fold, PENALTIES[best]) for fold in range(1, N_FOLDS)]
-        solved = np.stack([tried[best], *rest])
+        near = factorised(gram, penalties[best])
+        solved = np.stack(
+            [
+                (without(fold) if fold else first).solve(penalties[best], near, tried[best])
+                for fold in range(N_FOLDS)
+            ]
+        )
         predicted = np.empty(targets.shape, dtype=np.float32)
         for start in range(0, len(pairing.rows), _ROWS):
             part = slice(start, start + _ROWS)

@@ -160,10 +160,13 @@ class Decoder(nn.Module):
     ) -> dict[str, Float[Tensor, "cells sampled"]]:
         """Offsets of each batch-dependent head for some cells, ``(n_cells, n_features)``.
 
-        Code -1 (a batch unknown to this modality) stands at the mean over batches: zero.
+        Code -1 (a batch unknown to this modality) stands at the mean over batches: zero. A single
+        batch is its own mean, and has none.
         """
         offsets = {}
         for name, each in self.offsets.items():
+            if each.n_batches == 1:
+                continue
             table = each.table()
             table = table if features is None else table[:, features]
             padded = nn.functional.pad(table, (0, 0, 1, 0))
@@ -334,7 +337,8 @@ class Decoder(nn.Module):
             squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
             total = 0.5 * squares / self.spec.embedding_prior_scale**2
         for offsets in self.offsets.values():
-            total = total + offsets.negative_log_prior()
+            if offsets.n_batches > 1:
+                total = total + offsets.negative_log_prior()
         for head in self.likelihood.heads:
             if head.name in self.loadings:
                 shift = self.loadings[head.name] - head.loading

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mosaicvi._types import Float
+from mosaicvi.nn._dropout import Dropout
 
 LOG_PRECISION_RANGE = (-6.0, 8.0)
 """Bounds on an expert's log precision: never a point mass, never without any say."""
@@ -40,7 +41,7 @@ class Encoder(nn.Module):
                 nn.Linear(width, n_hidden),
                 nn.LayerNorm(n_hidden),
                 nn.GELU(),
-                nn.Dropout(dropout),
+                Dropout(dropout),
             ]
             width = n_hidden
         self.body = nn.Sequential(*layers)

@@ -2,6 +2,7 @@
 
 from mosaicvi.tl._alignment_confidence import alignment_confidence
 from mosaicvi.tl._build_atlas import build_atlas
+from mosaicvi.tl._factor_stability import factor_stability
 from mosaicvi.tl._impute_protein import impute_protein
 from mosaicvi.tl._integration_consistency import integration_consistency
 from mosaicvi.tl._match_cells import match_cells
@@ -13,6 +14,7 @@ from mosaicvi.tl._transfer_labels import transfer_labels
 __all__ = [
     "alignment_confidence",
     "build_atlas",
+    "factor_stability",
     "impute_protein",
     "integration_consistency",
     "match_cells",

@@ -1,0 +1,138 @@
+"""How the log-probability of values changes with what the factors add to a decoder's heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mosaicvi._types import SparseCounts
+from mosaicvi.likelihoods._composition import dispersion_from_log
+
+if TYPE_CHECKING:
+    from mosaicvi.data._batch import ModalityBatch
+    from mosaicvi.nn._decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Log-probability of the values of some rows, and where it rises.
+
+    Attributes
+    ----------
+    nats
+        Log-probability, shape ``(n_rows,)``.
+    heads
+        Derivative by the factors' part of the heads, ``(n_rows, n_features)``.
+    depth, depth_information
+        Derivative by the log of the library size, and its information, ``(n_rows,)``; zero where
+        depth is taken as it is.
+    """
+
+    nats: Tensor
+    heads: Tensor
+    depth: Tensor
+    depth_information: Tensor
+
+
+def shown_entries(decoder: Decoder, part: ModalityBatch) -> Tensor | None:
+    """Entries that were measured, bool ``(n_rows, n_features)``; None: all."""
+    panel = decoder.panel(part.batch)
+    if panel is None:
+        return part.observed
+    return panel if part.observed is None else part.observed & panel
+
+
+def head_slope(
+    decoder: Decoder,
+    part: ModalityBatch,
+    z: Tensor,
+    weights: Tensor,
+    *,
+    covariates: Tensor | None = None,
+    observed: Tensor | None = None,
+    log_depth: Tensor | None = None,
+) -> Slope:
+    """Log-probability of a modality's values, and its derivative by the factors' part of the heads.
+
+    Parameters
+    ----------
+    decoder
+        Decoder of the modality.
+    part
+        Its rows.
+    z
+        Factors of these rows, shape ``(n_rows, n_factors)``.
+    weights
+        Shape ``(n_features, n_factors)``.
+    covariates
+        Design matrix of these rows.
+    observed
+        Entries that count, bool ``(n_rows, n_features)``; None: those that were measured.
+    log_depth
+        What is added to the log of the library sizes, ``(n_rows,)``; None: they are as counted.
+    """
+    likelihood = decoder.likelihood
+    feature = {k: v.detach() for k, v in decoder.feature_parameters.items()}
+    panel = decoder.panel(part.batch)
+    observed = shown_entries(decoder, part) if observed is None else observed
+    zeros = torch.zeros(len(z), device=z.device)
+    with torch.enable_grad():
+        offsets = {k: v.detach() for k, v in decoder.batch_offsets(part.batch).items()}
+        heads = {k: v.detach() for k, v in decoder(z, offsets, covariates, weights).items()}
+        common = torch.zeros_like(heads[decoder.mean_head], requires_grad=True)
+        shifted = {
+            name: value
+            + common * (decoder.loadings[name].detach() if name in decoder.loadings else 1.0)
+            for name, value in heads.items()
+        }
+        if log_depth is None:
+            nats = likelihood.log_prob_of_heads(
+                part.values,
+                shifted,
+                feature,
+                library_size=part.library_size if likelihood.uses_library_size else None,
+                panel=panel,
+                observed=observed,
+            )
+            (slope,) = torch.autograd.grad(nats.sum(), common)
+            return Slope(nats.detach(), slope, zeros, zeros)
+        # Fused densities have no derivative by the library size.
+        depth = log_depth.detach().clone().requires_grad_()
+        library = part.library_size * depth.exp()
+        parameters = likelihood.parameters(shifted, feature, library_size=library, panel=panel)
+        values = part.values.to_dense() if isinstance(part.values, SparseCounts) else part.values
+        entries = likelihood.log_prob_entries(values, parameters)
+        if observed is not None:
+            entries = torch.where(observed, entries, 0.0)
+        nats = entries.sum(-1)
+        slopes = torch.autograd.grad(nats.sum(), (common, depth))
+    with torch.no_grad():
+        mean = likelihood.mean(parameters)
+        theta = dispersion_from_log(feature["log_dispersion"])
+        information = mean * theta / (mean + theta)
+        if observed is not None:
+            information = torch.where(observed, information, 0.0)
+    return Slope(nats.detach(), slopes[0], slopes[1], information.sum(-1).detach())
+
+
+@torch.no_grad()
+def depth_variance(decoder: Decoder) -> float | None:
+    r"""How far a cell's counts are from its depth, by overdispersion alone; None: no farther.
+
+    Counts that vary together in features with a large share, such as :math:`x_f = L p_f g_f` with
+    gamma noise :math:`g_f` of variance :math:`1 / \theta_f`, sum to :math:`L \sum_f p_f g_f`, whose
+    relative variance is :math:`\sum_f p_f^2 / \theta_f`. All other features then seem to have moved
+    against these, and that is no factor. Twice the standard deviation is allowed for: shares of
+    single cells are more uneven than those of the mean.
+    """
+    if (
+        not decoder.likelihood.uses_library_size
+        or "log_dispersion" not in decoder.feature_parameters
+    ):
+        return None
+    share = decoder.biases[decoder.mean_head].softmax(-1)
+    theta = dispersion_from_log(decoder.feature_parameters["log_dispersion"])
+    return 4 * float((share.square() / theta).sum())

@@ -1,0 +1,228 @@
+"""Remove factors that predict nothing, and those that a fit without them does better than."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mosaicvi.factor._objective import FactorObjective
+from mosaicvi.factor._reduce import bound_batch, free_factors, negative_bound, strengths
+from mosaicvi.factor._unseen import unseen_nats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mosaicvi.data import MosaicDataModule, MultiDataset
+    from mosaicvi.data._batch import MultiBatch
+    from mosaicvi.factor._factor_module import FactorModule
+
+MOST_CELLS, MOST_VALUES = 600, 2_000_000
+"""Cells, and values of theirs, that factors are judged on."""
+
+LEAST_SHARE = 0.002
+"""A factor adds at least this share of what all explain of unseen values, in some modality."""
+
+N_ERRORS = 2.0
+"""And that many standard errors."""
+
+N_STEPS = 64
+"""Steps of a trial fit."""
+
+N_JUDGED = 6
+"""Factors that are judged: those that are weakest by a quadratic estimate."""
+
+DOUBTFUL_SHARE, N_TRIED = 0.01, 2
+"""Factors that add less than this are tried without, weakest first, until so many are needed."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What factors add to the prediction of unseen values.
+
+    Attributes
+    ----------
+    factors
+        Their numbers, weakest first.
+    share
+        What each adds, where it adds most, as a share of what all factors explain there; zero where
+        no gain is beyond its error.
+    """
+
+    factors: list[int]
+    share: np.ndarray
+
+
+def judge(
+    module: FactorModule, dataset: MultiDataset, indices: np.ndarray, n_train: int, *, seed: int
+) -> Judgement:
+    """Judge the weakest unnamed factors by values that they were not inferred from.
+
+    Parameters
+    ----------
+    module
+        The network.
+    dataset
+        Cells.
+    indices
+        Which of them.
+    n_train
+        Number of training cells.
+    seed
+        Seed of the halves.
+    """
+    batch = dataset.fetch(indices).to(module.device)
+    strength = strengths(module, batch, n_train)
+    chosen = sorted(free_factors(module), key=lambda number: strength[number])[:N_JUDGED]
+    if not chosen:
+        return Judgement([], np.zeros(0))
+    shares, rough = [], []
+    for table in unseen_nats(module, dataset, indices, chosen, seed=seed).values():
+        own = table[np.isfinite(table[:, 0])]
+        if not len(own):
+            continue
+        explained = float((own[:, 1] - own[:, 0]).mean())
+        gain = own[:, 1:2] - own[:, 2:]
+        if explained <= 0:
+            rough.append(np.zeros(len(chosen)))
+            shares.append(np.zeros(len(chosen)))
+            continue
+        error = gain.std(0) / np.sqrt(len(own))
+        rough.append(gain.mean(0) / explained)
+        shares.append(np.where(gain.mean(0) > N_ERRORS * error, rough[-1], 0.0))
+    share, unsure = np.max(shares, axis=0), np.max(rough, axis=0)
+    order = np.lexsort([unsure, share])
+    return Judgement([chosen[place] for place in order], share[order])
+
+
+def drop_surplus(
+    module: FactorModule,
+    datamodule: MosaicDataModule,
+    *,
+    learning_rate: float,
+    seed: int,
+) -> list[int]:
+    """Drop unnamed factors that are surplus, in place.
+
+    First those that add nothing to the prediction of unseen values, where errors of cells' depths
+    are given their chance: overdispersion of features with a large share of the counts looks like a
+    factor else. Then the weakest, as long as a short fit without it ends with a better bound than
+    one with it: bends of other factors, which their weights follow once the bend is gone.
+
+    Parameters
+    ----------
+    module
+        The network.
+    datamodule
+        Minibatches, training and validation cells.
+    learning_rate
+        Of the trial fits.
+    seed
+        Seed of cells, halves and draws.
+
+    Returns
+    -------
+    Numbers of the factors that are left, as they were before.
+    """
+    dataset, rng = datamodule.dataset, np.random.default_rng(seed)
+    cells = np.concatenate([datamodule.train_idx, datamodule.val_idx])
+    n_features = sum(len(weights.loc) for weights in module.weights.values())
+    n_cells = min(len(cells), MOST_CELLS, max(100, MOST_VALUES // n_features))
+    cells = np.sort(rng.choice(cells, n_cells, replace=False))
+    left, found = list(range(module.n_latent)), Judgement([], np.zeros(0))
+    n_before = len(left)
+    while module.n_latent > 1:
+        found = judge(module, dataset, cells, datamodule.n_train, seed=seed)
+        if not found.factors or found.share[0] >= LEAST_SHARE:
+            break
+        _remove(module, found.factors[0])
+        del left[found.factors[0]]
+    doubtful = [
+        left[k] for k, s in zip(found.factors, found.share, strict=True) if s < DOUBTFUL_SHARE
+    ]
+    if doubtful or len(left) < n_before:
+        best, left = _Trial(datamodule, learning_rate, seed).reduce(module, left, doubtful)
+    if len(left) < n_before:
+        module.become(best)
+    return left
+
+
+def _remove(module: FactorModule, number: int) -> None:
+    kept = [k for k in range(module.n_latent) if k != number]
+    module.keep(torch.as_tensor(kept, device=module.device))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Short fits without a factor."""
+
+    datamodule: MosaicDataModule
+    learning_rate: float
+    seed: int
+
+    def reduce(
+        self, module: FactorModule, left: list[int], order: list[int]
+    ) -> tuple[FactorModule, list[int]]:
+        """Drop the weakest as long as a short fit without it has the better bound.
+
+        Parameters
+        ----------
+        module
+            The network, which stays as it is.
+        left
+            Names of its factors.
+        order
+            Names of those to try, weakest first.
+
+        Returns
+        -------
+        Another network, and the names of its factors.
+        """
+        data, left = self.datamodule, list(left)
+        batch = bound_batch(module, data.dataset, data.train_idx, self.seed)
+        best = self.refitted(module, None)
+        loss = negative_bound(best, batch, data.n_train, self.seed)
+        waiting = order[:N_TRIED]
+        while waiting and best.n_latent > 1:
+            name = waiting.pop(0)
+            tried = self.refitted(best, left.index(name))
+            after = negative_bound(tried, batch, data.n_train, self.seed)
+            if after <= loss:
+                best, loss = tried, after
+                left.remove(name)
+                order = [each for each in order if each != name]
+                waiting = order[:N_TRIED]
+        return best, left
+
+    def refitted(self, module: FactorModule, without: int | None) -> FactorModule:
+        """Copy of the network after some more steps, without a factor."""
+        after = copy.deepcopy(module)
+        if without is not None:
+            _remove(after, without)
+        objective = FactorObjective(self.datamodule.n_train)
+        optimizer = torch.optim.Adam(after.parameters(), lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, N_STEPS)
+        devices = [module.device] if module.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+            torch.manual_seed(self.seed)
+            for batch in _minibatches(self.datamodule):
+                optimizer.zero_grad()
+                objective(after, batch.to(module.device)).total.backward()
+                optimizer.step()
+                schedule.step()
+        for parameter in after.parameters():
+            parameter.grad = None
+        return after.eval()
+
+
+def _minibatches(datamodule: MosaicDataModule) -> Iterator[MultiBatch]:
+    count = 0
+    while True:
+        for batch in datamodule.train_dataloader():
+            yield batch
+            count += 1
+            if count == N_STEPS:
+                return

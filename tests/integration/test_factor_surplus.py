@@ -1,0 +1,165 @@
+"""Factors are judged by values that they were not inferred from."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from tests.recovery.test_factors import fitted
+
+from mosaicvi.data import MosaicDataModule
+from mosaicvi.factor import _unseen
+from mosaicvi.factor._head_slope import depth_variance, head_slope
+from mosaicvi.factor._surplus import DOUBTFUL_SHARE, LEAST_SHARE, drop_surplus, judge
+from mosaicvi.factor._unseen import CellFit, Halves, halve
+
+if TYPE_CHECKING:
+    from mosaicvi import FactorVI
+    from mosaicvi.factor._factor_module import FactorModule
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> FactorVI:
+    return fitted("nb", 0.0)[0]
+
+
+def with_noise(model: FactorVI, *, named: bool = False) -> FactorModule:
+    """The network with a further factor whose weights, of 20 features, are noise."""
+    module = copy.deepcopy(model.module)
+    module.keep(torch.tensor([*range(module.n_latent), 0]))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name in module.modalities:
+            weights, loadings = module.weights[name], module.recognition[name].loadings
+            weights.loc[:, -1] = 0.0
+            weights.inclusion[:, -1] = 0.01
+            loadings[:, -1] = 0.1 * torch.randn(len(loadings), generator=generator)
+        weights = module.weights["one"]
+        weights.loc[:20, -1] = 0.2 * torch.randn(20, generator=generator)
+        weights.inclusion[:20, -1] = 0.99
+        if named:
+            weights.log_odds[:, -1] = -4.0
+    return module
+
+
+def minibatches(model: FactorVI) -> MosaicDataModule:
+    prepared = model._cells(None)
+    parts = (model.train_indices_, model.validation_indices_, model.test_indices_)
+    return MosaicDataModule(
+        prepared.data,
+        prepared.dataset.encoder_inputs,
+        batch_size=64,
+        seed=0,
+        external_indexing=parts,
+    )
+
+
+def test_true_factors_add_and_noise_does_not(model: FactorVI) -> None:
+    module = with_noise(model)
+    dataset = model._cells(None).dataset
+    found = judge(module, dataset, model.train_indices_, len(model.train_indices_), seed=0)
+    assert found.factors[0] == module.n_latent - 1
+    assert found.share[0] < LEAST_SHARE
+    assert (found.share[1:] > 10 * DOUBTFUL_SHARE).all()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_noise_is_dropped_unless_it_is_named(model: FactorVI, named: bool) -> None:
+    module = with_noise(model, named=named)
+    before = module.n_latent
+    left = drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0)
+    assert left == list(range(before if named else before - 1))
+    assert module.n_latent == len(left)
+
+
+def test_nothing_changes_where_nothing_is_surplus(model: FactorVI) -> None:
+    module = copy.deepcopy(model.module)
+    assert len(drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0)) == 3
+    for name, tensor in model.module.state_dict().items():
+        assert torch.equal(module.state_dict()[name], tensor), name
+
+
+def test_halves_part_the_values_and_hidden_ones_are_not_read(model: FactorVI) -> None:
+    module = model.module
+    batch = model._cells(None).dataset.fetch(np.arange(50))
+    halves = halve(module, batch, np.random.default_rng(0))
+    for name in module.modalities:
+        assert not (halves.shown[name] & halves.hidden[name]).any()
+        assert (halves.shown[name] | halves.hidden[name]).all()
+    kept = torch.ones(module.n_latent, dtype=torch.bool)
+    fit = CellFit(module, module.feature_embeddings(), kept)
+    before = fit.infer(halves)
+    for part in batch.modalities.values():
+        dense = part.values.to_dense()
+        assert dense.shape[0] == 50
+    other = Halves(batch, halves.shown, {n: ~h for n, h in halves.hidden.items()})
+    assert torch.equal(fit.infer(other), before)
+
+
+def test_each_step_is_better_and_many_find_the_maximum(
+    model: FactorVI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = model.module
+    batch = model._cells(None).dataset.fetch(np.arange(40))
+    halves = halve(module, batch, np.random.default_rng(0))
+    kept = torch.ones(module.n_latent, dtype=torch.bool)
+    fit = CellFit(module, module.feature_embeddings(), kept)
+    spread = torch.tensor([1.0] * module.n_latent + list(fit.depths.values())).expand(40, -1)
+    before = fit._slopes(halves, torch.zeros_like(spread), spread)[0]
+    for n_steps in (4, 12, 200):
+        monkeypatch.setattr(_unseen, "N_STEPS", n_steps)
+        point = fit.infer(halves)
+        value = fit._slopes(halves, point, spread)[0]
+        assert (value >= before).all()
+        before = value
+    for column in range(point.shape[1]):
+        for step in (-0.2, 0.2):
+            moved = point.clone()
+            moved[:, column] += step * spread[:, column].sqrt()
+            assert (fit._slopes(halves, moved, spread)[0] < value + 0.05).all()
+
+
+def test_slopes_against_differences(model: FactorVI) -> None:
+    module = model.module
+    part = model._cells(None).dataset.fetch(np.arange(20)).modalities["one"]
+    decoder, weights = module.decoders["one"], module.weights["one"].mean().detach()
+    generator = torch.Generator().manual_seed(1)
+    z, depth = 0.5 * torch.randn(20, module.n_latent, generator=generator), torch.zeros(20)
+    slope = head_slope(decoder, part, z, weights, log_depth=depth)
+    step = 0.01
+    for k in range(module.n_latent):
+        up, down = z.clone(), z.clone()
+        up[:, k] += step
+        down[:, k] -= step
+        nats = [
+            head_slope(decoder, part, each, weights, log_depth=depth).nats for each in (up, down)
+        ]
+        numeric = (nats[0] - nats[1]) / (2 * step)
+        torch.testing.assert_close(slope.heads @ weights[:, k], numeric, rtol=0.02, atol=0.1)
+    nats = [head_slope(decoder, part, z, weights, log_depth=depth + s).nats for s in (step, -step)]
+    torch.testing.assert_close(slope.depth, (nats[0] - nats[1]) / (2 * step), rtol=0.02, atol=0.1)
+
+
+def test_depth_variance_is_that_of_sums(model: FactorVI) -> None:
+    """Against draws: counts that vary by gamma noise sum to more or less than their depth."""
+    decoder = copy.deepcopy(model.module.decoders["one"])
+    rng = np.random.default_rng(0)
+    n_features = decoder.biases[decoder.mean_head].shape[0]
+    bias, theta = rng.normal(0, 1.2, n_features), np.exp(rng.normal(np.log(2), 0.4, n_features))
+    with torch.no_grad():
+        decoder.biases[decoder.mean_head].copy_(torch.as_tensor(bias))
+        decoder.feature_parameters["log_dispersion"].copy_(torch.as_tensor(np.log(theta)))
+    share = np.exp(bias) / np.exp(bias).sum()
+    sums = (share * rng.gamma(theta, 1 / theta, (20_000, n_features))).sum(1)
+    variance = depth_variance(decoder)
+    assert variance is not None
+    np.testing.assert_allclose(variance, 4 * sums.var(), rtol=0.05)
