@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mosaicvi.alignment import AnchorSpec
+from mosaicvi.alignment import AnchorSpec, _held_out
 from mosaicvi.bm._alignment import Alignment, AlignmentTask
 from mosaicvi.bm._alignment_input import Embedding
 from mosaicvi.bm._alignment_score import score_alignment
@@ -138,6 +138,13 @@ VARIANTS = {
     "one round of anchors": Variant(
         patches=((_construct, "AnchorSpec", partial(AnchorSpec, n_rounds=1)),)
     ),
+    "15 neighbours for anchors": Variant(patches=((_linkage, "SPARSE_NEIGHBOURS", 15),)),
+    "30 neighbours for anchors": Variant(
+        patches=((_construct, "AnchorSpec", partial(AnchorSpec, n_neighbours=30)),)
+    ),
+    "directions weighted by found pairs alone": Variant(
+        patches=((_held_out, "LEAST_PAIRS", 10**9),)
+    ),
     "linked features are not regressed on components": Variant(
         patches=((_linkage, "regress", _no_regression),)
     ),
@@ -199,6 +206,7 @@ def main() -> None:
     parser.add_argument("--n-cells", type=int)
     parser.add_argument("--min-share", type=float, default=0.0)
     parser.add_argument("--linked-only", action="store_true")
+    parser.add_argument("--pairs", type=float, default=0.0)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--variants", default="all")
     arguments = parser.parse_args()
@@ -206,6 +214,7 @@ def main() -> None:
     alignment = Alignment(
         data=arguments.data,
         modalities=both,
+        pairs=arguments.pairs,
         n_cells=arguments.n_cells,
         min_share=arguments.min_share,
         linked_only=arguments.linked_only,

@@ -201,6 +201,18 @@ def test_unpaired_data_are_scored_by_label_alone(files: dict[str, str]) -> None:
         answer(task, "cca_all_pairs")
 
 
+def test_correlation_of_given_pairs_does_not_see_the_others(comparison: Alignment) -> None:
+    task = comparison.with_pairs(0.4).task(0)
+    given = task.public.given(options={"pairs": "given"})
+    told = task.public.given(options={"pairs": "given"}, true_pairs=task._true_pairs())
+    alone, same = (answer(task, "cca_all_pairs", each)[""] for each in (given, told))
+    np.testing.assert_array_equal(alone.latents["rna"], same.latents["rna"])
+    with pytest.raises(RequestError, match="all or given"):
+        answer(task, "cca_all_pairs", task.public.given(options={"pairs": "some"}))
+    with pytest.raises(RequestError, match="true pairs"):
+        answer(task, "cca_all_pairs", comparison.task(0).public.given(options={"pairs": "given"}))
+
+
 def test_fewer_cells_and_features(files: dict[str, str]) -> None:
     small = Alignment(files["paired"], graph="links", n_cells=100, linked_only=True).task(0)
     found = small.describe()

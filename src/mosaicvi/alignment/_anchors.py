@@ -9,6 +9,7 @@ import numpy as np
 
 from mosaicvi._types import Float
 from mosaicvi.alignment._canonical import Canonical, fit_canonical
+from mosaicvi.alignment._held_out import join, weigh_by_held_out
 from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, spread, unit
 
 Modalities = tuple[str, str]
@@ -26,11 +27,14 @@ class AnchorSpec:
         Canonical directions.
     n_rounds
         Rounds of pairs and directions; the first sees linked features alone.
+    true_weight
+        Weight of a true pair beside found ones when directions are fitted last.
     """
 
     n_neighbours: int = 15
     n_directions: int = 20
     n_rounds: int = 3
+    true_weight: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,18 @@ def find_anchors(
     linked: Mapping[Modalities, tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]],
     true_pairs: Mapping[Modalities, CellPairs],
     spec: AnchorSpec,
+    *,
+    n_neighbours: Mapping[Modalities, int] | None = None,
 ) -> Anchors:
     """Find pairs from linked features, learn directions from pairs, pair again by both.
 
     What linked features say weakly of single genes, all features of both modalities together say
     well once a few right pairs tell which directions belong together (MaxFuse, Chen et al. 2023).
+
+    True pairs of linked modalities take no part in the search. They join the found ones when
+    directions are fitted last, and say how much each direction is worth: found pairs were chosen
+    for agreeing along all of them, so that the correlations over found pairs are too high, and too
+    much alike (:func:`~mosaicvi.alignment._held_out.weigh_by_held_out`).
 
     Parameters
     ----------
@@ -71,44 +82,65 @@ def find_anchors(
         Two modalities to cells that are known to be the same.
     spec
         Settings.
+    n_neighbours
+        Two modalities to another number of neighbours than the settings'.
     """
+    known = {both: pairs for both, pairs in true_pairs.items() if len(pairs)}
+    alone = {both: pairs for both, pairs in known.items() if both not in linked}
+    neighbours = {both: (n_neighbours or {}).get(both, spec.n_neighbours) for both in linked}
     units = {both: tuple(unit(side) for side in sides) for both, sides in linked.items()}
-    spaces: Mapping[Modalities, tuple[np.ndarray, ...]] = units
-    for _ in range(spec.n_rounds):
-        pairs = {}
-        for both in dict.fromkeys([*linked, *true_pairs]):
-            found = CellPairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-            if both in spaces:
-                found = mutual_neighbours(*spaces[both], n_neighbours=spec.n_neighbours)
-            pairs[both] = _with_true(found, true_pairs.get(both))
+    pairs = {**_matched(units, neighbours), **alone}
+    canonical = fit_canonical(representations, pairs, spec.n_directions)
+    for _ in range(spec.n_rounds - 1):
+        spaces = _with_scores(units, representations, canonical)
+        pairs = {**_matched(spaces, neighbours), **alone}
         canonical = fit_canonical(representations, pairs, spec.n_directions)
-        scores = {
-            name: unit(canonical.scores(name, values))
-            for name, values in representations.items()
-            if name in canonical.weights
+    if known:
+        found = {
+            both: _without(each, known.get(both)) for both, each in pairs.items() if both in linked
         }
-        spaces = {
-            both: tuple(
-                np.concatenate([scores[name], side], axis=1)
-                for name, side in zip(both, sides, strict=True)
-            )
-            for both, sides in units.items()
-        }
+        canonical = weigh_by_held_out(
+            representations, found, known, spec.n_directions, true_weight=spec.true_weight
+        )
+        again = _matched(_with_scores(units, representations, canonical), neighbours)
+        found = {both: _without(each, known.get(both)) for both, each in again.items()}
+        pairs = {both: join(found.get(both), known.get(both)) for both in {**found, **known}}
     return Anchors(canonical, pairs)
 
 
-def _with_true(found: CellPairs, true: CellPairs | None) -> CellPairs:
-    """Pairs found among cells whose partner is not known, and the true pairs, each of weight one.
+def _matched(
+    spaces: Mapping[Modalities, tuple[np.ndarray, ...]], n_neighbours: Mapping[Modalities, int]
+) -> dict[Modalities, CellPairs]:
+    return {
+        both: mutual_neighbours(*sides, n_neighbours=n_neighbours[both])
+        for both, sides in spaces.items()
+    }
 
-    One true pair carries the noise of one cell, which found pairs share out over several: true
-    pairs that weigh more make the directions worse.
-    """
-    if true is None or not len(true):
+
+def _with_scores(
+    units: Mapping[Modalities, tuple[np.ndarray, ...]],
+    representations: Mapping[str, np.ndarray],
+    canonical: Canonical,
+) -> dict[Modalities, tuple[np.ndarray, ...]]:
+    """Linked features and scores side by side."""
+    scores = {
+        name: unit(canonical.scores(name, values))
+        for name, values in representations.items()
+        if name in canonical.weights
+    }
+    return {
+        both: tuple(
+            np.concatenate([scores[name], side], axis=1)
+            for name, side in zip(both, sides, strict=True)
+        )
+        for both, sides in units.items()
+    }
+
+
+def _without(found: CellPairs, true: CellPairs | None) -> CellPairs:
+    """Pairs found among cells whose partner is not known."""
+    if true is None:
         return found
     free = ~(np.isin(found.left, true.left) | np.isin(found.right, true.right))
     left, right = found.left[free], found.right[free]
-    return CellPairs(
-        np.concatenate([left, true.left]),
-        np.concatenate([right, true.right]),
-        np.concatenate([spread(left, right), np.ones(len(true))]),
-    )
+    return CellPairs(left, right, spread(left, right))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import eigh
@@ -42,6 +42,23 @@ class Canonical:
     ) -> Float[np.ndarray, "cells directions"]:
         """Scores of cells, ``(n_cells, n_directions)``."""
         return np.asarray((values - self.center[modality]) @ self.weights[modality])
+
+    def weighed(self, correlation: Float[np.ndarray, " directions"]) -> Canonical:
+        """The same directions, weighted as if these were their correlations, ``(n_directions,)``.
+
+        Directions without any correlation at all say nothing: they stay as they are.
+        """
+        if not (correlation > 0).any():
+            return self
+        gain = strength(correlation) / np.maximum(strength(self.correlation), 1e-12)
+        weights = {name: weight * gain for name, weight in self.weights.items()}
+        return replace(self, weights=weights, correlation=correlation)
+
+
+def strength(correlation: Float[np.ndarray, " directions"]) -> Float[np.ndarray, " directions"]:
+    """Weight of directions by their correlations, that of the strongest one."""
+    ratio = np.sqrt(correlation / (1.0 - np.minimum(correlation, LARGEST) ** 2))
+    return np.asarray(ratio / max(float(ratio.max()), 1e-12))
 
 
 def fit_canonical(
@@ -100,12 +117,11 @@ def fit_canonical(
     level, axes = eigh(cross, subset_by_index=(starts[-1] - kept, starts[-1] - 1))
     level, axes = level[::-1], axes[:, ::-1]
     correlation = np.clip(level / max(len(names) - 1, 1), 0.0, 1.0)
-    ratio = np.sqrt(correlation / (1.0 - np.minimum(correlation, LARGEST) ** 2))
-    strength = ratio / max(float(ratio.max()), 1e-12)
+    each = strength(correlation)
     weights = {}
     for name in names:
         direction = axes[place[name]]
         # Variance one over the pairs, whatever share of a direction each modality holds.
         length = np.linalg.norm(direction, axis=0)
-        weights[name] = whiten[name] @ (direction / np.maximum(length, 1e-12)) * strength
+        weights[name] = whiten[name] @ (direction / np.maximum(length, 1e-12)) * each
     return Canonical(center, weights, correlation)

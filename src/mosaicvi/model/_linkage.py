@@ -45,6 +45,10 @@ with 12 that made matches worse (decisions, "What the fourth round changed")."""
 MAX_LINKED = 128
 """Linked features beyond this number are reduced to as many principal components."""
 
+SPARSE_NEIGHBOURS = 30
+"""Neighbours among which mutual ones are taken where cells of both modalities are sparse: each says
+so little that its match is rarely among the first."""
+
 MAX_CELLS = 20_000
 """Cells of each modality among which anchors are sought."""
 
@@ -100,15 +104,21 @@ def link(
     kept = {name: _subsample(modality, data, seed) for name, modality in data.modalities.items()}
     values = {name: residuals[name][rows] for name, rows in kept.items()}
     known = true_pairs(data, kept)
+    more = _more_neighbours(data, kept, spec)
     confidence = None
     if graph is not None:
         first = find_anchors(
-            values, _linked(data, graph, technical, kept), known, replace(spec, n_rounds=1)
+            values,
+            _linked(data, graph, technical, kept),
+            known,
+            replace(spec, n_rounds=1),
+            n_neighbours=more,
         )
         spaces = {name: unit(first.canonical.scores(name, each)) for name, each in values.items()}
         confidence = graph_confidence(data, graph, spaces, kept, seed=seed)
         graph = graph.reweight(graph.edges.weight * confidence)
-    anchors = find_anchors(values, _linked(data, graph, technical, kept), known, spec)
+    linked = _linked(data, graph, technical, kept)
+    anchors = find_anchors(values, linked, known, spec, n_neighbours=more)
     canonical = anchors.canonical
     inputs = {
         name: AlignedInputs(
@@ -135,6 +145,14 @@ def _linked(
         for both in combinations(data.modalities, 2)
         if (sides := linked_features(data, graph, both, technical, kept)) is not None
     }
+
+
+def _more_neighbours(
+    data: MosaicData, kept: Mapping[str, np.ndarray], spec: AnchorSpec
+) -> dict[tuple[str, str], int]:
+    """Neighbours of two modalities that are both sparse."""
+    sparse = [name for name, rows in kept.items() if _is_sparse(data.modalities[name], None, rows)]
+    return dict.fromkeys(combinations(sparse, 2), max(spec.n_neighbours, SPARSE_NEIGHBOURS))
 
 
 def graph_arrays(

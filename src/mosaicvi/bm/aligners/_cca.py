@@ -47,6 +47,9 @@ class CorrelationOfAllPairs(Aligner):
 
     No method that has to find the pairs is told as much. 20 canonical variates, weighted by their
     correlations. Batch and depth are regressed out first; the variant ``with_batch`` keeps them.
+
+    With ``--option cca_all_pairs.pairs=given`` it is trained on the pairs that every method is
+    given, and so scored on others: what that many pairs can say to a linear method.
     """
 
     name = "cca_all_pairs"
@@ -55,7 +58,15 @@ class CorrelationOfAllPairs(Aligner):
     def fit(self) -> None:
         """Fit with and without batch and depth."""
         task = self.task
-        if not task.true_pairs:
+        which = task.options.get("pairs", "all")
+        if which not in ("all", "given"):
+            raise RequestError(f"{which!r}", key="cca_all_pairs.pairs", expected="all or given")
+        self._pairs = task.true_pairs
+        if which == "given":
+            self.kind = ""
+            first, second = (task.mdata.mod[name].obs_names for name in task.modalities)
+            self._pairs = tuple((cell, cell) for cell in first.intersection(second))
+        if not self._pairs:
             raise RequestError(
                 "the data have no true pairs", key="cca_all_pairs", expected="paired data"
             )
@@ -68,7 +79,7 @@ class CorrelationOfAllPairs(Aligner):
         centred, paired = [], []
         for position, name in enumerate(self.task.modalities):
             cells = self.task.mdata.mod[name].obs_names
-            rows = cells.get_indexer([pair[position] for pair in self.task.true_pairs])
+            rows = cells.get_indexer([pair[position] for pair in self._pairs])
             centred.append(values[name] - values[name][rows].mean(axis=0))
             paired.append(centred[-1][rows])
         *weights, correlation = canonical(paired[0], paired[1])

@@ -1,0 +1,128 @@
+"""How much directions are worth, by true pairs that they were not fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from sklearn.isotonic import IsotonicRegression
+
+from mosaicvi._types import Float
+from mosaicvi.alignment._canonical import Canonical, fit_canonical
+from mosaicvi.alignment._neighbours import CellPairs
+
+Modalities = tuple[str, str]
+
+N_FOLDS = 5
+"""Parts of the true pairs that are held out in turn."""
+
+LEAST_PAIRS = 30
+"""True pairs of every two modalities from which their held-out correlation is believed."""
+
+
+CHANCE = 3.0
+"""Held-out correlations all below so many standard errors say that the pairs are wrong, or the
+directions: nothing about which of these are worth more."""
+
+
+def weigh_by_held_out(
+    values: Mapping[str, Float[np.ndarray, "..."]],
+    found: Mapping[Modalities, CellPairs],
+    true: Mapping[Modalities, CellPairs],
+    n_directions: int,
+    *,
+    true_weight: float,
+) -> Canonical:
+    """Directions of found and true pairs, weighted by correlations over held-out true pairs.
+
+    Directions are fitted again without each fifth of the true pairs, along which these are then
+    correlated; over all fifths correlations are made to fall with the rank of the direction
+    (isotonic regression), so that a hundred pairs suffice. The found pairs must not have been found
+    with the help of the true ones: else these are not held out.
+
+    Parameters
+    ----------
+    values
+        Modality to its cells, ``(n_cells, n_components)``.
+    found
+        Two modalities to pairs that were found, none of them of cells in ``true``.
+    true
+        Two modalities to cells that are known to be the same.
+    n_directions
+        Directions wanted.
+    true_weight
+        Weight of each true pair beside found ones.
+
+    Returns
+    -------
+    Directions of all pairs. With fewer than 30 true pairs of some two modalities that have found
+    ones, or where held-out ones agree along no direction, they keep the weights of their own
+    correlations.
+    """
+    both_kinds = dict.fromkeys([*found, *true])
+    canonical = fit_canonical(
+        values,
+        {both: join(found.get(both), true.get(both), true_weight) for both in both_kinds},
+        n_directions,
+    )
+    if any(both not in true or len(true[both]) < LEAST_PAIRS for both in both_kinds):
+        return canonical
+    folds = {
+        both: np.random.default_rng(0).permutation(len(pairs)) % N_FOLDS
+        for both, pairs in true.items()
+    }
+    held: dict[Modalities, list[np.ndarray]] = {both: [] for both in true}
+    for fold in range(N_FOLDS):
+        rest = {both: _part(pairs, folds[both] != fold) for both, pairs in true.items()}
+        pairs = {both: join(found.get(both), rest[both], true_weight) for both in both_kinds}
+        without = fit_canonical(values, pairs, n_directions)
+        for both, all_pairs in true.items():
+            part = _part(all_pairs, folds[both] == fold)
+            held[both].append(_standard_scores(without, values, both, part))
+    correlation = np.average(
+        [_correlation(np.concatenate(parts, axis=1)) for parts in held.values()],
+        axis=0,
+        weights=[len(pairs) for pairs in true.values()],
+    )
+    n_true = sum(len(pairs) for pairs in true.values())
+    if correlation.max() < CHANCE / np.sqrt(n_true):
+        return canonical
+    falling = IsotonicRegression(increasing=False, y_min=0.0, y_max=1.0)
+    rank = np.arange(len(correlation))
+    return canonical.weighed(np.asarray(falling.fit_transform(rank, correlation)))
+
+
+def join(found: CellPairs | None, true: CellPairs | None, true_weight: float = 1.0) -> CellPairs:
+    """Found pairs, and true ones of a weight."""
+    none = CellPairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    first, second = found or none, true or none
+    return CellPairs(
+        np.concatenate([first.left, second.left]),
+        np.concatenate([first.right, second.right]),
+        np.concatenate([first.weight, np.full(len(second), true_weight)]),
+    )
+
+
+def _part(pairs: CellPairs, kept: np.ndarray) -> CellPairs:
+    return CellPairs(pairs.left[kept], pairs.right[kept], pairs.weight[kept])
+
+
+def _standard_scores(
+    canonical: Canonical,
+    values: Mapping[str, np.ndarray],
+    both: Modalities,
+    pairs: CellPairs,
+) -> np.ndarray:
+    """Scores of pairs in spreads of all cells, ``(2, n_pairs, n_directions)``."""
+    sides = []
+    for name, rows in zip(both, (pairs.left, pairs.right), strict=True):
+        scores = canonical.scores(name, values[name])
+        sides.append(scores[rows] / np.maximum(scores.std(0), 1e-12))
+    return np.stack(sides)
+
+
+def _correlation(scores: np.ndarray) -> np.ndarray:
+    """Correlation of both sides along each direction, ``(n_directions,)``."""
+    left, right = scores - scores.mean(1, keepdims=True)
+    spread = np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0)
+    return np.asarray((left * right).sum(0) / np.maximum(spread, 1e-12))
