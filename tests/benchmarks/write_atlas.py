@@ -122,11 +122,17 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("cells", type=int)
     parser.add_argument("--genes", type=int, default=20_000)
+    parser.add_argument("--proteins", type=int, default=200)
     parser.add_argument("--density", type=float, default=0.08)
     parser.add_argument("--sorted", action="store_true", help="cells in the order of their types")
     given = parser.parse_args()
     write_atlas(
-        given.path, given.cells, n_genes=given.genes, density=given.density, is_sorted=given.sorted
+        given.path,
+        given.cells,
+        n_genes=given.genes,
+        density=given.density,
+        n_proteins=given.proteins,
+        is_sorted=given.sorted,
     )
 
 

@@ -1,4 +1,4 @@
-"""``python -m mosaicvi.bm`` with imputation, alignment, controls, factors, speed or table."""
+"""``python -m mosaicvi.bm COMPARISON``; ``--help`` lists the comparisons."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from mosaicvi._errors import MosaicviError, RequestError
 from mosaicvi._settings import logger
-from mosaicvi.bm import _speed_command, _speed_plot, aligners, controls, factors, methods, timed
+from mosaicvi.bm import (
+    _factor_command,
+    _speed_command,
+    _speed_plot,
+    aligners,
+    controls,
+    factors,
+    methods,
+    timed,
+)
 from mosaicvi.bm._alignment import Alignment
 from mosaicvi.bm._controls import under_controls
-from mosaicvi.bm._factors import GENERATORS, Factors
 from mosaicvi.bm._graphs import KINDS
 from mosaicvi.bm._imputation import Imputation
 from mosaicvi.bm._runner import Entry, read_records, run, write_summary
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from mosaicvi.bm._comparison import Comparison
 
 OURS = "mosaicvi"
-PLACES = ("--out", "--plot")
+PLACES = ("--out", "--plot", "--answers")
 """Options that say where something is written."""
 
 
@@ -127,14 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     _aligned(controlled)
     _shared(controlled, aligners.TABLE)
-    simulated = commands.add_parser(
-        "factors", help="find the factors that simulated data were made of"
+    found = commands.add_parser(
+        "factors", help="find the factors of simulated data, or predict hidden values from factors"
     )
-    add = simulated.add_argument
-    add("--generator", default="counts", choices=sorted(GENERATORS), help="who draws the data")
-    add("--missing", type=float, default=0.0, help="share of cells that lack one modality")
-    add("--n-factors", type=int, default=10, help="factors that methods start with")
-    _shared(simulated, factors.TABLE)
+    _factor_command.add_options(found)
+    _shared(found, factors.TABLE)
+    stability = commands.add_parser(
+        "stability", help="compare the factors of seeds that 'factors --answers' kept"
+    )
+    _factor_command.add_stability_options(stability)
     speed = commands.add_parser("speed", help="time the training of models on the same cells")
     _speed_command.add_options(speed)
     _run_options(speed, timed.TABLE)
@@ -198,7 +207,7 @@ def _methods(arguments: argparse.Namespace, table: Mapping[str, str]) -> Sequenc
     if arguments.comparison == "controls":
         return (OURS,)
     if arguments.comparison == "factors":
-        return list(factors.TABLE)
+        return factors.defaults(held_out=_factor_command.is_held_out(arguments))
     return [name for name in table if name not in aligners.PEERS]
 
 
@@ -220,10 +229,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             (alignment,) = _alignments(arguments)
             return _run(under_controls(alignment, chosen), aligners.TABLE, arguments, words)
         if arguments.comparison == "factors":
-            chosen_factors = Factors(
-                arguments.generator, arguments.n_cells, arguments.missing, arguments.n_factors
-            )
+            chosen_factors = _factor_command.comparison(arguments, _pairs(arguments.likelihood))
             return _run([chosen_factors], factors.TABLE, arguments, words)
+        if arguments.comparison == "stability":
+            return _factor_command.stability(arguments)
         if arguments.comparison == "speed":
             return _speed(arguments, words)
         return _run([_imputation(arguments)], methods.TABLE, arguments, words)

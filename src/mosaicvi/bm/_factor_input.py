@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DATA, _SETTINGS = "input.h5mu", "input.json"
+_WEIGHTS, _PREDICTION = "weights:", "prediction:"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class FactorInput:
         Seed of the method.
     options
         Settings of this run of the method.
+    wanted
+        Modality -> cells whose values are to be predicted from all that they have; some lack the
+        modality.
     """
 
     mdata: MuData
@@ -42,6 +46,11 @@ class FactorInput:
     n_factors: int
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
+    wanted: dict[str, list[str]] = field(default_factory=dict)
+
+    def rows(self, modality: str) -> NDArray[np.int64]:
+        """Rows in ``mdata`` of the cells whose values are wanted."""
+        return np.asarray(self.mdata.obs_names.get_indexer(self.wanted[modality]))
 
     def write(self, folder: Path) -> None:
         """Write to a folder, for :meth:`read`."""
@@ -50,6 +59,7 @@ class FactorInput:
             "n_factors": self.n_factors,
             "seed": self.seed,
             "options": self.options,
+            "wanted": self.wanted,
         }
         (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
         with quiet_mudata():
@@ -64,7 +74,7 @@ class FactorInput:
 
 @dataclass(frozen=True)
 class FactorAnswer:
-    """Factors of cells, and where each acts.
+    """Factors of cells, where each acts, and what follows for the values of cells.
 
     Parameters
     ----------
@@ -72,17 +82,31 @@ class FactorAnswer:
         Shape ``(n_cells, n_found)``.
     activity
         Which factor acts in which modality, bool ``(n_found, n_modalities)``.
+    weights
+        Modality -> weights, shape ``(n_features, n_found)``.
+    predictions
+        Modality -> predicted means of the wanted cells, ``(n_wanted, n_features)``: for counts up
+        to a factor a cell (only shares are scored), else values.
     """
 
     factors: NDArray[np.float64]
     activity: NDArray[np.bool_]
+    weights: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    predictions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write as ``.npz``."""
-        np.savez(path, factors=self.factors, activity=self.activity)
+        tables: dict[str, Any] = {"factors": self.factors, "activity": self.activity}
+        for stem, parts in ((_WEIGHTS, self.weights), (_PREDICTION, self.predictions)):
+            tables |= {stem + name: np.asarray(t, np.float32) for name, t in parts.items()}
+        np.savez(path, **tables)
 
     @classmethod
     def read(cls, path: Path) -> FactorAnswer:
         """Read what :meth:`write` wrote."""
         with np.load(path, allow_pickle=False) as file:
-            return cls(file["factors"], file["activity"])
+            weights, predictions = (
+                {key.removeprefix(stem): file[key] for key in file.files if key.startswith(stem)}
+                for stem in (_WEIGHTS, _PREDICTION)
+            )
+            return cls(file["factors"], file["activity"], weights, predictions)

@@ -47,6 +47,9 @@ class Layout:
 
 
 SPEED_PARTS = ("load", "project", "encode", "decode", "likelihood")
+FACTOR_MODALITIES = ("rna", "protein", "atac", "expression")
+"""Hidden modalities that have a column of their own."""
+
 LAYOUTS = {
     "imputation": Layout(
         {
@@ -123,15 +126,22 @@ LAYOUTS = {
     ),
     "factors": Layout(
         {
+            "held-out R2": ("scores", "mean_held_out"),
+            "train R2": ("scores", "mean_train"),
+            **{name: ("scores", "held_out", name) for name in FACTOR_MODALITIES},
             "matched": ("scores", "matched_correlation"),
             "worst": ("scores", "worst_correlation"),
             "activity": ("scores", "activity_exact"),
             "factors": ("scores", "n_factors"),
             "depth": ("scores", "depth_correlation"),
-            **TIMES,
+            "fit s": TIMES["fit s"],
+            "fit cpu": ("seconds", "fit_cpu"),
+            "fit MiB": ("details", "fit_peak_mib"),
+            "MiB": TIMES["MiB"],
         },
-        order=("-matched",),
-        differences=("matched",),
+        order=("-held-out R2", "-matched"),
+        differences=("held-out R2", "matched"),
+        coarse=("fit cpu",),
     ),
     "controls": Layout(
         {
@@ -158,7 +168,7 @@ LAYOUTS = {
 }
 """By the comparison's command-line name."""
 
-WHOLE_NUMBERS = frozenset({"MiB", "device MiB", "cells/s", "minibatch", "epochs"})
+WHOLE_NUMBERS = frozenset({"MiB", "fit MiB", "device MiB", "cells/s", "minibatch", "epochs"})
 """Columns printed without digits behind the point."""
 
 KINDS = {

@@ -23,6 +23,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from mosaicvi.factor._exact_expert import exact_expert
 from mosaicvi.factor._spike_slab import CellPosterior, CellPrior
 from mosaicvi.fusion import FullGaussian
 from mosaicvi.module import MultimodalModule
@@ -31,7 +32,7 @@ from mosaicvi.nn._named_modules import NamedModules
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mosaicvi.data._batch import MultiBatch
+    from mosaicvi.data._batch import ModalityBatch, MultiBatch
     from mosaicvi.factor._expert import LinearExpert
     from mosaicvi.factor._weights import SparseWeights
     from mosaicvi.nn._decoder import Decoder
@@ -112,13 +113,14 @@ class FactorModule(MultimodalModule):
         """Run each expert on the rows that have its modality."""
         n, k, device = batch.n_cells, self.n_latent, batch.indices.device
         precisions, pulls, present = [], [], []
+        design = self.design(batch)
         for name in self.modalities:
             precision = torch.zeros(n, k, k, device=device)
             pull = torch.zeros(n, k, device=device)
             has = torch.zeros(n, dtype=torch.bool, device=device)
             part = batch.modalities.get(name)
             if part is not None:
-                own, own_pull = self.recognition[name](part.encoder_input, part.batch)
+                own, own_pull = self._expert(name, part, design)
                 precision = precision.index_copy(0, part.positions, own)
                 pull = pull.index_copy(0, part.positions, own_pull)
                 has[part.positions] = True
@@ -131,6 +133,22 @@ class FactorModule(MultimodalModule):
             self.prior_variance(batch),
             torch.stack(present),
         )
+
+    def _expert(
+        self, name: str, part: ModalityBatch, design: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Natural parameters of the rows of a modality; in closed form where there is one."""
+        decoder = self.decoders[name]
+        if decoder.likelihood.is_normal:
+            covariates = None if design is None else design[part.positions]
+            return exact_expert(part, decoder, self.weights[name], covariates)
+        own: tuple[Tensor, Tensor] = self.recognition[name](part.encoder_input, part.batch)
+        return own
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether experts read values, not only their projections."""
+        return any(self.decoders[name].likelihood.is_normal for name in self.modalities)
 
     def posterior(self, experts: FactorExperts, subset: Tensor | None = None) -> FullGaussian:
         """Product of the prior and the experts of a subset of the observed modalities."""

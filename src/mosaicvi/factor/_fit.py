@@ -13,6 +13,7 @@ from mosaicvi.factor._objective import FactorObjective
 from mosaicvi.factor._reduce import bound_batch, negative_bound, reduce_factors
 from mosaicvi.factor._start import start_module
 from mosaicvi.factor._surplus import drop_surplus
+from mosaicvi.factor._sweeps import sweep_weights
 from mosaicvi.model import _training
 from mosaicvi.train import FitResult, MosaicTrainingPlan, OptimizerSpec, run_fit
 
@@ -113,6 +114,7 @@ class FitPlan:
                 rate = self.learning_rate / 4
                 kept = drop_surplus(module, data, learning_rate=rate, seed=seed)
                 left = [left[place] for place in kept]
+            sweep_weights(module, dataset, data.train_idx)
         return Fitted(module, result, left, self._loss(module))
 
     def _first(self, number: int) -> np.ndarray:

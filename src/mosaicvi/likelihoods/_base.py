@@ -79,6 +79,8 @@ class Likelihood(ABC):
     """Whether values are counts out of counts, which travel as pairs (``_pairs.py``)."""
     takes_samples: ClassVar[bool] = False
     """Whether :meth:`log_prob_of_heads` can estimate a cell's density from a sample of features."""
+    is_normal: ClassVar[bool] = False
+    """Whether values are normal around a multiple of the head: linear models have closed forms."""
     heads: ClassVar[tuple[Head, ...]]
     """Decoder heads; the first is the bilinear mean head."""
     feature_parameters: ClassVar[tuple[str, ...]]

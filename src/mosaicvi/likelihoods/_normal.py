@@ -40,6 +40,7 @@ class Normal(Likelihood):
     label: ClassVar[str] = "normal"
     is_count: ClassVar[bool] = False
     uses_library_size: ClassVar[bool] = False
+    is_normal: ClassVar[bool] = True
     heads: ClassVar[tuple[Head, ...]] = (Head("mean", batch_bias=True, bilinear=True, loading=1.0),)
     feature_parameters: ClassVar[tuple[str, ...]] = ("log_sd", "log_scale")
 

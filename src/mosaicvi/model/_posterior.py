@@ -175,8 +175,9 @@ class PosteriorSampler:
         """
         names = self.module.modalities if from_modalities is None else tuple(from_modalities)
         subset = self.module.subset_of(names)
+        needed = with_values or self.module.reads_values
         for places, rows in self.chunks(indices, n_cells):
-            batch = self.dataset.fetch(rows, with_values=with_values).to(self.module.device)
+            batch = self.dataset.fetch(rows, with_values=needed).to(self.module.device)
             experts = self.module.experts(batch)
             evidence = (experts.present & subset).any(0).cpu().numpy()
             yield LatentChunk(places, batch, self.module.posterior(experts, subset), evidence)

@@ -36,6 +36,11 @@ class MultimodalModule(nn.Module):
         """Device of the parameters."""
         return next(self.parameters()).device
 
+    @property
+    def reads_values(self) -> bool:
+        """Whether :meth:`experts` reads values, not only their projections."""
+        return False
+
     @abstractmethod
     def experts(self, batch: MultiBatch) -> Any:
         """What each modality says about the cells of a minibatch; has the field ``present``."""

@@ -8,6 +8,10 @@ import numpy as np
 
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._method import BaseMethod
+from mosaicvi.bm._worker import peak_memory
+
+N_DRAWS = 50
+"""Draws of factors and weights that a predicted mean averages: few add noise of their own."""
 
 
 class FactorVIMethod(BaseMethod[FactorInput, FactorAnswer]):
@@ -28,13 +32,28 @@ class FactorVIMethod(BaseMethod[FactorInput, FactorAnswer]):
         FactorVI.setup_mudata(self.task.mdata, self.task.likelihoods)
         self._model = FactorVI(self.task.mdata, **options)
         self._result = self._model.train(**training)
+        self._peak = peak_memory()
 
     def predict(self) -> dict[str, FactorAnswer]:
-        """Factors that are left, and where they act."""
-        activity = self._model.get_activity()[list(self.task.mdata.mod)].to_numpy()
-        factors = np.asarray(self._model.get_latent_representation(), dtype=np.float64)
-        return {"": FactorAnswer(factors, activity)}
+        """Factors that are left, where they act, and means of the wanted cells."""
+        model, names = self._model, list(self.task.mdata.mod)
+        return {
+            "": FactorAnswer(
+                np.asarray(model.get_latent_representation(), dtype=np.float64),
+                model.get_activity()[names].to_numpy(),
+                {name: model.get_weights(name).to_numpy() for name in names},
+                {name: self._means(name) for name in self.task.wanted},
+            )
+        }
+
+    def _means(self, modality: str) -> np.ndarray:
+        """Expected shares of counts, or expected values, given all that a cell has."""
+        table = self._model.get_normalized_expression(
+            modality, indices=self.task.rows(modality), n_samples=N_DRAWS
+        )
+        return table.to_numpy(dtype=np.float32)
 
     def details(self) -> dict[str, Any]:
-        """Epochs."""
-        return {"epochs": self._result.n_epochs, "status": self._result.status}
+        """Epochs, and the largest memory of the fit."""
+        result = self._result
+        return {"epochs": result.n_epochs, "status": result.status, "fit_peak_mib": self._peak}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -12,12 +13,16 @@ from mudata import MuData
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._load import quiet_mudata
 from mosaicvi.bm._method import BaseMethod
+from mosaicvi.bm._worker import peak_memory
 from mosaicvi.bm.factors import ACTIVE
-from mosaicvi.bm.factors._values import real_values
+from mosaicvi.bm.factors._values import predicted, real_values
 
 
 class Mofapy2(BaseMethod[FactorInput, FactorAnswer]):
-    """``muon.tl.mofa`` at its defaults; counts as log1p of shares, missing cells as such."""
+    """``muon.tl.mofa`` at its defaults; counts as log1p of shares, missing cells as such.
+
+    Options go to ``muon.tl.mofa``.
+    """
 
     name = "mofapy2"
     packages = ("mofapy2", "muon")
@@ -40,14 +45,32 @@ class Mofapy2(BaseMethod[FactorInput, FactorAnswer]):
                 use_obs="union",
                 seed=self.task.seed + 1,
                 outfile=str(Path(folder) / "mofa.hdf5"),
+                **self.task.options,
             )
+        self._fitted, self._peak = mdata, peak_memory()
+
+    def predict(self) -> dict[str, FactorAnswer]:
+        """Factors that act somewhere; predictions are those of all factors."""
+        mdata, source = self._fitted, self.task.mdata
         order = mdata.obs_names.get_indexer(source.obs_names)
+        factors = np.asarray(mdata.obsm["X_mofa"])[order]
+        stacked, weights, start = np.asarray(mdata.varm["LFs"]), {}, 0
+        for name, part in mdata.mod.items():
+            weights[name] = stacked[start : start + part.n_vars]
+            start += part.n_vars
         variance = mdata.uns["mofa"]["variance"]
         activity = np.stack([np.asarray(variance[name]) for name in source.mod], axis=1)
         active = activity >= 100 * ACTIVE
-        kept = active.any(1)
-        self._answer = FactorAnswer(np.asarray(mdata.obsm["X_mofa"])[order][:, kept], active[kept])
+        kept = active.any(1) if active.any() else np.ones(len(active), dtype=bool)
+        return {
+            "": FactorAnswer(
+                factors[:, kept],
+                active[kept],
+                {name: table[:, kept] for name, table in weights.items()},
+                predicted(self.task, factors, weights),
+            )
+        }
 
-    def predict(self) -> dict[str, FactorAnswer]:
-        """Factors that act somewhere."""
-        return {"": self._answer}
+    def details(self) -> dict[str, Any]:
+        """Largest memory of the fit."""
+        return {"fit_peak_mib": self._peak}

@@ -1,4 +1,4 @@
-"""Values as methods for real numbers take them."""
+"""Values as methods for real numbers take them, and rates from what they predict."""
 
 from __future__ import annotations
 
@@ -20,3 +20,32 @@ def real_values(task: FactorInput, modality: str) -> np.ndarray:
     depth = dense.sum(1, keepdims=True)
     shares = dense / np.maximum(depth, 1) * np.median(depth)
     return np.asarray(np.log1p(shares))
+
+
+def original_values(task: FactorInput, modality: str, values: np.ndarray) -> np.ndarray:
+    """Counts up to a factor a cell, from values on the scale of :func:`real_values`."""
+    return values if task.likelihoods[modality] == "normal" else np.expm1(values)
+
+
+def predicted(
+    task: FactorInput, factors: np.ndarray, weights: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Values of the wanted cells of a linear model with the training means as intercepts.
+
+    Parameters
+    ----------
+    task
+        The task.
+    factors
+        Of all cells, ``(n_cells, n_factors)``.
+    weights
+        Modality -> ``(n_features, n_factors)``, on the scale of :func:`real_values`.
+    """
+    return {
+        name: original_values(
+            task,
+            name,
+            factors[task.rows(name)] @ weights[name].T + real_values(task, name).mean(0),
+        ).astype(np.float32)
+        for name in task.wanted
+    }
