@@ -14,7 +14,7 @@ from mosaicvi.data import MosaicDataModule
 from mosaicvi.factor import _unseen
 from mosaicvi.factor._head_slope import depth_variance, head_slope
 from mosaicvi.factor._surplus import DOUBTFUL_SHARE, LEAST_SHARE, drop_surplus, judge
-from mosaicvi.factor._unseen import CellFit, Halves, halve
+from mosaicvi.factor._unseen import CellFit, Halves, halve, unseen_nats
 
 if TYPE_CHECKING:
     from mosaicvi import FactorVI
@@ -96,13 +96,26 @@ def test_halves_part_the_values_and_hidden_ones_are_not_read(model: FactorVI) ->
         assert not (halves.shown[name] & halves.hidden[name]).any()
         assert (halves.shown[name] | halves.hidden[name]).all()
     kept = torch.ones(module.n_latent, dtype=torch.bool)
-    fit = CellFit(module, module.feature_embeddings(), kept)
+    fit = CellFit(module, module.feature_embeddings(), kept, n_train=200)
     before = fit.infer(halves)
     for part in batch.modalities.values():
         dense = part.values.to_dense()
         assert dense.shape[0] == 50
     other = Halves(batch, halves.shown, {n: ~h for n, h in halves.hidden.items()})
     assert torch.equal(fit.infer(other), before)
+
+
+def test_a_factor_without_weights_adds_nothing(model: FactorVI) -> None:
+    """More steps alone predict better: with and without it, there must be as many."""
+    module = copy.deepcopy(model.module)
+    with torch.no_grad():
+        for weights in module.weights.values():
+            weights.loc[:, 1] = 0.0
+    cells = np.arange(40)
+    found = unseen_nats(module, model._cells(None).dataset, cells, [1, 0], n_train=200, seed=0)
+    for name, table in found.items():
+        np.testing.assert_allclose(table[:, 2], table[:, 1], rtol=1e-4, err_msg=name)
+        assert table[:, 1].mean() > table[:, 3].mean(), name
 
 
 def test_each_step_is_better_and_many_find_the_maximum(
@@ -112,7 +125,7 @@ def test_each_step_is_better_and_many_find_the_maximum(
     batch = model._cells(None).dataset.fetch(np.arange(40))
     halves = halve(module, batch, np.random.default_rng(0))
     kept = torch.ones(module.n_latent, dtype=torch.bool)
-    fit = CellFit(module, module.feature_embeddings(), kept)
+    fit = CellFit(module, module.feature_embeddings(), kept, n_train=200)
     spread = torch.tensor([1.0] * module.n_latent + list(fit.depths.values())).expand(40, -1)
     before = fit._slopes(halves, torch.zeros_like(spread), spread)[0]
     for n_steps in (4, 12, 200):

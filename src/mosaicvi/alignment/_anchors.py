@@ -119,7 +119,7 @@ def _matched(
 
 def _with_scores(
     units: Mapping[Modalities, tuple[np.ndarray, ...]],
-    representations: Mapping[str, np.ndarray],
+    representations: Mapping[str, Float[np.ndarray, "..."]],
     canonical: Canonical,
 ) -> dict[Modalities, tuple[np.ndarray, ...]]:
     """Linked features and scores side by side."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from mosaicvi._types import Float
+from mosaicvi._types import Bool, Float
 from mosaicvi.alignment._canonical import Canonical, fit_canonical
 from mosaicvi.alignment._neighbours import CellPairs
 
@@ -103,16 +103,16 @@ def join(found: CellPairs | None, true: CellPairs | None, true_weight: float = 1
     )
 
 
-def _part(pairs: CellPairs, kept: np.ndarray) -> CellPairs:
+def _part(pairs: CellPairs, kept: Bool[np.ndarray, " pairs"]) -> CellPairs:
     return CellPairs(pairs.left[kept], pairs.right[kept], pairs.weight[kept])
 
 
 def _standard_scores(
     canonical: Canonical,
-    values: Mapping[str, np.ndarray],
+    values: Mapping[str, Float[np.ndarray, "..."]],
     both: Modalities,
     pairs: CellPairs,
-) -> np.ndarray:
+) -> Float[np.ndarray, "2 pairs directions"]:
     """Scores of pairs in spreads of all cells, ``(2, n_pairs, n_directions)``."""
     sides = []
     for name, rows in zip(both, (pairs.left, pairs.right), strict=True):
@@ -121,7 +121,9 @@ def _standard_scores(
     return np.stack(sides)
 
 
-def _correlation(scores: np.ndarray) -> np.ndarray:
+def _correlation(
+    scores: Float[np.ndarray, "2 pairs directions"],
+) -> Float[np.ndarray, " directions"]:
     """Correlation of both sides along each direction, ``(n_directions,)``."""
     left, right = scores - scores.mean(1, keepdims=True)
     spread = np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0)

@@ -80,7 +80,8 @@ def judge(
     if not chosen:
         return Judgement([], np.zeros(0))
     shares, rough = [], []
-    for table in unseen_nats(module, dataset, indices, chosen, seed=seed).values():
+    found = unseen_nats(module, dataset, indices, chosen, n_train=n_train, seed=seed)
+    for table in found.values():
         own = table[np.isfinite(table[:, 0])]
         if not len(own):
             continue

@@ -23,12 +23,19 @@ if TYPE_CHECKING:
     from mosaicvi.data import MultiDataset
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.factor._factor_module import FactorModule
+    from mosaicvi.factor._weights import SparseWeights
 
 N_STEPS, N_MORE = 12, 5
 """Quasi-Newton steps of the factors of a cell, and of those that are left without one of them."""
 
 LARGEST_STEP = 2.0
 """A step moves a cell by no more than this, in standard deviations of a factor."""
+
+LONGEST = 8.0
+"""Steps grow to this multiple of a scoring step: the information is a feature's, not a cell's."""
+
+SHARES = 0.3, 3.0
+"""Bounds of a cell's share of the information."""
 
 VALUES_AT_ONCE = 2_000_000
 """Values of cells that are predicted together."""
@@ -70,12 +77,21 @@ def halve(module: FactorModule, batch: MultiBatch, rng: np.random.Generator) -> 
     return Halves(batch, shown, hidden)
 
 
+def _information(weights: SparseWeights, n_train: int) -> Tensor:
+    """Mean information of a cell about each feature's head, from what all say of its weights."""
+    share = weights.inclusion
+    precision = (-2 * weights.log_scale).exp()
+    found: Tensor = (share * precision).sum(1) / share.sum(1).clamp_min(1e-3) / n_train
+    return found.detach()
+
+
 class CellFit:
     r"""Most likely factors of cells, and errors of their depths, given the shown values.
 
     Scoring steps, :math:`u \leftarrow u + (J^\top I J + S^{-1})^{-1} (J^\top g - S^{-1} u)`, with
-    the slope g of the log-probability by the head, and the empirical information I of each feature,
-    in proportion to what the cell's own values say. A step that makes a cell worse is shortened.
+    the slope g of the log-probability by the head, and the information I of each feature that its
+    weights' posterior precision tells, in proportion to what the cell's own values say. A step that
+    makes a cell worse is shortened, and steps that keep making it better grow.
 
     Parameters
     ----------
@@ -85,10 +101,17 @@ class CellFit:
         Modality to weights ``(n_features, n_factors)``.
     kept
         Which factors there are, bool ``(n_factors,)``; the others are zero.
+    n_train
+        Number of cells that the weights were trained on.
     """
 
-    def __init__(self, module: FactorModule, weights: dict[str, Tensor], kept: Tensor) -> None:
+    def __init__(
+        self, module: FactorModule, weights: dict[str, Tensor], kept: Tensor, n_train: int
+    ) -> None:
         self.module, self.kept = module, kept
+        self.information = {
+            name: _information(each, n_train) for name, each in module.weights.items()
+        }
         self.weights = {name: table * kept for name, table in weights.items()}
         depths = {name: depth_variance(module.decoders[name]) for name in module.modalities}
         self.depths = {name: value for name, value in depths.items() if value is not None}
@@ -119,7 +142,7 @@ class CellFit:
             point, value = torch.where(rows, tried, point), torch.where(better, now[0], value)
             gradient = torch.where(rows, now[1], gradient)
             information = torch.where(rows.unsqueeze(-1), now[2], information)
-            length = torch.where(better, (1.5 * length).clamp_max(1.0), 0.3 * length)
+            length = torch.where(better, (1.7 * length).clamp_max(LONGEST), 0.3 * length)
         return point
 
     def _split(self, point: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -149,8 +172,9 @@ class CellFit:
             )
             square = slope.heads.square()
             # A cell's share of the information: deep cells, and cells with more values, have more.
-            share = (square.sum(1) / square.sum(1).mean().clamp_min(1e-12)).clamp(0.1, 10.0)
-            gram = table.T @ (square.mean(0).unsqueeze(-1) * table)
+            share = (square.sum(1) / square.sum(1).mean().clamp_min(1e-12)).clamp(*SHARES)
+            seen = halves.shown[name].float().mean()
+            gram = seen * table.T @ (self.information[name].unsqueeze(-1) * table)
             value = value.index_add(0, rows, slope.nats)
             gradient[rows, :n_factors] += slope.heads @ table
             information[rows, :n_factors, :n_factors] += share.view(-1, 1, 1) * gram
@@ -190,6 +214,7 @@ def unseen_nats(
     indices: np.ndarray,
     factors: Sequence[int],
     *,
+    n_train: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
     """Log-probability of each cell's values when its factors are inferred from the others.
@@ -206,6 +231,8 @@ def unseen_nats(
         Which of them.
     factors
         Numbers of the factors to leave out, one at a time.
+    n_train
+        Number of training cells.
     seed
         Seed of the halves.
 
@@ -218,9 +245,8 @@ def unseen_nats(
     weights = module.feature_embeddings()
     everything = torch.ones(module.n_latent, dtype=torch.bool, device=module.device)
     numbers = torch.arange(module.n_latent, device=module.device)
-    whole = CellFit(module, weights, everything)
-    fits = [CellFit(module, weights, ~everything), whole]
-    fits += [CellFit(module, weights, numbers != number) for number in factors]
+    kept = [~everything, everything, *(numbers != number for number in factors)]
+    fits = [CellFit(module, weights, each, n_train) for each in kept]
     found = {n: np.full((len(indices), len(fits)), np.nan) for n in module.modalities}
     n_features = sum(len(table) for table in weights.values())
     at_once = max(32, VALUES_AT_ONCE // n_features)
@@ -228,10 +254,10 @@ def unseen_nats(
         places = np.arange(first, min(first + at_once, len(indices)))
         halves = halve(module, dataset.fetch(indices[places]).to(module.device), rng)
         for half in (halves, halves.swapped()):
-            start = whole.infer(half)
+            start = fits[1].infer(half)
             for column, fit in enumerate(fits):
-                point = start if fit is whole else fit.infer(half, start)
-                for name, nats in fit.predict(half, point).items():
+                # All go on from there, the whole as well: more steps alone predict better.
+                for name, nats in fit.predict(half, fit.infer(half, start)).items():
                     rows = places[half.batch.modalities[name].positions.cpu().numpy()]
                     before = np.nan_to_num(found[name][rows, column])
                     found[name][rows, column] = before + nats.cpu().numpy()

@@ -40,6 +40,7 @@ class LogNormal(Normal):
     name: ClassVar[str] = "lognormal"
     label: ClassVar[str] = "log-normal"
     positive: ClassVar[bool] = True
+    is_normal: ClassVar[bool] = False
 
     def encode(
         self,
