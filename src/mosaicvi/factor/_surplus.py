@@ -14,13 +14,13 @@ from mosaicvi.factor._reduce import bound_batch, free_factors, negative_bound, s
 from mosaicvi.factor._unseen import unseen_nats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mosaicvi.data import MosaicDataModule, MultiDataset
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.factor._factor_module import FactorModule
 
-MOST_CELLS, MOST_VALUES = 600, 2_000_000
+MOST_CELLS, MOST_VALUES = 600, 1_000_000
 """Cells, and values of theirs, that factors are judged on."""
 
 LEAST_SHARE = 0.002
@@ -55,9 +55,32 @@ class Judgement:
     factors: list[int]
     share: np.ndarray
 
+    def surplus(self) -> list[int]:
+        """Those that add too little."""
+        return [k for k, s in zip(self.factors, self.share, strict=True) if s < LEAST_SHARE]
+
+    def without_first(self) -> Judgement:
+        """The others, by the numbers that they have once the first is removed."""
+        gone = self.factors[0]
+        return Judgement([k - (k > gone) for k in self.factors[1:]], self.share[1:])
+
+    def and_then(self, later: Judgement) -> Judgement:
+        """The later judgement of those that it judges: what others add cannot have become less."""
+        old = [n for n, k in enumerate(self.factors) if k not in later.factors]
+        return Judgement(
+            later.factors + [self.factors[n] for n in old],
+            np.concatenate([later.share, self.share[old]]),
+        )
+
 
 def judge(
-    module: FactorModule, dataset: MultiDataset, indices: np.ndarray, n_train: int, *, seed: int
+    module: FactorModule,
+    dataset: MultiDataset,
+    indices: np.ndarray,
+    n_train: int,
+    *,
+    seed: int,
+    among: Sequence[int] | None = None,
 ) -> Judgement:
     """Judge the weakest unnamed factors by values that they were not inferred from.
 
@@ -73,10 +96,13 @@ def judge(
         Number of training cells.
     seed
         Seed of the halves.
+    among
+        Judge these instead.
     """
-    batch = dataset.fetch(indices).to(module.device)
-    strength = strengths(module, batch, n_train)
-    chosen = sorted(free_factors(module), key=lambda number: strength[number])[:N_JUDGED]
+    chosen = list(among or ())
+    if among is None:
+        strength = strengths(module, dataset.fetch(indices).to(module.device), n_train)
+        chosen = sorted(free_factors(module), key=lambda number: strength[number])[:N_JUDGED]
     if not chosen:
         return Judgement([], np.zeros(0))
     shares, rough = [], []
@@ -136,11 +162,17 @@ def drop_surplus(
     left, found = list(range(module.n_latent)), Judgement([], np.zeros(0))
     n_before = len(left)
     while module.n_latent > 1:
-        found = judge(module, dataset, cells, datamodule.n_train, seed=seed)
-        if not found.factors or found.share[0] >= LEAST_SHARE:
+        again = found.surplus() if found.factors else None
+        if again == []:
+            break
+        found = found.and_then(
+            judge(module, dataset, cells, datamodule.n_train, seed=seed, among=again)
+        )
+        if not found.surplus():
             break
         _remove(module, found.factors[0])
         del left[found.factors[0]]
+        found = found.without_first()
     doubtful = [
         left[k] for k, s in zip(found.factors, found.share, strict=True) if s < DOUBTFUL_SHARE
     ]
