@@ -150,8 +150,8 @@ def objective_spec(
 ) -> ObjectiveSpec:
     """Objective of a fit: the user's arguments, and modality weights measured on the data.
 
-    With many cells, a step decodes a sample of the features of counts: an epoch takes little more
-    than half the time, and answers are the same (decisions, "Many cells: a sample of features").
+    With many cells, a step decodes a sample of the features of counts, for less time and the same
+    answers (decisions, "Many cells: a sample of features").
     Regions that are open or closed say too little each for that.
     """
     sampled: dict[str, Any] = {}
