@@ -13,7 +13,7 @@ from tests.recovery.test_factors import fitted
 from mosaicvi.data import MosaicDataModule
 from mosaicvi.factor import _unseen
 from mosaicvi.factor._head_slope import depth_variance, head_slope
-from mosaicvi.factor._surplus import DOUBTFUL_SHARE, LEAST_SHARE, drop_surplus, judge
+from mosaicvi.factor._surplus import DOUBTFUL_SHARE, LEAST_SHARE, Judgement, drop_surplus, judge
 from mosaicvi.factor._unseen import CellFit, Halves, halve, unseen_nats
 
 if TYPE_CHECKING:
@@ -176,3 +176,15 @@ def test_depth_variance_is_that_of_sums(model: FactorVI) -> None:
     variance = depth_variance(decoder)
     assert variance is not None
     np.testing.assert_allclose(variance, 4 * sums.var(), rtol=0.05)
+
+
+def test_judgements_follow_factors_that_are_renumbered() -> None:
+    first = Judgement([4, 0, 5, 2], np.array([0.0, 0.001, 0.0015, 0.3]))
+    assert first.surplus() == [4, 0, 5]
+    rest = first.without_first()
+    assert rest.factors == [0, 4, 2]  # the factor that was 5
+    again = rest.and_then(Judgement([4, 0], np.array([0.0, 0.2])))
+    assert again.factors == [4, 0, 2]
+    np.testing.assert_allclose(again.share, [0.0, 0.2, 0.3])
+    assert again.surplus() == [4]
+    assert Judgement([1], np.zeros(1)).without_first().factors == []

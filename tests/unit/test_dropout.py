@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mosaicvi import RequestError
 from mosaicvi.nn._dropout import Dropout
 
 
@@ -51,3 +52,9 @@ def test_any_shape_and_dtype() -> None:
             out = layer(torch.ones(shape, dtype=dtype))
             assert out.shape == shape
             assert out.dtype == dtype
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_rate_that_is_none_is_refused(rate: float) -> None:
+    with pytest.raises(RequestError, match=r"'dropout_rate'.*from 0 to below 1"):
+        Dropout(rate)

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import nbinom, norm
 from tests.fits import QUIET, build, small_mosaic
 
-from mosaicvi import likelihoods
+from mosaicvi import RequestError, likelihoods
 from mosaicvi._types import SparseCounts
 from mosaicvi.model import _training
 from mosaicvi.module._objective import Objective, ObjectiveSpec
@@ -216,3 +216,9 @@ def test_each_modality_can_have_its_number_of_decoded_features() -> None:
         assert drawn["protein"] is None
     none = Objective(ObjectiveSpec(decoded_features={"protein": 5}))
     assert none._samples(model.module, batch) == {"rna": None, "protein": None}
+
+
+def test_decoded_features_of_an_unknown_modality_are_refused() -> None:
+    model = build(small_mosaic(60, n_types=3), {"rna": "zinb", "protein": "nb_mixture"}, seed=3)
+    with pytest.raises(RequestError, match=r"decoded_features.*\['atac'\].*'rna', 'protein'"):
+        model.train(1, plan_kwargs={"decoded_features": {"atac": 5}}, **QUIET)

@@ -9,10 +9,8 @@ import numpy as np
 
 from mosaicvi._types import Float
 from mosaicvi.alignment._canonical import Canonical, fit_canonical
-from mosaicvi.alignment._held_out import join, weigh_by_held_out
+from mosaicvi.alignment._held_out import Modalities, join, weigh_by_held_out
 from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, spread, unit
-
-Modalities = tuple[str, str]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ N_FOLDS = 5
 LEAST_PAIRS = 30
 """True pairs of every two modalities from which their held-out correlation is believed."""
 
-
 CHANCE = 3.0
 """Held-out correlations all below so many standard errors say that the pairs are wrong, or the
 directions: nothing about which of these are worth more."""

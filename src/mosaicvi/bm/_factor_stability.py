@@ -7,38 +7,17 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from mosaicvi._errors import FileError
 from mosaicvi.bm._factor_input import FactorAnswer
+from mosaicvi.factor._stability import correlations, match, together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
 _NAME = re.compile(r"(?P<method>.+)-seed(?P<seed>-?\d+)\.npz")
 HEADINGS = ("setting", "method", "seeds", "factors", "weights", "number")
-
-
-def absolute_correlations(
-    first: NDArray[np.float64], second: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Absolute correlations of the columns of two tables; zero for constant columns."""
-
-    def unit(table: NDArray[np.float64]) -> NDArray[np.float64]:
-        centred = table - table.mean(0)
-        norm = np.linalg.norm(centred, axis=0)
-        return np.asarray(np.where(norm > 0, centred / np.maximum(norm, 1e-300), 0.0))
-
-    return np.abs(unit(first).T @ unit(second))
-
-
-def stacked_weights(answer: FactorAnswer) -> NDArray[np.float64]:
-    """Weights of all modalities, each of the same total size."""
-    tables = [np.asarray(table, dtype=np.float64) for table in answer.weights.values()]
-    return np.concatenate([t / max(float(np.linalg.norm(t)), 1e-300) for t in tables])
 
 
 def agreement(first: FactorAnswer, second: FactorAnswer) -> tuple[float, float]:
@@ -47,14 +26,12 @@ def agreement(first: FactorAnswer, second: FactorAnswer) -> tuple[float, float]:
     Factors are matched one to one, best in sum over cells. A factor without a partner counts zero:
     a sum over pairs is divided by the mean number of factors of the two fits.
     """
-    table = absolute_correlations(first.factors, second.factors)
-    rows, columns = linear_sum_assignment(-table)
-    weights = absolute_correlations(stacked_weights(first), stacked_weights(second))
-    number = sum(table.shape) / 2
-    return (
-        float(table[rows, columns].sum() / number),
-        float(weights[rows, columns].sum() / number),
-    )
+    partner, cells = match(first.factors, second.factors)
+    paired = partner >= 0
+    own, other = together(first.weights), together(second.weights)
+    weights = correlations(own[:, paired], other[:, partner[paired]]).diagonal()
+    number = (first.factors.shape[1] + second.factors.shape[1]) / 2
+    return float(cells.sum() / number), float(weights.sum() / number)
 
 
 def stabilities(folder: Path) -> list[dict[str, Any]]:

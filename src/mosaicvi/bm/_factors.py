@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from mosaicvi import datasets
 from mosaicvi.bm._cells import bare_tables
@@ -15,6 +14,7 @@ from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._input import REPORT, prediction_path
 from mosaicvi.bm._load import combine
 from mosaicvi.datasets import SimulatedModality
+from mosaicvi.factor._stability import match
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,13 +119,9 @@ class FactorTask:
         partners of the same pattern, and no other factor was found.
         """
         found, truth = answer.factors, self.factors
-        table = np.abs(np.nan_to_num(np.corrcoef(found.T, truth.T)))
-        table = table[: found.shape[1], found.shape[1] :]
-        rows, columns = linear_sum_assignment(-table)
-        best = np.zeros(truth.shape[1])
-        best[columns] = table[rows, columns]
-        same = len(rows) == truth.shape[1] == found.shape[1] and bool(
-            (answer.activity[rows] == self.activity[columns]).all()
+        partner, best = match(truth, found)
+        same = truth.shape[1] == found.shape[1] and bool(
+            (answer.activity[partner] == self.activity).all()
         )
         depth = None
         if len(self.log_depth):

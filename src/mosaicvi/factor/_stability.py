@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def together(weights: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Weights of all modalities, each divided by its root mean square so that all count alike.
+    """Weights of all modalities, each of length one, so that all count alike.
 
     Parameters
     ----------
@@ -25,8 +25,16 @@ def together(weights: Mapping[str, np.ndarray]) -> np.ndarray:
     -------
     Shape ``(n_all_features, n_factors)``.
     """
-    scaled = [w / max(float(np.sqrt(np.square(w).mean())), 1e-12) for w in weights.values()]
+    scaled = [w / max(float(np.linalg.norm(w)), 1e-12) for w in weights.values()]
     return np.concatenate(scaled)
+
+
+def correlations(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Absolute correlations of columns, ``(n_own, n_other)``; zero for constant columns."""
+    first, second = (each - each.mean(0) for each in (own, other))
+    first = first / np.maximum(np.linalg.norm(first, axis=0), 1e-12)
+    second = second / np.maximum(np.linalg.norm(second, axis=0), 1e-12)
+    return np.asarray(np.abs(first.T @ second))
 
 
 def match(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -42,10 +50,7 @@ def match(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Number of the partner of each own column, -1 for none, and the absolute correlation with it,
     zero for none.
     """
-    first, second = (each - each.mean(0) for each in (own, other))
-    first = first / np.maximum(np.linalg.norm(first, axis=0), 1e-12)
-    second = second / np.maximum(np.linalg.norm(second, axis=0), 1e-12)
-    table = np.abs(first.T @ second)
+    table = correlations(own, other)
     rows, columns = linear_sum_assignment(-table)
     partner, correlation = np.full(own.shape[1], -1), np.zeros(own.shape[1])
     partner[rows], correlation[rows] = columns, table[rows, columns]

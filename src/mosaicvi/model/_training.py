@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from mosaicvi.module._objective import ObjectiveSpec
 from mosaicvi.train._plan import OptimizerSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from mosaicvi.data import MosaicData, MultiDataset
     from mosaicvi.module._mosaic_module import MosaicModule
@@ -153,7 +154,20 @@ def objective_spec(
     With many cells, a step decodes a sample of the features of counts, for less time and the same
     answers (decisions, "Many cells: a sample of features").
     Regions that are open or closed say too little each for that.
+
+    Raises
+    ------
+    RequestError
+        If ``decoded_features`` names a modality that the model does not have.
     """
+    decoded = given.get("decoded_features")
+    unknown = sorted(set(decoded) - set(module.modalities)) if isinstance(decoded, Mapping) else []
+    if unknown:
+        raise RequestError(
+            f"unknown modalities {unknown}",
+            key="decoded_features",
+            expected="some of " + ", ".join(repr(name) for name in module.modalities),
+        )
     sampled: dict[str, Any] = {}
     if len(indices) >= MANY_CELLS and not anchored and not SAMPLING & given.keys():
         widths = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mosaicvi._errors import RequestError
 from mosaicvi._types import Float
 
 _LEVELS = 1 << 16
@@ -12,7 +13,7 @@ _LEVELS = 1 << 16
 
 
 class Dropout(nn.Module):
-    """As :class:`torch.nn.Dropout`, with a sixteenth of its cost for random numbers on a processor.
+    """As :class:`torch.nn.Dropout`, with cheaper random numbers on a processor.
 
     torch draws a number of 64 bits for each entry there, one after the other, which takes longer
     than the matrix product whose result is masked. Sixteen bits say as much: the rate is met to
@@ -22,10 +23,17 @@ class Dropout(nn.Module):
     ----------
     rate
         Probability that an entry becomes zero, from 0 to below 1.
+
+    Raises
+    ------
+    RequestError
+        If it is not.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
+        if not 0.0 <= rate < 1.0:
+            raise RequestError(f"{rate}", key="dropout_rate", expected="a rate from 0 to below 1")
         self.rate = rate
 
     def forward(self, x: Float[Tensor, "*entries"]) -> Float[Tensor, "*entries"]:
