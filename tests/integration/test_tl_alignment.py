@@ -13,6 +13,7 @@ from tests.helpers import fingerprint
 from mosaicvi import graph, pl, tl
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.tl._latents import unimodal_cells
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -108,6 +109,12 @@ def test_confidence_of_every_cell(model: MosaicVI, mdata: MuData) -> None:
         tl.alignment_confidence(model, modalities=["rna"])
     with pytest.raises(RequestError, match="n_neighbours"):
         tl.alignment_confidence(model, n_neighbours=[0])
+
+
+def test_without_anchors_the_latent_is_all_that_is_known(model: MosaicVI) -> None:
+    places = unimodal_cells(model, "rna", None, key="modalities").places
+    assert places.shared is places.latent
+    assert places.own is places.latent
 
 
 def test_matches_within_groups(model: MosaicVI) -> None:

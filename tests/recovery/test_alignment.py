@@ -15,6 +15,8 @@ from tests.fits import QUIET
 from tests.unpaired import EPOCHS, draw, fit, graph_of
 
 from mosaicvi import MosaicVI
+from mosaicvi.nn._aligned_inputs import LENGTH
+from mosaicvi.tl._latents import unimodal_cells
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,6 +142,23 @@ def test_imputation_is_less_sure_than_with_pairs_and_covers(
     wider = width["none"][:-2] > width["all"][:-2]
     assert wider.mean() > 0.8
     assert width["none"].mean() > 1.05 * width["all"].mean()
+
+
+def test_places_follow_their_cells(data: MuData, aligned: MosaicVI) -> None:
+    cells = unimodal_cells(aligned, "rna", None, key="modalities")
+    places, module = cells.places, aligned.module.aligned["rna"]
+    assert (places.own.shape[1], places.shared.shape[1]) == module.widths
+    np.testing.assert_allclose(np.linalg.norm(places.shared, axis=1), LENGTH, rtol=1e-5)
+    scores = (places.own - module.center.numpy()) @ module.weights.numpy()
+    length = np.linalg.norm(scores, axis=1, keepdims=True)
+    np.testing.assert_allclose(places.shared, LENGTH * scores / length, atol=1e-4)
+    order = np.random.default_rng(0).permutation(data.n_obs)
+    mixed = unimodal_cells(aligned, "rna", data[order].copy(), key="modalities")
+    rows = pd.Index(mixed.names).get_indexer(cells.names)
+    assert not (rows == np.arange(len(rows))).all()
+    for name in ("latent", "shared", "own"):
+        here, there = getattr(places, name), getattr(mixed.places, name)[rows]
+        np.testing.assert_allclose(here, there, atol=1e-5)
 
 
 def test_edges_that_were_rewired_get_less_confidence() -> None:
