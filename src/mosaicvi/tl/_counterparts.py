@@ -11,8 +11,6 @@ N_AVERAGED = 20
 """Neighbours over which places are averaged before distances are taken."""
 N_NEAREST = 5
 """Cells of the other modality whose mean distance is taken."""
-TYPICAL = 0.5
-"""Quantile of the other modality's distances that counts as a distance between counterparts."""
 
 
 def alignment_confidence_of(
@@ -22,12 +20,12 @@ def alignment_confidence_of(
 
     ``C = K F sqrt(min(1, d' / d))``, with ``K F`` of
     :func:`~mosaicvi.tl._round_trip.round_trip_confidence`, ``d`` of
-    :func:`distance_to_counterparts` and ``d'`` its median over the other modality's cells.
+    :func:`distance_to_counterparts` and ``d'`` its median, that of the modality in which it is
+    smaller.
 
     A round trip tells cells whose type it leads away from. A type that is a kind of another comes
     back to itself, since nothing nearer is there; it lies apart from the other modality none the
-    less. The other modality's cells, most of which have counterparts, say how far apart
-    counterparts lie.
+    less. How far apart counterparts lie is read off the modality of which more cells have them.
 
     Returns
     -------
@@ -37,7 +35,7 @@ def alignment_confidence_of(
     if min(len(own), len(other)) < 3:
         return confidence
     distance, reverse = distance_to_counterparts(own, other)
-    typical = float(np.quantile(reverse, TYPICAL))
+    typical = float(min(np.median(distance), np.median(reverse)))
     near = np.minimum(1.0, typical / np.maximum(distance, np.finfo(float).tiny))
     return np.asarray(confidence * np.sqrt(near))
 
