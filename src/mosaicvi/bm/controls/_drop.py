@@ -77,7 +77,8 @@ class Drop(Control):
         changed = keep_cells(task, {self.modality: ~gone})
         left = frozenset(changed.truth.typed(self.modality)[1])
         orphans = sorted(set(changed.truth.typed(other)[1]) - left)
-        markers, wanted = None, (PLACES,)
+        markers = None
+        wanted: tuple[str, ...] = (PLACES,)
         if len(task.public.mdata.mod[self.modality].var_names) <= MANY_FEATURES:
             markers = Markers.of(task, self.modality, orphans)
             wanted = (PLACES, self.modality)
