@@ -113,7 +113,8 @@ def _places(model: MosaicVI, adata: MuData | None, modality: str, rows: Ints) ->
     latent = np.asarray(
         model.get_latent_representation(adata, rows, from_modalities=[modality]), dtype=np.float64
     )
-    aligned = dict(model.module.aligned.items()).get(modality)
+    # Factor models have none.
+    aligned = dict(getattr(model.module, "aligned", {}).items()).get(modality)
     if aligned is None:
         return Places.of(latent)
     cells = prepared(model, adata)
