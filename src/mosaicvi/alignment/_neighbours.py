@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,7 +143,7 @@ def looked_at(n_neighbours: int, n_own: int, n_other: int) -> int:
     times = n_other / max(n_own, 1)
     if 1 / UNEVEN < times < UNEVEN:
         return n_neighbours
-    return max(round(n_neighbours * times**0.5), min(FEWEST, n_neighbours))
+    return max(round(n_neighbours * math.sqrt(times)), min(FEWEST, n_neighbours))
 
 
 def spread(
