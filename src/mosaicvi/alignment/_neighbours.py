@@ -17,6 +17,10 @@ BLOCK_ENTRIES = 2**24
 UNEVEN = 2.0
 """Times as many cells on one side from which the sides look at unlike numbers of neighbours."""
 
+MOST = 2.0
+"""Times as many neighbours, or as few, at most: what is uneven may be the types that a side has,
+and then a type of few cells must not reach beyond itself."""
+
 FEWEST = 3
 """Neighbours looked at on the side of few cells, at least."""
 
@@ -116,7 +120,8 @@ def mutual_neighbours(
         Cells of two modalities in one space, ``(n_cells, n_dimensions)``.
     n_neighbours
         Neighbours looked at on either side. Where one side has at least twice as many cells, more
-        of these and fewer of the others, by the root of how many times (:func:`looked_at`).
+        of these and fewer of the others, by the root of how many times, up to two
+        (:func:`looked_at`).
 
     Returns
     -------
@@ -143,7 +148,8 @@ def looked_at(n_neighbours: int, n_own: int, n_other: int) -> int:
     times = n_other / max(n_own, 1)
     if 1 / UNEVEN < times < UNEVEN:
         return n_neighbours
-    return max(round(n_neighbours * math.sqrt(times)), min(FEWEST, n_neighbours))
+    factor = min(max(math.sqrt(times), 1 / MOST), MOST)
+    return max(round(n_neighbours * factor), min(FEWEST, n_neighbours))
 
 
 def spread(
