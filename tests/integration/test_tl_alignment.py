@@ -204,13 +204,13 @@ def test_consistency_is_correlation_over_metacells(model: MosaicVI) -> None:
         {"source": genes[: len(proteins)], "target": proteins, "sign": 1, "weight": 1.0}
     )
     edges = graph.from_table(data, rows, "rna", "protein", weight="weight", sign="sign")
-    table = tl.integration_consistency(model, edges, n_metacells=6, n_permutations=5)
+    table = tl.integration_consistency(model, edges, n_metacells=4, n_permutations=5)
     assert list(table["type"])[-1] == "all"
     assert table["consistency"].between(-1, 1).all()
     flipped = graph.from_table(
         data, rows.assign(sign=-1), "rna", "protein", weight="weight", sign="sign"
     )
-    other = tl.integration_consistency(model, flipped, n_metacells=6, n_permutations=5)
+    other = tl.integration_consistency(model, flipped, n_metacells=4, n_permutations=5)
     np.testing.assert_allclose(other["consistency"], -table["consistency"])
     with pytest.raises(RequestError, match="no edge"):
         tl.integration_consistency(model, graph.FeatureGraph({"rna": genes, "protein": proteins}))
