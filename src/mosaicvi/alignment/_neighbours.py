@@ -43,7 +43,9 @@ def smooth(
     search = NearestNeighbors(n_neighbors=k).fit(representation)
     nearest = search.kneighbors(representation, return_distance=False)
     ends = np.arange(0, n_cells * k + 1, k)
-    weights = sp.csr_matrix((np.full(n_cells * k, 1.0 / k), nearest.ravel(), ends))
+    # In the values' own precision, so that the product is not twice as large.
+    share = np.full(n_cells * k, 1.0 / k, dtype=np.result_type(values, np.float32))
+    weights = sp.csr_matrix((share, nearest.ravel(), ends))
     return np.asarray(sp.csr_matrix(weights, shape=(n_cells, n_cells)) @ values)
 
 
@@ -59,7 +61,8 @@ def regress(
     centred = representation - representation.mean(0)
     gram = centred.T @ centred
     gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram) + 1e-12
-    return np.asarray(centred @ np.linalg.solve(gram, centred.T @ (values - values.mean(0))))
+    slopes = np.linalg.solve(gram, centred.T @ (values - values.mean(0)))
+    return np.asarray(centred.astype(values.dtype) @ slopes.astype(values.dtype))
 
 
 def unit(values: Float[np.ndarray, "cells features"]) -> Float[np.ndarray, "cells features"]:
