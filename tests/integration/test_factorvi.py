@@ -15,6 +15,7 @@ from tests.helpers import fingerprint, make_mudata
 from mosaicvi import FactorVI, MosaicVI, tl
 from mosaicvi._errors import DataError, FileError, MosaicviWarning, RequestError
 from mosaicvi.factor._objective import FactorObjective
+from mosaicvi.tl._latents import unimodal_cells
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,11 @@ def trained(epochs: int = 8, **options) -> FactorVI:
 @pytest.fixture(scope="module")
 def model() -> FactorVI:
     return trained()
+
+
+def test_cells_lie_where_their_factors_are(model: FactorVI) -> None:
+    places = unimodal_cells(model, "rna", None, key="modalities").places
+    assert places.shared is places.own is places.latent
 
 
 def test_getters(model: FactorVI) -> None:

@@ -22,6 +22,7 @@ from mosaicvi.alignment import (
 from mosaicvi.model._edge_evidence import graph_confidence
 from mosaicvi.model._inputs import encode, rows_read
 from mosaicvi.model._technical import Technical, explain_technical
+from mosaicvi.model._ties import warn_refused
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 from mosaicvi.nn._graph_prior import GraphArrays
 
@@ -119,6 +120,8 @@ def link(
         graph = graph.reweight(graph.edges.weight * confidence)
     linked = _linked(data, graph, technical, kept)
     anchors = find_anchors(values, linked, known, spec, n_neighbours=more)
+    for both in anchors.refused:
+        warn_refused(both, len(known[both]))
     canonical = anchors.canonical
     inputs = {
         name: AlignedInputs(
@@ -130,7 +133,7 @@ def link(
         both: CellPairs(kept[both[0]][found.left], kept[both[1]][found.right], found.weight)
         for both, found in anchors.pairs.items()
     }
-    return Linkage(inputs, Anchors(canonical, pairs), confidence)
+    return Linkage(inputs, Anchors(canonical, pairs, anchors.refused), confidence)
 
 
 def _linked(
