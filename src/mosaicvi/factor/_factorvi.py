@@ -156,7 +156,7 @@ class FactorVI(FactorGetters):
         validation_size: float | None = None,
         early_stopping: bool = True,
         restarts: int = 1,
-        learning_rate: float = 0.02,
+        learning_rate: float = 0.06,
         least_r2: float = LEAST_R2,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",

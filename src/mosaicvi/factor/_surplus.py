@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_CELLS, MOST_VALUES = 600, 2_400_000
 """Cells, and values of theirs, that factors are judged on."""
 
-LEAST_SHARE = 0.002
+LEAST_SHARE = 0.003
 """A factor adds at least this share of what all explain of unseen values, in some modality."""
 
 N_ERRORS = 2.0
@@ -246,7 +246,7 @@ class _Trial:
         found = unseen_nats(
             module, data.dataset, self.cells, [], n_train=data.n_train, seed=self.seed
         )
-        return np.sum([np.nan_to_num(table[:, 1]) for table in found.values()], axis=0)
+        return np.nan_to_num(np.stack([table[:, 1] for table in found.values()])).sum(0)
 
     def refitted(self, module: FactorModule, without: int | None) -> FactorModule:
         """Copy of the network after some more steps, without a factor."""
