@@ -246,7 +246,8 @@ class _Trial:
         found = unseen_nats(
             module, data.dataset, self.cells, [], n_train=data.n_train, seed=self.seed
         )
-        return np.nan_to_num(np.stack([table[:, 1] for table in found.values()])).sum(0)
+        nats = np.stack([table[:, 1] for table in found.values()])
+        return np.asarray(np.nansum(nats, axis=0))
 
     def refitted(self, module: FactorModule, without: int | None) -> FactorModule:
         """Copy of the network after some more steps, without a factor."""
