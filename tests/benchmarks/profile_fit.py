@@ -34,7 +34,7 @@ PARTS: tuple[tuple[str, object, str], ...] = (
     ("minibatch", MultiDataset, "fetch"),
     ("encoders", Encoder, "forward"),
     ("decoders", Decoder, "forward"),
-    ("likelihoods", MosaicModule, "reconstruct"),
+    ("likelihoods", MosaicModule, "score"),
     ("other terms", Objective, "__call__"),
     ("backward", torch.Tensor, "backward"),
     ("gradient clipping", MosaicTrainingPlan, "configure_gradient_clipping"),

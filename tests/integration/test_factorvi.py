@@ -17,6 +17,7 @@ from mosaicvi import FactorVI, MosaicVI, tl
 from mosaicvi._errors import DataError, FileError, MosaicviWarning, RequestError
 from mosaicvi.factor._objective import FactorObjective
 from mosaicvi.factor._variance import most_explained
+from mosaicvi.tl._latents import unimodal_cells
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,11 @@ def trained(epochs: int = 8, **options) -> FactorVI:
 @pytest.fixture(scope="module")
 def model() -> FactorVI:
     return trained()
+
+
+def test_cells_lie_where_their_factors_are(model: FactorVI) -> None:
+    places = unimodal_cells(model, "rna", None, key="modalities").places
+    assert places.shared is places.own is places.latent
 
 
 def test_getters(model: FactorVI) -> None:

@@ -13,6 +13,7 @@ from tests.helpers import fingerprint
 from mosaicvi import graph, pl, tl
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.tl._latents import unimodal_cells
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -110,6 +111,12 @@ def test_confidence_of_every_cell(model: MosaicVI, mdata: MuData) -> None:
         tl.alignment_confidence(model, n_neighbours=[0])
 
 
+def test_without_anchors_the_latent_is_all_that_is_known(model: MosaicVI) -> None:
+    places = unimodal_cells(model, "rna", None, key="modalities").places
+    assert places.shared is places.latent
+    assert places.own is places.latent
+
+
 def test_matches_within_groups(model: MosaicVI) -> None:
     matches = tl.match_cells(model, "rna", "protein", k=2, group_key="batch")
     batch = model.adata.obs["batch"].astype(str)
@@ -197,13 +204,13 @@ def test_consistency_is_correlation_over_metacells(model: MosaicVI) -> None:
         {"source": genes[: len(proteins)], "target": proteins, "sign": 1, "weight": 1.0}
     )
     edges = graph.from_table(data, rows, "rna", "protein", weight="weight", sign="sign")
-    table = tl.integration_consistency(model, edges, n_metacells=6, n_permutations=5)
+    table = tl.integration_consistency(model, edges, n_metacells=4, n_permutations=5)
     assert list(table["type"])[-1] == "all"
     assert table["consistency"].between(-1, 1).all()
     flipped = graph.from_table(
         data, rows.assign(sign=-1), "rna", "protein", weight="weight", sign="sign"
     )
-    other = tl.integration_consistency(model, flipped, n_metacells=6, n_permutations=5)
+    other = tl.integration_consistency(model, flipped, n_metacells=4, n_permutations=5)
     np.testing.assert_allclose(other["consistency"], -table["consistency"])
     with pytest.raises(RequestError, match="no edge"):
         tl.integration_consistency(model, graph.FeatureGraph({"rna": genes, "protein": proteins}))

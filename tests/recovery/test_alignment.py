@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from tests.fits import QUIET
-from tests.unpaired import EPOCHS, draw, fit, graph_of
+from tests.unpaired import EPOCHS, LIKELIHOODS, draw, fit, graph_of
 
 from mosaicvi import MosaicVI
+from mosaicvi.alignment._held_out import ENOUGH_TO_REFUSE
+from mosaicvi.nn._aligned_inputs import LENGTH
+from mosaicvi.tl._latents import unimodal_cells
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mudata import MuData
 
 pytestmark = pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
 
@@ -112,6 +115,31 @@ def test_pairs_help_the_cells_that_have_none(data: MuData, aligned: MosaicVI) ->
     assert with_pairs.accuracy > transfer(aligned, data, "rna", "protein").accuracy + 0.08
 
 
+def test_pairs_of_strangers_are_refused_aloud() -> None:
+    some = draw({"rna+protein": 0.3, "rna": 0.35, "protein": 0.35})
+    edges = graph_of(some, some.uns["links"])
+
+    def start(mdata: MuData) -> list[str]:
+        MosaicVI.setup_mudata(mdata, {m: LIKELIHOODS[m] for m in mdata.mod}, batch_key="batch")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            MosaicVI(mdata, graph=edges)
+        return [str(warning.message) for warning in caught]
+
+    assert not any("strangers" in text for text in start(some))
+    protein = some["protein"].copy()
+    both = np.flatnonzero(protein.obs_names.isin(some["rna"].obs_names))
+    assert len(both) >= ENOUGH_TO_REFUSE
+    names = protein.obs_names.to_numpy().astype(object)
+    names[both] = names[np.roll(both, 7)]
+    protein.obs_names = names
+    del protein.obs["batch"]
+    wrong = MuData({"rna": some["rna"].copy(), "protein": protein})
+    wrong.obs["batch"] = some.obs["batch"].reindex(wrong.obs_names)
+    (said,) = (text for text in start(wrong) if "strangers" in text)
+    assert f"the {len(both)} cells that hold both 'rna' and 'protein'" in said
+
+
 def test_three_modalities_of_which_no_two_share_cells() -> None:
     mdata = draw({"rna": 1 / 3, "protein": 1 / 3, "atac": 1 / 3}, 1200)
     model = fit(mdata, graph_of(mdata, mdata.uns["links"]))
@@ -140,6 +168,23 @@ def test_imputation_is_less_sure_than_with_pairs_and_covers(
     wider = width["none"][:-2] > width["all"][:-2]
     assert wider.mean() > 0.8
     assert width["none"].mean() > 1.05 * width["all"].mean()
+
+
+def test_places_follow_their_cells(data: MuData, aligned: MosaicVI) -> None:
+    cells = unimodal_cells(aligned, "rna", None, key="modalities")
+    places, module = cells.places, aligned.module.aligned["rna"]
+    assert (places.own.shape[1], places.shared.shape[1]) == module.widths
+    np.testing.assert_allclose(np.linalg.norm(places.shared, axis=1), LENGTH, rtol=1e-5)
+    scores = (places.own - module.center.numpy()) @ module.weights.numpy()
+    length = np.linalg.norm(scores, axis=1, keepdims=True)
+    np.testing.assert_allclose(places.shared, LENGTH * scores / length, atol=1e-4)
+    order = np.random.default_rng(0).permutation(data.n_obs)
+    mixed = unimodal_cells(aligned, "rna", data[order].copy(), key="modalities")
+    rows = pd.Index(mixed.names).get_indexer(cells.names)
+    assert not (rows == np.arange(len(rows))).all()
+    for name in ("latent", "shared", "own"):
+        here, there = getattr(places, name), getattr(mixed.places, name)[rows]
+        np.testing.assert_allclose(here, there, atol=1e-5)
 
 
 def test_edges_that_were_rewired_get_less_confidence() -> None:

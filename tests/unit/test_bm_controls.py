@@ -14,7 +14,7 @@ from tests.unit.test_bm_alignment import MODALITIES, N_CELLS, cells
 from mosaicvi._errors import RequestError
 from mosaicvi.bm import Alignment
 from mosaicvi.bm.__main__ import main
-from mosaicvi.bm._alignment_input import EDGES, AlignmentInput, Embedding
+from mosaicvi.bm._alignment_input import EDGES, OWN, PLACES, SHARED, AlignmentInput, Embedding
 from mosaicvi.bm._alignment_score import score_alignment
 from mosaicvi.bm._controls import under_controls
 from mosaicvi.bm._load import quiet_mudata
@@ -212,6 +212,11 @@ def test_orphans_are_scored(alignment: Alignment) -> None:
     bad = task.also(Embedding(mixed), task.truth)["orphans"]
     assert bad["auc"] < 0.8
     assert bad["abstain"] < 0.5
+    # what the method says of its cells besides the latent is heard
+    places = {key + m: part for key in (SHARED, OWN) for m, part in latents_of(task, {}).items()}
+    told = task.also(Embedding(mixed, places), task.truth)["orphans"]
+    assert told["auc"] > bad["auc"] + 0.1
+    assert told["abstain"] > bad["abstain"] + 0.3
     json.dumps(apart, allow_nan=False)
     for wrong in ("drop:9@atac", "drop:2@protein"):
         with pytest.raises(RequestError, match="controls"):
@@ -232,7 +237,7 @@ def test_markers_are_those_of_the_orphans(alignment: Alignment) -> None:
     assert Markers.of(whole, "atac", []) is None
     # imputed as their types truly are, and as if all were orphans
     task = task_of(alignment, "drop:2@atac")
-    assert task.public.wanted == ("atac",)
+    assert task.public.wanted == (PLACES, "atac")
     seen = task.truth.cells["rna"]["type"].astype(int).to_numpy()
     latents = latents_of(task, {})
     score = partial(orphan_scores, truth=task.truth, alone="rna", lacking="atac", markers=markers)

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from mosaicvi import likelihoods
+from mosaicvi._types import SparseCounts
 from mosaicvi.likelihoods._base import FeatureStart
+from mosaicvi.nn import _decoder as decoder_file
 from mosaicvi.nn._decoder import Decoder, DecoderSpec
+from mosaicvi.nn._feature_sample import FeatureSample
 
 N_BATCHES, N_FEATURES, N_LATENT, N_CELLS = 3, 7, 4, 11
 
@@ -97,6 +100,35 @@ def test_offsets_by_batch() -> None:
     shifted = decoder(z, {"mean": got})
     torch.testing.assert_close(shifted["mean"], plain["mean"] + got)
     torch.testing.assert_close(shifted["dropout"], plain["dropout"])
+
+
+@pytest.mark.parametrize("name", ["zinb", "nb_mixture"])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_offsets_in_the_product_are_offsets_that_are_added(
+    monkeypatch: pytest.MonkeyPatch, name: str, sampled: bool
+) -> None:
+    decoder = make(name)
+    for each in decoder.offsets.values():
+        each.raw.data = torch.randn(N_BATCHES, N_FEATURES)
+    sample = None
+    if sampled and name == "zinb":
+        features = torch.tensor([0, 2, 3])
+        sample = FeatureSample(features, torch.tensor([1.0, 2.0, 1.5]))
+    n_values = N_FEATURES if sample is None else len(sample.features)
+    values = SparseCounts.from_dense(torch.poisson(torch.full((4, n_values), 2.0)))
+    batch, library = torch.tensor([2, -1, 0, 2]), torch.full((4,), 50.0)
+    z = torch.randn(4, N_LATENT)
+    results = []
+    for few in (decoder_file.FEW_BATCHES, 0):
+        monkeypatch.setattr(decoder_file, "FEW_BATCHES", few)
+        decoder.zero_grad()
+        value = decoder.log_prob(values, z, batch, library, sample=sample)
+        value.sum().backward()
+        raw = [each.raw.grad.clone() for each in decoder.offsets.values()]
+        assert all(gradient.abs().sum() > 0 for gradient in raw)
+        results.append((value.detach(), *raw))
+    for together, added in zip(*results, strict=True):
+        torch.testing.assert_close(together, added, rtol=1e-4, atol=1e-4)
 
 
 def test_panel() -> None:

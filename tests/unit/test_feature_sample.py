@@ -11,7 +11,7 @@ from tests.fits import QUIET, build, small_mosaic
 from mosaicvi import RequestError, likelihoods
 from mosaicvi._types import SparseCounts
 from mosaicvi.model import _training
-from mosaicvi.module._objective import Objective, ObjectiveSpec
+from mosaicvi.module import Objective, ObjectiveSpec
 from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
 
 N_CELLS, N_FEATURES, N_SAMPLED = 6, 300, 100

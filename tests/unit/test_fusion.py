@@ -183,6 +183,17 @@ def test_take_and_detach() -> None:
     assert not mixture.detach().means.requires_grad
 
 
+@pytest.mark.parametrize("name", sorted(fusion.TABLE))
+def test_runs_of_cells_can_be_split(name: str) -> None:
+    means, variances, present = experts()
+    whole = fusion.get(name)(means, variances, present)
+    parts = whole.split(3)
+    assert [part.n_cells for part in parts[:-1]] == [3] * (len(parts) - 1)
+    for field in ("weights", "means", "variances"):
+        joined = torch.cat([getattr(part, field) for part in parts], 1)
+        assert torch.equal(joined, getattr(whole, field))
+
+
 def test_unknown_rule_lists_the_known() -> None:
     with pytest.raises(RequestError, match="'product_of_experts', 'mixture_of_experts'"):
         fusion.get("sum")

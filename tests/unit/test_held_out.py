@@ -8,7 +8,12 @@ import pytest
 from mosaicvi.alignment import CellPairs, find_anchors, fit_canonical
 from mosaicvi.alignment._anchors import AnchorSpec
 from mosaicvi.alignment._canonical import strength
-from mosaicvi.alignment._held_out import LEAST_PAIRS, join, weigh_by_held_out
+from mosaicvi.alignment._held_out import (
+    ENOUGH_TO_REFUSE,
+    LEAST_PAIRS,
+    join,
+    weigh_by_held_out,
+)
 
 BOTH = ("rna", "atac")
 TRUE = np.array([0.9, 0.6, 0.3, 0.0, 0.0, 0.0])
@@ -101,14 +106,46 @@ def test_correlations_of_nothing_leave_directions_as_they_are() -> None:
     assert canonical.weighed(np.zeros(4)) is canonical
 
 
-def test_wrong_pairs_are_not_believed() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_wrong_pairs_are_refused_and_right_ones_are_not(seed: int) -> None:
+    values = draw(seed)
+    rng = np.random.default_rng(seed)
+    found = same_cells(np.arange(300, N_CELLS))
+    for n_true in (ENOUGH_TO_REFUSE, 300):
+        wrong = CellPairs(rng.permutation(n_true), rng.permutation(n_true), np.ones(n_true))
+        assert weigh_by_held_out(values, {BOTH: found}, {BOTH: wrong}, 6, true_weight=3.0) is None
+        right = same_cells(np.arange(n_true))
+        weighed = weigh_by_held_out(values, {BOTH: found}, {BOTH: right}, 6, true_weight=3.0)
+        assert weighed is not None
+        assert weighed.correlation[0] > 0.6
+
+
+def test_few_wrong_pairs_or_wrong_pairs_alone_are_not_refused() -> None:
     values = draw()
     rng = np.random.default_rng(2)
-    wrong = CellPairs(rng.permutation(300), rng.permutation(300), np.ones(300))
+    wrong = CellPairs(rng.permutation(60), rng.permutation(60), np.ones(60))
     found = same_cells(np.arange(300, N_CELLS))
     weighed = weigh_by_held_out(values, {BOTH: found}, {BOTH: wrong}, 6, true_weight=3.0)
     plain = fit_canonical(values, {BOTH: join(found, wrong, 3.0)}, 6)
+    assert weighed is not None
     np.testing.assert_array_equal(weighed.correlation, plain.correlation)
+    many = CellPairs(rng.permutation(300), rng.permutation(300), np.ones(300))
+    assert weigh_by_held_out(values, {}, {BOTH: many}, 6, true_weight=3.0) is not None
+
+
+def test_anchors_are_those_without_the_refused_pairs() -> None:
+    values = draw()
+    linked = {
+        BOTH: (values["rna"], values["atac"] @ np.linalg.pinv(values["atac"]) @ values["rna"])
+    }
+    rng = np.random.default_rng(2)
+    wrong = CellPairs(rng.permutation(300), rng.permutation(300), np.ones(300))
+    given = find_anchors(values, linked, {BOTH: wrong}, AnchorSpec())
+    without = find_anchors(values, linked, {}, AnchorSpec())
+    assert given.refused == (BOTH,)
+    assert without.refused == ()
+    np.testing.assert_array_equal(given.pairs[BOTH].left, without.pairs[BOTH].left)
+    np.testing.assert_array_equal(given.canonical.weights["rna"], without.canonical.weights["rna"])
 
 
 def test_the_search_does_not_learn_true_pairs_by_heart() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,29 @@ def test_mutual_neighbours_equal_brute_force(k: int) -> None:
     given = list(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
     assert len(set(given)) == len(given) == len(pairs)
     assert set(given) == set(brute_force(left, right, k))
+
+
+@pytest.mark.parametrize(("n_few", "own", "other"), [(40, 5, 5), (30, 8, 3), (15, 10, 3)])
+def test_the_side_of_few_cells_looks_at_more(n_few: int, own: int, other: int) -> None:
+    """Equal numbers below 2 : 1, then by the root of the imbalance, up to twice, three at least."""
+    rng = np.random.default_rng(4)
+    few, many = rng.normal(size=(n_few, 4)), rng.normal(size=(75, 4))
+    cosine = unit(few) @ unit(many).T
+    expected = {
+        (i, j)
+        for i in range(n_few)
+        for j in range(75)
+        if j in np.argsort(-cosine[i])[:own] and i in np.argsort(-cosine[:, j])[:other]
+    }
+    for pairs in (
+        mutual_neighbours(few, many, n_neighbours=5),
+        replace(
+            turned := mutual_neighbours(many, few, n_neighbours=5),
+            left=turned.right,
+            right=turned.left,
+        ),
+    ):
+        assert set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)) == expected
 
 
 def test_each_pair_weighs_less_the_more_pairs_its_cells_have() -> None:

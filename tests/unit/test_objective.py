@@ -323,6 +323,22 @@ def test_random_evidence_is_observed_and_never_the_target(target: int) -> None:
     assert torch.equal(drawn[:, only_one], others[:, only_one])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ["product_of_experts", "mixture_of_experts"])
+def test_subsets_that_are_fused_together_are_those_fused_one_by_one(fusion: str) -> None:
+    model = build_model({"rna+protein": 0.5, "rna": 0.25, "protein": 0.25}, fusion=fusion)
+    module, experts = model.module, model.module.experts(fetch(model))
+    subsets = [None, module.subset_of(["protein"]), module.subset_of([]), module.subset_of(["rna"])]
+    for muted in ((), ("protein",)):
+        module.muted = muted
+        heard = module.heard(experts.present)
+        given = replace(experts, heard=heard)
+        for subset, found in zip(subsets, module.posteriors(given, subsets), strict=True):
+            alone = module.posterior(given, subset)
+            for name in ("weights", "means", "variances"):
+                torch.testing.assert_close(getattr(found, name), getattr(alone, name))
+
+
 # --- other rules and patterns ------------------------------------------------------------------
 
 

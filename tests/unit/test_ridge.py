@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import Ridge as Oracle
 
 from mosaicvi.nn._cross_regression import PENALTIES
-from mosaicvi.nn._ridge import Ridge, factorised
+from mosaicvi.nn._ridge import Ridge, factorised, gram_of
 
 
 @pytest.fixture(params=[(400, 30, 3), (60, 200, 1)], ids=["tall", "wide"])
@@ -79,3 +79,16 @@ def test_targets_without_variance_get_no_weights(rows: tuple[np.ndarray, np.ndar
     found = ridge.solve(10.0, factorised(ridge.gram, 20.0), np.zeros_like(ridge.product))
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[:, 0], 0.0)
+
+
+@pytest.mark.parametrize("n_used", [1, 7, 512, 700])
+def test_gram_matrix_of_blocks_is_that_of_all_rows(n_used: int) -> None:
+    rows = np.random.default_rng(1).normal(size=(90, n_used)).astype(np.float32)
+    gram = gram_of((rows[start : start + 40] for start in range(0, 90, 40)), n_used)
+    exact = rows.T.astype(float) @ rows.astype(float)
+    np.testing.assert_allclose(gram, exact, atol=1e-4)
+    assert np.array_equal(gram, gram.T)
+
+
+def test_no_rows_give_a_gram_matrix_of_zeros() -> None:
+    assert np.array_equal(gram_of([], 3), np.zeros((3, 3)))

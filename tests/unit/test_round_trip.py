@@ -10,10 +10,12 @@ from sklearn.metrics import roc_auc_score
 
 from mosaicvi._errors import RequestError
 from mosaicvi.tl import _match_cells, _round_trip
+from mosaicvi.tl._counterparts import alignment_confidence_of, distance_to_counterparts
+from mosaicvi.tl._latents import Places
 from mosaicvi.tl._match_cells import find_matches
 from mosaicvi.tl._negative_transfer import purity
-from mosaicvi.tl._round_trip import alignment_confidence_of, trip_length
-from mosaicvi.tl._transfer_labels import transfer
+from mosaicvi.tl._round_trip import round_trip_confidence, trip_length
+from mosaicvi.tl._transfer_labels import CONFIDENCE_RANGE, transfer
 from mosaicvi.tl._votes import Voters, at_temperature, vote
 
 
@@ -62,7 +64,7 @@ def test_confidence_is_the_naive_loop(block: int, monkeypatch: pytest.MonkeyPatc
     own, _ = types([15, 20, 10], 0)
     other, _ = types([20, 0, 30], 1, gap=1.0)
     expected = naive_confidence(own, other, (2, 5))
-    np.testing.assert_allclose(alignment_confidence_of(own, other, scales=(2, 5)), expected)
+    np.testing.assert_allclose(round_trip_confidence(own, other, scales=(2, 5)), expected)
 
 
 def test_trip_length_of_single_steps() -> None:
@@ -82,7 +84,7 @@ def test_a_type_that_the_other_modality_lacks(
 ) -> None:
     own, codes = types(sizes[0], seed)
     other, _ = types([*sizes[1][:2], 0, sizes[1][3]], 100 + seed, noise=0.6, gap=0.5)
-    confidence = alignment_confidence_of(own, other)
+    confidence = round_trip_confidence(own, other)
     assert roc_auc_score(codes == 2, -confidence) > 0.97
     assert np.median(confidence[codes == 2]) < 0.5 < np.quantile(confidence[codes != 2], 0.1)
 
@@ -90,25 +92,91 @@ def test_a_type_that_the_other_modality_lacks(
 def test_a_common_composition_is_not_needed() -> None:
     own, codes = types([300, 300, 300, 300], 3)
     other, _ = types([900, 30, 300, 60], 4)
-    confidence = alignment_confidence_of(own, other)
+    confidence = round_trip_confidence(own, other)
     assert all(np.median(confidence[codes == code]) > 0.6 for code in range(4))
 
 
 def test_a_modality_far_from_the_other_is_no_match() -> None:
     own, _ = types([200], 5)
     other, _ = types([200, 200], 6, gap=200.0)
-    assert alignment_confidence_of(own, other).max() < 0.05
+    assert round_trip_confidence(own, other).max() < 0.05
     same, _ = types([200], 7)
-    assert np.median(alignment_confidence_of(own, same)) > 0.7
+    assert np.median(round_trip_confidence(own, same)) > 0.7
+
+
+PLACES = (([15, 20, 10], (0, 1, 2)), ([20, 5, 30], (3, 4, 5)))
+"""Sizes of types and seeds of `latent`, `shared` and `own`."""
 
 
 def test_few_cells() -> None:
     own, _ = types([2], 0)
-    assert list(alignment_confidence_of(own, own)) == [0, 0]
+    assert list(round_trip_confidence(own, own)) == [0, 0]
     own, _ = types([4, 3], 0)
-    found = alignment_confidence_of(own, own + 0.0)
+    found = round_trip_confidence(own, own + 0.0)
     assert ((found >= 0) & (found <= 1)).all()
-    assert np.isfinite(alignment_confidence_of(np.ones((30, 2)), np.ones((40, 2)))).all()
+    assert np.isfinite(round_trip_confidence(np.ones((30, 2)), np.ones((40, 2)))).all()
+
+
+def test_distance_to_counterparts_is_the_naive_loop() -> None:
+    first, second = (Places(*(types(sizes, seed)[0] for seed in seeds)) for sizes, seeds in PLACES)
+
+    def averaged(values: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
+        found = []
+        for i, point in enumerate(own):
+            near = [j for j in np.argsort(((own - point) ** 2).sum(1)) if j != i][:k]
+            found.append(np.mean([values[j] for j in (i, *near)], axis=0))
+        return np.array(found)
+
+    sides = []
+    for cells in (first, second):
+        k = _round_trip.neighbourhood(20, len(cells))
+        sides.append((averaged(cells.shared, cells.own, k), cells.own, k))
+    for found, here, there in zip(
+        distance_to_counterparts(first, second), sides, sides[::-1], strict=True
+    ):
+        far = [np.sort(np.linalg.norm(there[0] - point, axis=1))[:5].mean() for point in here[0]]
+        np.testing.assert_allclose(found, averaged(np.array(far), here[1], here[2]))
+
+
+def test_a_kind_of_a_type_that_the_other_modality_lacks() -> None:
+    """The round trip brings it home, as nothing nearer is there; it lies too far all the same."""
+    aside = np.array([0.0, 0.0, 3.0, 0.0, 0.0, 0.0])
+
+    def cells(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        latent, codes = types([300, 300, 300, n], seed)
+        latent[codes == 3] = types([n], seed + 50)[0] + aside
+        return latent, codes
+
+    (own, codes), (lacks, known), (has, _) = cells(40, 0), cells(0, 1), cells(40, 2)
+    kind = codes == 3
+    assert np.median(round_trip_confidence(own, lacks)[kind]) > CONFIDENCE_RANGE[1]
+    confidence = alignment_confidence_of(Places.of(own), Places.of(lacks))
+    assert np.median(confidence[kind]) < 0.8
+    assert np.median(confidence[~kind]) > 0.95
+    assert roc_auc_score(kind, -confidence) > 0.9
+    # where the other modality has the kind, nothing is said against it
+    assert np.median(alignment_confidence_of(Places.of(own), Places.of(has))[kind]) > 0.85
+    given = transfer(Places.of(lacks), known, Places.of(own), 3, 30, 0).given()
+    assert given[kind].mean() < 0.3
+    assert given[~kind].mean() > 0.85
+
+
+def test_neighbours_are_those_of_the_modality_alone() -> None:
+    """Shared places that are noise say more where `own` tells which cells are alike."""
+    own, codes = types([200, 200, 200, 200], 0, noise=0.5)
+    other, _ = types([200, 0, 200, 200], 1, noise=0.5)
+    noisy = [
+        side + 5.0 * np.random.default_rng(seed).normal(size=side.shape)
+        for seed, side in enumerate((own, other))
+    ]
+    known = [Places(far, far, near) for far, near in zip(noisy, (own, other), strict=True)]
+    blind = [Places.of(far) for far in noisy]
+    orphan = codes == 1
+    with_own, without = (
+        roc_auc_score(orphan, distance_to_counterparts(*p)[0]) for p in (known, blind)
+    )
+    assert with_own > 0.95
+    assert with_own > without + 0.05
 
 
 def test_votes_are_the_naive_loop() -> None:
@@ -136,7 +204,7 @@ def test_temperature_against_the_closed_form() -> None:
 def test_probability_holds_where_types_overlap(seed: int) -> None:
     known, codes = types([300] * 4, seed, noise=3.0)
     asked, truth = types([300] * 4, 50 + seed, noise=3.0)
-    done = transfer(known, codes, asked, 4, 30, 0)
+    done = transfer(Places.of(known), codes, Places.of(asked), 4, 30, 0)
     right = done.code == truth
     sure = done.probability > np.median(done.probability)
     for part in (sure, ~sure):
@@ -148,19 +216,19 @@ def test_probability_holds_where_types_overlap(seed: int) -> None:
 def test_orphans_have_low_confidence_in_transfer() -> None:
     known, codes = types([150, 150, 0, 150], 0)
     asked, truth = types([150, 150, 150, 150], 1)
-    done = transfer(known, codes, asked, 4, 30, 0)
+    done = transfer(Places.of(known), codes, Places.of(asked), 4, 30, 0)
     assert (done.confidence[truth == 2] < 0.5).mean() > 0.9
     assert (done.confidence[truth != 2] >= 0.5).mean() > 0.9
 
 
 def test_an_orphan_beside_another_type_abstains() -> None:
-    """Its confidence is above one half, and still below that of nearly all source cells."""
+    """The round trip alone would let it pass."""
     known, codes = types([150, 150, 0, 150], 0)
     asked, truth = types([150, 150, 150, 150], 1)
     asked[truth == 2] += 0.65 * (asked[truth == 1].mean(axis=0) - asked[truth == 2].mean(axis=0))
-    done = transfer(known, codes, asked, 4, 30, 0)
+    done = transfer(Places.of(known), codes, Places.of(asked), 4, 30, 0)
     assert done.least_confidence == 0.9
-    assert done.given(min_confidence=0.5)[truth == 2].mean() > 0.9
+    assert (round_trip_confidence(asked, known)[truth == 2] >= 0.5).mean() > 0.9
     assert done.given()[truth == 2].mean() < 0.2
     assert done.given()[truth != 2].mean() > 0.85
 
@@ -168,15 +236,17 @@ def test_an_orphan_beside_another_type_abstains() -> None:
 def test_the_least_confidence_is_that_of_the_source() -> None:
     known, codes = types([150, 150, 150, 150], 0)
     asked, _ = types([150, 150, 150, 150], 1, noise=4.0)
-    source = np.quantile(alignment_confidence_of(known, asked), 0.05)
+    source = np.quantile(alignment_confidence_of(Places.of(known), Places.of(asked)), 0.05)
     assert 0.5 < source < 0.9
-    assert transfer(known, codes, asked, 4, 30, 0).least_confidence == pytest.approx(source)
+    assert transfer(
+        Places.of(known), codes, Places.of(asked), 4, 30, 0
+    ).least_confidence == pytest.approx(source)
 
 
 def test_a_source_that_is_itself_without_counterparts_sets_no_threshold() -> None:
     known, codes = types([150, 150, 150, 150], 0)
     asked, _ = types([300], 1)
-    assert transfer(known, codes, asked, 4, 30, 0).least_confidence == 0.5
+    assert transfer(Places.of(known), codes, Places.of(asked), 4, 30, 0).least_confidence == 0.5
 
 
 def test_matches_are_the_naive_ones() -> None:

@@ -45,10 +45,14 @@ class Anchors:
         Directions.
     pairs
         Two modalities to the pairs of the last round, true pairs included.
+    refused
+        Two modalities of which true pairs were given that agree no more than strangers, and so are
+        not among the pairs.
     """
 
     canonical: Canonical
     pairs: Mapping[Modalities, CellPairs]
+    refused: tuple[Modalities, ...] = ()
 
 
 def find_anchors(
@@ -67,7 +71,8 @@ def find_anchors(
     True pairs of linked modalities take no part in the search. They join the found ones when
     directions are fitted last, and say how much each direction is worth: found pairs were chosen
     for agreeing along all of them, so that the correlations over found pairs are too high, and too
-    much alike (:func:`~mosaicvi.alignment._held_out.weigh_by_held_out`).
+    much alike (:func:`~mosaicvi.alignment._held_out.weigh_by_held_out`). True pairs that agree no
+    more than strangers along directions that linked features found are not used at all.
 
     Parameters
     ----------
@@ -97,9 +102,12 @@ def find_anchors(
         found = {
             both: _without(each, known.get(both)) for both, each in pairs.items() if both in linked
         }
-        canonical = weigh_by_held_out(
+        weighed = weigh_by_held_out(
             representations, found, known, spec.n_directions, true_weight=spec.true_weight
         )
+        if weighed is None:
+            return Anchors(canonical, pairs, tuple(known))
+        canonical = weighed
         again = _matched(_with_scores(units, representations, canonical), neighbours)
         found = {both: _without(each, known.get(both)) for both, each in again.items()}
         pairs = {both: join(found.get(both), known.get(both)) for both in {**found, **known}}

@@ -20,8 +20,12 @@ LEAST_PAIRS = 30
 """True pairs of every two modalities from which their held-out correlation is believed."""
 
 CHANCE = 3.0
-"""Held-out correlations all below so many standard errors say that the pairs are wrong, or the
-directions: nothing about which of these are worth more."""
+"""A held-out correlation along the first directions below so many standard errors is no more than
+that of strangers: it says nothing about which directions are worth more."""
+
+ENOUGH_TO_REFUSE = 100
+"""True pairs from which such a correlation says that they are wrong: cells that are the same agree
+along the first directions by more than the .3 that this leaves to chance."""
 
 
 def weigh_by_held_out(
@@ -31,7 +35,7 @@ def weigh_by_held_out(
     n_directions: int,
     *,
     true_weight: float,
-) -> Canonical:
+) -> Canonical | None:
     """Directions of found and true pairs, weighted by correlations over held-out true pairs.
 
     Directions are fitted again without each fifth of the true pairs, along which these are then
@@ -55,8 +59,9 @@ def weigh_by_held_out(
     Returns
     -------
     Directions of all pairs. With fewer than 30 true pairs of some two modalities that have found
-    ones, or where held-out ones agree along no direction, they keep the weights of their own
-    correlations.
+    ones, or where held-out ones agree no more than strangers, they keep the weights of their own
+    correlations. None: 100 or more true pairs of modalities that have found ones agree no more than
+    strangers, so they are wrong.
     """
     both_kinds = dict.fromkeys([*found, *true])
     canonical = fit_canonical(
@@ -84,11 +89,12 @@ def weigh_by_held_out(
         weights=[len(pairs) for pairs in true.values()],
     )
     n_true = sum(len(pairs) for pairs in true.values())
-    if correlation.max() < CHANCE / np.sqrt(n_true):
-        return canonical
     falling = IsotonicRegression(increasing=False, y_min=0.0, y_max=1.0)
-    rank = np.arange(len(correlation))
-    return canonical.weighed(np.asarray(falling.fit_transform(rank, correlation)))
+    worth = np.asarray(falling.fit_transform(np.arange(len(correlation)), correlation))
+    if worth[0] >= CHANCE / np.sqrt(n_true):
+        return canonical.weighed(worth)
+    can_tell = n_true >= ENOUGH_TO_REFUSE and all(len(found.get(both, ())) for both in true)
+    return None if can_tell else canonical
 
 
 def join(found: CellPairs | None, true: CellPairs | None, true_weight: float = 1.0) -> CellPairs:

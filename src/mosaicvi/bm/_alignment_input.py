@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from mosaicvi.bm._graphs import read_graph, write_graph
 from mosaicvi.bm._input import BATCH
 from mosaicvi.bm._load import quiet_mudata, read
+from mosaicvi.tl._latents import Places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,10 @@ _DATA, _SETTINGS = "input.h5mu", "input.json"
 _WANTED = "wanted:"
 EDGES = "edges"
 """Confidence in each edge of the graph, asked for besides latents."""
+PLACES = "places"
+"""Where cells lie but for the latent, asked for besides: see :data:`SHARED` and :data:`OWN`."""
+SHARED, OWN = "shared:", "own:"
+"""Before a modality: ``shared`` and ``own`` of :class:`mosaicvi.tl._latents.Places`."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class AlignmentInput:
         For methods marked as a ceiling only: names of both cells of every true pair. Empty for all
         others.
     wanted
-        What is asked for besides latents, of methods that can answer it: :data:`EDGES`, or a
-        modality that cells of the other are to have imputed.
+        What is asked for besides latents, of methods that can answer it: :data:`EDGES`,
+        :data:`PLACES`, or a modality that cells of the other are to have imputed.
     """
 
     mdata: MuData
@@ -124,11 +129,17 @@ class Embedding:
     wanted
         What was asked for besides: :data:`EDGES` -> confidence of each edge in the order of the
         graph's table, ``(n_edges,)``; a modality -> mean of log1p imputed for the other one's cells
-        in the order of the input, ``(n_other_cells, n_features)``.
+        in the order of the input, ``(n_other_cells, n_features)``; :data:`SHARED` or :data:`OWN`
+        with a modality -> such values of its cells in the order of the input.
     """
 
     latents: dict[str, Floats]
     wanted: dict[str, Floats] = field(default_factory=dict)
+
+    def places(self, modality: str) -> Places:
+        """Where cells of a modality lie; the latent stands for what the method does not say."""
+        latent = self.latents[modality]
+        return Places(latent, *(self.wanted.get(key + modality, latent) for key in (SHARED, OWN)))
 
     def write(self, path: Path) -> None:
         """Write as ``.npz``."""

@@ -29,7 +29,7 @@ def cell_bounds(sampler: PosteriorSampler, indices: np.ndarray, n_samples: int) 
         z = sampler.draw_latent(chunk, n_samples)
         nats = -chunk.posterior.kl_to(module.prior_variance(chunk.batch))  # type: ignore[attr-defined]
         for name, part in chunk.batch.modalities.items():
-            log_prob = module.reconstruct(name, z, chunk.batch, None, linked=linked[name])
+            log_prob = module.reconstruct(name, z, chunk.batch, linked=linked[name])
             nats = nats.index_add(0, part.positions, log_prob.mean(0))
         found[chunk.places] = nats.cpu().numpy()
     return found

@@ -180,7 +180,7 @@ class FactorModule(MultimodalModule):
         with poutine.scale(scale=1 / batch.n_cells):
             for name in batch.modalities:
                 linked = self.weights[name].shaped(drawn[name])
-                log_prob = self.reconstruct(name, z, batch, None, linked=linked)
+                log_prob = self.reconstruct(name, z, batch, linked=linked)
                 pyro.factor(f"reconstruction/{name}", log_prob.sum())
 
     def guide(self, batch: MultiBatch, n_cells: int) -> None:

@@ -84,6 +84,11 @@ class GaussianMixture:
             self.weights[:, cells], self.means[:, cells], self.variances[:, cells]
         )
 
+    def split(self, n_cells: int) -> list[GaussianMixture]:
+        """Mixtures of runs of ``n_cells`` cells, as views."""
+        parts = (each.split(n_cells, 1) for each in (self.weights, self.means, self.variances))
+        return [GaussianMixture(*each) for each in zip(*parts, strict=True)]
+
     def detach(self) -> GaussianMixture:
         """The same mixtures without gradient."""
         return GaussianMixture(self.weights.detach(), self.means.detach(), self.variances.detach())

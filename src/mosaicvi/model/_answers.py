@@ -181,7 +181,7 @@ def reconstruction_nats(
         z = sampler.draw_latent(chunk, n_samples)
         for name, part in chunk.batch.modalities.items():
             own = chunk.places[part.positions.cpu().numpy()]
-            log_prob = module.reconstruct(name, z, chunk.batch, None, linked=linked.get(name))
+            log_prob = module.reconstruct(name, z, chunk.batch, linked=linked.get(name))
             nats[name][own] = -log_prob.mean(0).cpu().numpy()
         divergence[chunk.places] = _divergence(chunk, z).cpu().numpy()
     return nats, divergence

@@ -22,6 +22,7 @@ from mosaicvi.alignment import (
 from mosaicvi.model._edge_evidence import graph_confidence
 from mosaicvi.model._inputs import encode, rows_read
 from mosaicvi.model._technical import Technical, explain_technical
+from mosaicvi.model._ties import warn_refused
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 from mosaicvi.nn._graph_prior import GraphArrays
 
@@ -119,6 +120,8 @@ def link(
         graph = graph.reweight(graph.edges.weight * confidence)
     linked = _linked(data, graph, technical, kept)
     anchors = find_anchors(values, linked, known, spec, n_neighbours=more)
+    for both in anchors.refused:
+        warn_refused(both, len(known[both]))
     canonical = anchors.canonical
     inputs = {
         name: AlignedInputs(
@@ -130,7 +133,7 @@ def link(
         both: CellPairs(kept[both[0]][found.left], kept[both[1]][found.right], found.weight)
         for both, found in anchors.pairs.items()
     }
-    return Linkage(inputs, Anchors(canonical, pairs), confidence)
+    return Linkage(inputs, Anchors(canonical, pairs, anchors.refused), confidence)
 
 
 def _linked(
@@ -211,33 +214,64 @@ def linked_features(
     linked = np.diff(between.indptr) > 0, np.diff(between.tocsc().indptr) > 0
     if not linked[0].any():
         return None
-    sides: dict[str, np.ndarray] = {}
     # Where they have equally many, the narrower modality: not whichever was named first.
     n_linked, width = [int(side.sum()) for side in linked], [len(side) for side in linked]
     first_is_axis = (n_linked[0], width[0]) < (n_linked[1], width[1])
     axis, other = both if first_is_axis else both[::-1]
     onto = between[linked[0]].T if first_is_axis else between[:, linked[1]]
     columns = linked[0] if first_is_axis else linked[1]
-    sides[axis] = _axis_values(data.modalities[axis], columns, kept[axis])
-    sides[other] = _onto(data.modalities[other], sp.csr_matrix(onto), kept[other])
-    plain, smoothed, regressed = {}, {}, {}
-    for name in both:
-        modality, rows, each = data.modalities[name], kept[name], technical[name]
-        plain[name] = smoothed[name] = regressed[name] = each.take_from(modality, sides[name], rows)
-        if _is_sparse(modality, columns if name == axis else None, rows):
-            residuals = each.residuals[rows]
-            near = smooth(sides[name], residuals, N_SMOOTHED)
-            smoothed[name] = each.take_from(modality, near, rows)
-            regressed[name] = regress(plain[name], residuals)
-    first = _reduced(*(smoothed[name] for name in both))
-    if int(columns.sum()) < MANY_LINKED or all(smoothed[n] is plain[n] for n in both):
-        return first
-    second = _reduced(*(regressed[name] for name in both))
+    sides = {
+        axis: _axis_values(data.modalities[axis], columns, kept[axis]),
+        other: _onto(data.modalities[other], sp.csr_matrix(onto), kept[other]),
+    }
+    # Cells times thousands of features, several times over: half the digits will do.
+    precision = np.float32 if int(columns.sum()) > MAX_LINKED else np.float64
+    sides = {name: each.astype(precision, copy=False) for name, each in sides.items()}
+    sparse = [
+        name
+        for name in both
+        if _is_sparse(data.modalities[name], columns if name == axis else None, kept[name])
+    ]
+    several = bool(sparse) and int(columns.sum()) >= MANY_LINKED
+    ways = (_smoothed, _regressed) if several else (_smoothed,)
+    found = []
+    for way in ways:
+        # One way at a time, and what is done with is let go.
+        ready = [
+            (way if name in sparse else _plain)(
+                data.modalities[name], sides[name], technical[name], kept[name]
+            )
+            for name in both
+        ]
+        found.append(_reduced(ready))
+    if not several:
+        return found[0]
     left, right = (
-        np.concatenate([unit(one), unit(two)], axis=1)
-        for one, two in zip(first, second, strict=True)
+        np.concatenate([unit(one), unit(two)], axis=1) for one, two in zip(*found, strict=True)
     )
     return left, right
+
+
+def _plain(
+    modality: ModalityData, values: np.ndarray, technical: Technical, rows: np.ndarray
+) -> np.ndarray:
+    """Linked features without batch and depth."""
+    return technical.take_from(modality, values, rows)
+
+
+def _smoothed(
+    modality: ModalityData, values: np.ndarray, technical: Technical, rows: np.ndarray
+) -> np.ndarray:
+    """The same, averaged over alike cells first."""
+    near = smooth(values, technical.residuals[rows], N_SMOOTHED)
+    return technical.take_from(modality, near, rows)
+
+
+def _regressed(
+    modality: ModalityData, values: np.ndarray, technical: Technical, rows: np.ndarray
+) -> np.ndarray:
+    """The same, regressed on the modality's components afterwards."""
+    return regress(technical.take_from(modality, values, rows), technical.residuals[rows])
 
 
 def _subsample(modality: ModalityData, data: MosaicData, seed: int) -> np.ndarray:
@@ -287,26 +321,32 @@ def _onto(modality: ModalityData, weights: sp.csr_matrix, rows: np.ndarray) -> n
         return np.asarray(filled @ weights)
     total = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1.0)
     scale = sp.diags(1e4 / total)
-    up, down = (
-        np.log1p((scale @ (counts @ part)).toarray())
-        for part in (weights.maximum(0.0), (-weights).maximum(0.0))
-    )
-    return np.asarray(up - down)
+    result = np.zeros((counts.shape[0], weights.shape[1]))
+    for part, change in ((weights.maximum(0.0), np.add), ((-weights).maximum(0.0), np.subtract)):
+        if part.nnz:
+            sums = (scale @ (counts @ part)).toarray()
+            change(result, np.log1p(sums, out=sums), out=result)
+    return result
 
 
-def _reduced(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standardise the columns, and reduce many of them to principal components of both."""
-    sides = []
-    for values in (left, right):
+def _reduced(sides: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Standardise the columns, and reduce many of them to principal components of both.
+
+    The arrays are overwritten.
+    """
+    for values in sides:
         spread = values.std(0)
-        sides.append((values - values.mean(0)) / np.where(spread > 1e-9, spread, 1.0))
+        values -= values.mean(0)
+        values /= np.where(spread > 1e-9, spread, 1.0)
+    left, right = sides
     if left.shape[1] <= MAX_LINKED:
-        return sides[0], sides[1]
-    units = [
-        side / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-12) for side in sides
-    ]
-    together = np.concatenate(units)
-    centred = together - together.mean(0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    left, right = ((unit - together.mean(0)) @ axes[:, -MAX_LINKED:] for unit in units)
-    return left, right
+        return left, right
+    for values in sides:
+        values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    n_cells = sum(len(values) for values in sides)
+    center = sum(values.sum(0, dtype=np.float64) for values in sides) / n_cells
+    for values in sides:
+        values -= center.astype(values.dtype)
+    _, axes = np.linalg.eigh(np.asarray(left.T @ left + right.T @ right, dtype=np.float64))
+    kept = axes[:, -MAX_LINKED:].astype(left.dtype)
+    return left @ kept, right @ kept

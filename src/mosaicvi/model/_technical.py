@@ -55,15 +55,22 @@ class Technical:
             Shape ``(n_rows, n_values)``.
         rows
             Which rows of the modality these are.
+
+        Returns
+        -------
+        Of the shape and type of ``values``, and nobody else's.
         """
         depth = modality.depth
         together = values
         if depth is not None:
             log_depth = np.log1p(depth[rows])
             scale = max(float(log_depth.std()), 1e-6)
-            together = np.column_stack([values, (log_depth - log_depth.mean()) / scale])
-        effects = _fit(modality, together, modality.batch[rows], self.groups[rows])
-        return _residuals(together, modality.batch[rows], *effects)
+            standard = (log_depth - log_depth.mean()) / scale
+            together = np.column_stack([values, standard.astype(values.dtype)])
+        of_batch, of_depth = _fit(modality, together, modality.batch[rows], self.groups[rows])
+        of_batch = of_batch.astype(values.dtype)
+        of_depth = None if of_depth is None else of_depth.astype(values.dtype)
+        return _residuals(together, modality.batch[rows], of_batch, of_depth)
 
 
 def explain_technical(modality: ModalityData, projected: np.ndarray, *, seed: int) -> Technical:
@@ -110,4 +117,6 @@ def _residuals(
 ) -> np.ndarray:
     if depth_effect is not None:
         values = values[:, :-1] - values[:, -1:] * depth_effect
-    return np.asarray(values - np.where((batch >= 0)[:, None], batch_effect[batch], 0.0))
+    shift = batch_effect[batch]
+    shift[batch < 0] = 0.0
+    return np.asarray(values - shift)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._settings import logger
 
 if TYPE_CHECKING:
@@ -141,3 +142,16 @@ def _check_tied(
             "from_names, from_coordinates or from_table), or cells that hold both; "
             "alignment='none' gives each modality a latent space of its own",
         )
+
+
+def warn_refused(both: tuple[str, str], n_pairs: int) -> None:
+    """Say that the cells which two modalities share do not look like the same cells."""
+    first, second = both
+    warnings.warn(
+        f"the {n_pairs} cells that hold both {first!r} and {second!r} agree no more than strangers "
+        "along what their linked features share, so they do not guide the alignment. Are the cells "
+        f"of both named rightly, and in the right order? If not, rename the cells of {second!r}, "
+        "so that the two share none; if they are right, the graph links the wrong features",
+        MosaicviWarning,
+        stacklevel=2,
+    )

@@ -15,7 +15,7 @@ from mosaicvi import likelihoods
 from mosaicvi._errors import RequestError
 from mosaicvi.data._splitter import split_cells
 from mosaicvi.model._construct import modality_weights
-from mosaicvi.module._objective import ObjectiveSpec
+from mosaicvi.module._objective_spec import ObjectiveSpec
 from mosaicvi.train._plan import OptimizerSpec
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def start_nats(
     nats = {}
     for name, part in batch.modalities.items():
         if module.decoders[name].likelihood.is_count:
-            nats[name] = float(-module.reconstruct(name, z, batch, None).mean())
+            nats[name] = float(-module.reconstruct(name, z, batch).mean())
         else:
             share = 1.0 if part.observed is None else float(part.observed.float().mean())
             nats[name] = STANDARD_NORMAL_NATS * share * part.values.shape[1]

@@ -3,7 +3,8 @@
 from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
 from mosaicvi.module._mosaic_module import MosaicModule
 from mosaicvi.module._multimodal import MultimodalModule
-from mosaicvi.module._objective import Losses, Objective, ObjectiveSpec
+from mosaicvi.module._objective import Objective
+from mosaicvi.module._objective_spec import Losses, ObjectiveSpec
 
 __all__ = [
     "Losses",

@@ -182,6 +182,8 @@ class MosaicModule(MultimodalModule):
 
     def heard(self, present: Tensor) -> Tensor:
         """Which of the present experts count, bool ``(n_modalities, n_cells)``."""
+        if not self.muted:
+            return present
         trusted = [[name not in self.muted] for name in self.modalities]
         speaks = present & torch.tensor(trusted, device=present.device)
         return torch.where(speaks.any(0), speaks, present)
@@ -198,3 +200,20 @@ class MosaicModule(MultimodalModule):
         """
         present = experts.heard if subset is None else self.heard(experts.present & subset)
         return self.fusion(experts.means, experts.variances, present)
+
+    def posteriors(
+        self, experts: Experts, subsets: Sequence[Tensor | None]
+    ) -> list[GaussianMixture]:
+        """:meth:`posterior` of several subsets, fused as if they were other cells' experts."""
+        present = torch.cat(
+            [
+                experts.heard if each is None else self.heard(experts.present & each)
+                for each in subsets
+            ],
+            1,
+        )
+        n = len(subsets)
+        fused = self.fusion(
+            experts.means.repeat(1, n, 1), experts.variances.repeat(1, n, 1), present
+        )
+        return fused.split(experts.means.shape[1])

@@ -83,14 +83,7 @@ class MultimodalModule(nn.Module):
         return torch.cat(parts, -1) if parts else None
 
     def reconstruct(
-        self,
-        name: str,
-        z: Tensor,
-        batch: MultiBatch,
-        rows: Tensor | None,
-        *,
-        linked: Tensor | None = None,
-        sample: FeatureSample | None = None,
+        self, name: str, z: Tensor, batch: MultiBatch, *, linked: Tensor | None = None
     ) -> Tensor:
         """Log-probability of one modality's values given latent draws, in nats.
 
@@ -102,8 +95,37 @@ class MultimodalModule(nn.Module):
             Latent draws of the minibatch's cells, shape ``(..., n_cells, n_latent)``.
         batch
             The minibatch.
+        linked
+            The modality's part of :meth:`feature_embeddings`.
+
+        Returns
+        -------
+        Shape ``(..., n_rows)``, one number for each cell that holds the modality.
+        """
+        return self.score(name, z[..., batch.modalities[name].positions, :], batch, linked=linked)
+
+    def score(
+        self,
+        name: str,
+        z: Tensor,
+        batch: MultiBatch,
+        rows: Tensor | None = None,
+        *,
+        linked: Tensor | None = None,
+        sample: FeatureSample | None = None,
+    ) -> Tensor:
+        """Log-probability of rows of one modality, each at latent points of its own, in nats.
+
+        Parameters
+        ----------
+        name
+            Modality.
+        z
+            Latent points of the rows, shape ``(..., n_rows, n_latent)``.
+        batch
+            The minibatch.
         rows
-            Which present rows to score (numbers into the modality's rows); None: all.
+            Numbers into the modality's rows, of which one may appear several times; None: all.
         linked
             The modality's part of :meth:`feature_embeddings`.
         sample
@@ -117,6 +139,8 @@ class MultimodalModule(nn.Module):
         decoder = self.decoders[name]
         positions, codes, library = part.positions, part.batch, part.library_size
         values, observed = part.values, part.observed
+        if sample is not None and not isinstance(values, Tensor):
+            values = values.select(sample.features)
         if rows is not None:
             positions, codes, library = positions[rows], codes[rows], library[rows]
             values = values[rows] if isinstance(values, Tensor) else values.take(rows)
@@ -127,7 +151,7 @@ class MultimodalModule(nn.Module):
         design = self.design(batch)
         log_prob: Tensor = decoder.log_prob(
             values,
-            z[..., positions, :],
+            z,
             codes,
             library if decoder.likelihood.uses_library_size else None,
             covariates=None if design is None else design[positions],

@@ -24,19 +24,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mosaicvi.alignment import infonce
-from mosaicvi.fusion import GaussianMixture, kl
+from mosaicvi.fusion import kl
+from mosaicvi.module._evidence import draw, random_evidence
+from mosaicvi.module._objective_spec import Losses, ObjectiveSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._pairs import PairBatch
+    from mosaicvi.fusion import GaussianMixture
     from mosaicvi.module._mosaic_module import Experts, MosaicModule
     from mosaicvi.nn._feature_sample import FeatureSample
 
@@ -46,116 +50,28 @@ MIN_CROSS_CELLS = 8
 
 
 @dataclass(frozen=True)
-class ObjectiveSpec:
-    """Weights and schedules of the loss terms.
+class Told:
+    """What the modalities of a minibatch tell of its cells, together and apart.
 
     Attributes
     ----------
-    kl_weight
-        Weight of ``kl``. Below one the fit gives predictive draws, not a Bayesian posterior.
-    cross_weight, consistency_weight, contrastive_weight, alignment_weight
-        Weights of the terms of the same name at the end of their warm-up.
-    graph_weight
-        Weight of ``graph``.
-    n_cross_samples
-        Draws K of the cross term.
-    cross_features
-        A modality that decodes more features evaluates its cross term on a random share of cells,
-        this number over the features that it decodes.
-    decoded_features
-        Features of a modality that a training step decodes at most, or modality to that number; of
-        a modality with more, a step estimates the likelihood from a sample
-        (:mod:`~mosaicvi.nn._feature_sample`). None: all.
-    modality_weights
-        Modality to the weight of its reconstruction and cross terms.
-    warmup
-        Fraction of training over which ``kl``, ``cross``, ``consistency`` and ``contrastive`` rise
-        linearly to their weights.
-    temperature_range
-        Bounds of the learnt InfoNCE temperature.
-    n_train_cells
-        Cells of the training split, which divide the ``prior`` term.
+    joint
+        Posterior from everything.
+    several
+        Cells of which several modalities are heard, bool ``(n_cells,)``; None: there are none.
+    hidden
+        Modality to the cells that it shares with others, where terms hide it, bool ``(n_cells,)``.
+    partial
+        Modality to the posterior from a random subset of the others.
+    alone
+        Modality to the posterior from it alone.
     """
 
-    kl_weight: float = 0.5
-    cross_weight: float = 1.0
-    consistency_weight: float = 0.1
-    contrastive_weight: float = 0.1
-    alignment_weight: float = 10.0
-    graph_weight: float = 10.0
-    n_cross_samples: int = 5
-    cross_features: int = 500
-    decoded_features: int | Mapping[str, int] | None = None
-    modality_weights: Mapping[str, float] = field(default_factory=dict)
-    warmup: float = 0.1
-    temperature_range: tuple[float, float] = (0.05, 1.0)
-    n_train_cells: int = 1
-
-    def at(self, progress: float) -> dict[str, float]:
-        """Weights of the scheduled terms when a fraction ``progress`` of training is done."""
-        rise = 1.0 if self.warmup <= 0 else min(1.0, progress / self.warmup)
-        return {
-            "kl": self.kl_weight * rise,
-            "cross": self.cross_weight * rise,
-            "consistency": self.consistency_weight * rise,
-            "contrastive": self.contrastive_weight * rise,
-            "alignment": self.alignment_weight * rise,
-            "graph": self.graph_weight,
-            "prior": 1.0,
-        }
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Loss terms of one minibatch.
-
-    Attributes
-    ----------
-    terms
-        Name to unweighted value, in nats per cell that the term concerns, scalars.
-    total
-        Weighted sum that training descends, a scalar.
-    score
-        The same without modalities that have no trust: what epochs are compared by.
-    """
-
-    terms: dict[str, Tensor]
-    total: Tensor
-    score: Tensor
-
-
-def random_evidence(present: Tensor, target: int) -> Tensor:
-    """Draw, for each cell, a non-empty subset of its modalities other than the target, uniformly.
-
-    Parameters
-    ----------
-    present
-        Bool ``(n_modalities, n_cells)``.
-    target
-        Number of the modality that the subset must not hold.
-
-    Returns
-    -------
-    Bool of the same shape; cells with nothing but the target get the empty subset.
-    """
-    others = present.clone()
-    others[target] = False
-    # A number from 1 to 2^n - 1 whose bits are the cell's n other modalities: never none.
-    n_subsets = 2.0 ** others.sum(0) - 1
-    uniform = torch.rand(n_subsets.shape, device=present.device)
-    number = 1 + torch.minimum((uniform * n_subsets).floor(), n_subsets - 1).long()
-    bit = (others.long().cumsum(0) - 1).clamp_min(0)
-    return others & ((number >> bit) & 1).bool()
-
-
-def draw(posterior: GaussianMixture, n_samples: int | None = None) -> Tensor:
-    """Reparametrised draws, shape ``(n_cells, n_latent)`` or ``(n_samples, n_cells, n_latent)``."""
-    leading = () if n_samples is None else (n_samples,)
-    like = posterior.means[0]
-    noise = torch.randn((*leading, *like.shape), device=like.device)
-    if posterior.n_components == 1:
-        return posterior.rsample(noise)
-    return posterior.rsample(noise, torch.rand((*leading, like.shape[0]), device=like.device))
+    joint: GaussianMixture
+    several: Tensor | None = None
+    hidden: Mapping[str, Tensor] = field(default_factory=dict)
+    partial: Mapping[str, GaussianMixture] = field(default_factory=dict)
+    alone: Mapping[str, GaussianMixture] = field(default_factory=dict)
 
 
 class Objective:
@@ -185,51 +101,132 @@ class Objective:
         linked = module.feature_embeddings()
         weights = self.spec.at(progress)
         experts = module.experts(batch)
-        joint = module.posterior(experts)
+        told = self._told(module, experts)
         terms: dict[str, Tensor] = {}
         total = torch.zeros((), device=batch.indices.device)
         # What modalities without trust add, apart, so that it changes no sum of the others.
         aside = torch.zeros((), device=batch.indices.device)
-        z = draw(joint)
+        z = draw(told.joint)
         samples = self._samples(module, batch)
         for name in batch.modalities:
             muted = name in module.muted
             seen = self._seen(module, experts, z, name) if muted else z
-            nats = -module.reconstruct(
-                name, seen, batch, None, linked=linked.get(name), sample=samples[name]
+            own, hidden = self._decoded(
+                module, batch, name, seen, told, linked.get(name), samples[name]
             )
-            terms[f"reconstruction/{name}"] = nats.mean()
-            term = self._weight(name) * nats.sum() / batch.n_cells
+            terms[f"reconstruction/{name}"] = own.mean()
+            term = self._weight(name) * own.sum() / batch.n_cells
             if muted:
                 aside = aside + term
             else:
                 total = total + term
-        terms["kl"] = joint.kl_to_prior().mean()
+            if hidden is not None:
+                terms[f"cross/{name}"] = hidden
+                share = self._weight(name) * told.hidden[name].float().mean()
+                total = total + weights["cross"] * share * hidden
+        terms["kl"] = told.joint.kl_to_prior().mean()
         total = total + weights["kl"] * terms["kl"]
-        if (experts.heard.sum(0) >= 2).any():
-            total = total + self._paired(
-                module, batch, experts, joint, linked, samples, terms, weights
-            )
+        if told.several is not None:
+            total = total + self._paired(module, batch, experts, told, terms, weights)
         if guidance and self.spec.alignment_weight > 0:
             terms["alignment"] = self._anchored(module, guidance)
             total = total + weights["alignment"] * terms["alignment"]
         if module.graph is not None:
             terms["graph"] = module.graph.edge_loss(torch.cat(list(linked.values())))
             total = total + weights["graph"] * terms["graph"]
-        # A modality whose likelihood counts w-fold has its parameters' prior count w-fold too.
-        priors = {name: module.negative_log_prior(name) for name in module.modalities}
-        shared = torch.zeros((), device=total.device)
-        if module.graph is not None:
-            shared = module.graph.negative_log_prior()
-        terms["prior"] = (
-            torch.stack(list(priors.values())).sum() + shared
-        ) / self.spec.n_train_cells
-        own = {name: self._weight(name) * value for name, value in priors.items()}
+        prior, shared, own_priors = self._priors(module)
+        terms["prior"] = prior / self.spec.n_train_cells
         for name in module.muted:
-            aside = aside + weights["prior"] * own.pop(name) / self.spec.n_train_cells
-        weighted = torch.stack(list(own.values())).sum() + shared
+            aside = aside + weights["prior"] * own_priors.pop(name) / self.spec.n_train_cells
+        weighted = torch.stack(list(own_priors.values())).sum() + shared
         total = total + weights["prior"] * weighted / self.spec.n_train_cells
         return Losses(terms, total + aside, total)
+
+    def _told(self, module: MosaicModule, experts: Experts) -> Told:
+        """Posteriors that the terms need, fused in one call: on a small minibatch calls cost."""
+        several = experts.heard.sum(0) >= 2
+        if not several.any():
+            return Told(module.posterior(experts))
+        spec = self.spec
+        numbers = [n for n in range(len(module.modalities)) if (experts.heard[n] & several).any()]
+        alone = {n: module.subset_of([module.modalities[n]]) for n in numbers}
+        subsets: list[Tensor | None] = [None]
+        partial_at: dict[int, int] = {}
+        alone_at: dict[int, int] = {}
+        if spec.contrastive_weight > 0:
+            for number in numbers:
+                alone_at[number] = len(subsets)
+                subsets.append(alone[number])
+        if spec.consistency_weight > 0 or spec.cross_weight > 0:
+            for number in numbers:
+                others = [each for each in alone_at if each != number]
+                if len(module.modalities) == 2 and others:
+                    # Of two modalities the other one is all the evidence there can be.
+                    partial_at[number] = alone_at[others[0]]
+                    continue
+                partial_at[number] = len(subsets)
+                subsets.append(random_evidence(experts.heard, number))
+        fused = module.posteriors(experts, subsets)
+        names = module.modalities
+        return Told(
+            fused[0],
+            several,
+            {names[number]: experts.heard[number] & several for number in numbers},
+            {names[number]: fused[place] for number, place in partial_at.items()},
+            {names[number]: fused[place] for number, place in alone_at.items()},
+        )
+
+    def _decoded(
+        self,
+        module: MosaicModule,
+        batch: MultiBatch,
+        name: str,
+        z: Tensor,
+        told: Told,
+        linked: Tensor | None,
+        sample: FeatureSample | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Nats of a modality's cells, and its mean cross term, from one pass of its decoder.
+
+        The cross term is evaluated over a random share of the cells if the modality is wide: it
+        costs K decodings a cell; the share keeps that near the cost of the cells' own
+        reconstruction, and leaves the expectation as it is.
+        """
+        positions = batch.modalities[name].positions
+        points = z[positions]
+        if name not in told.partial or self.spec.cross_weight <= 0:
+            return -module.score(name, points, batch, linked=linked, sample=sample), None
+        rows = torch.nonzero(told.hidden[name][positions]).squeeze(-1)
+        budget = max(MIN_CROSS_CELLS, round(len(rows) * self.share(module, name, sample)))
+        if budget < len(rows):
+            rows = rows[torch.randperm(len(rows), device=rows.device)[:budget].sort().values]
+        n_own, n_samples = len(points), self.spec.n_cross_samples
+        draws = draw(told.partial[name].take(positions[rows]), n_samples)
+        every = torch.arange(n_own, device=rows.device)
+        nats = -module.score(
+            name,
+            torch.cat([points, draws.flatten(0, 1)]),
+            batch,
+            torch.cat([every, rows.repeat(n_samples)]),
+            linked=linked,
+            sample=sample,
+        )
+        log_prob = -nats[n_own:].view(n_samples, len(rows))
+        return nats[:n_own], (math.log(n_samples) - torch.logsumexp(log_prob, 0)).mean()
+
+    def _priors(self, module: MosaicModule) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Negative log priors: of everything, of what is shared, and of each modality's own.
+
+        A modality whose likelihood counts w-fold has its parameters' prior count w-fold too; in
+        the first number none is weighted.
+        """
+        priors = {name: module.negative_log_prior(name) for name in module.modalities}
+        shared = torch.zeros((), device=module.device)
+        if module.graph is not None:
+            shared = module.graph.negative_log_prior()
+        everything = torch.stack(list(priors.values())).sum() + shared
+        own = {name: self._weight(name) * value for name, value in priors.items()}
+        return everything, shared, own
 
     @staticmethod
     def _seen(module: MosaicModule, experts: Experts, z: Tensor, name: str) -> Tensor:
@@ -245,65 +242,25 @@ class Objective:
         module: MosaicModule,
         batch: MultiBatch,
         experts: Experts,
-        joint: GaussianMixture,
-        linked: Mapping[str, Tensor],
-        samples: Mapping[str, FeatureSample | None],
+        told: Told,
         terms: dict[str, Tensor],
         weights: Mapping[str, float],
     ) -> Tensor:
-        """Terms that need cells with several modalities."""
+        """Terms that compare posteriors of cells with several modalities."""
         total = torch.zeros((), device=batch.indices.device)
-        divergences = []
-        several = experts.heard.sum(0) >= 2
-        for number, name in enumerate(module.modalities):
-            hidden = experts.heard[number] & several
-            if not hidden.any():
-                continue
-            partial = module.posterior(experts, random_evidence(experts.heard, number))
-            if self.spec.consistency_weight > 0:
-                divergences.append(kl(joint, partial)[hidden])
-            if self.spec.cross_weight > 0:
-                nats = self._cross(
-                    module, batch, name, partial, hidden, linked.get(name), samples[name]
-                )
-                terms[f"cross/{name}"] = nats
-                share = self._weight(name) * hidden.float().mean()
-                total = total + weights["cross"] * share * nats
-        if divergences:
+        if told.several is None:
+            return total
+        share = told.several.float().mean()
+        if told.partial and self.spec.consistency_weight > 0:
+            divergences = [
+                kl(told.joint, partial)[told.hidden[name]] for name, partial in told.partial.items()
+            ]
             terms["consistency"] = torch.cat(divergences).mean()
-            share = several.float().mean()
             total = total + weights["consistency"] * share * terms["consistency"]
         if self.spec.contrastive_weight > 0:
-            terms["contrastive"] = self._contrastive(module, batch, experts)
-            share = several.float().mean()
+            terms["contrastive"] = self._contrastive(module, batch, experts, told.alone)
             total = total + weights["contrastive"] * share * terms["contrastive"]
         return total
-
-    def _cross(
-        self,
-        module: MosaicModule,
-        batch: MultiBatch,
-        name: str,
-        partial: GaussianMixture,
-        hidden: Tensor,
-        linked: Tensor | None,
-        sample: FeatureSample | None,
-    ) -> Tensor:
-        """Mean cross term of one hidden modality, over a random share of its cells if it is wide.
-
-        A wide modality costs K decodings a cell; the share keeps that near the cost of its own
-        reconstruction, and leaves the expectation as it is.
-        """
-        rows = torch.nonzero(hidden[batch.modalities[name].positions]).squeeze(-1)
-        budget = max(MIN_CROSS_CELLS, round(len(rows) * self.share(module, name, sample)))
-        if budget < len(rows):
-            rows = rows[torch.randperm(len(rows), device=rows.device)[:budget].sort().values]
-        n_samples = self.spec.n_cross_samples
-        chosen = batch.modalities[name].positions[rows]
-        z = torch.zeros((n_samples, batch.n_cells, module.n_latent), device=hidden.device)
-        z[:, chosen] = draw(partial.take(chosen), n_samples)
-        log_prob = module.reconstruct(name, z, batch, rows, linked=linked, sample=sample)
-        return (math.log(n_samples) - torch.logsumexp(log_prob, 0)).mean()
 
     def share(self, module: MosaicModule, name: str, sample: FeatureSample | None = None) -> float:
         """Share of a modality's cells on which its cross term is evaluated in a step."""
@@ -323,24 +280,27 @@ class Objective:
                 samples[name] = module.decoders[name].sample_features(most)
         return samples
 
-    def _contrastive(self, module: MosaicModule, batch: MultiBatch, experts: Experts) -> Tensor:
+    def _contrastive(
+        self,
+        module: MosaicModule,
+        batch: MultiBatch,
+        experts: Experts,
+        alone: Mapping[str, GaussianMixture],
+    ) -> Tensor:
         """InfoNCE over every pair of modalities, averaged over pairs of cells."""
         temperature = module.log_temperature.exp().clamp(*self.spec.temperature_range)
+        heads = {name: module.contrastive_head(each.mean) for name, each in alone.items()}
         losses = []
-        for left in range(len(module.modalities)):
-            for right in range(left + 1, len(module.modalities)):
-                both = experts.heard[left] & experts.heard[right]
-                if int(both.sum()) < 2:
-                    continue
-                groups = self._groups(batch, module.modalities[left])[both]
-                sides = [
-                    module.contrastive_head(module.posterior(experts, mask).mean[both])
-                    for mask in (
-                        module.subset_of([module.modalities[left]]),
-                        module.subset_of([module.modalities[right]]),
-                    )
-                ]
-                losses.append(infonce(*sides, temperature=temperature, groups=groups).mean())
+        for left, right in combinations(heads, 2):
+            both = (
+                experts.heard[module.modalities.index(left)]
+                & experts.heard[module.modalities.index(right)]
+            )
+            if int(both.sum()) < 2:
+                continue
+            groups = self._groups(batch, left)[both]
+            sides = heads[left][both], heads[right][both]
+            losses.append(infonce(*sides, temperature=temperature, groups=groups).mean())
         if not losses:
             return torch.zeros((), device=batch.indices.device)
         return torch.stack(losses).mean()

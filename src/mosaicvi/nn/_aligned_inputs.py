@@ -11,6 +11,8 @@ from mosaicvi._types import Float, Float32, Int
 LENGTH = 3.0
 """Length of each cell's shared scores."""
 
+_COLUMNS = 256
+
 
 class AlignedInputs(nn.Module):
     """Residuals of a frozen projection, and their scores on directions that modalities share.
@@ -149,7 +151,10 @@ def fit_technical(
     if has_depth:
         parts.append(projected[:, -1:])
     design = np.concatenate(parts, axis=1, dtype=np.float64)
-    effects = np.linalg.lstsq(design, values.astype(np.float64), rcond=None)[0]
+    # Thousands of values are read by runs of columns: a solver takes copies at double precision.
+    runs = [values[:, start : start + _COLUMNS] for start in range(0, values.shape[1], _COLUMNS)]
+    solved = [np.linalg.lstsq(design, run.astype(float), rcond=None)[0] for run in runs]
+    effects = np.concatenate(solved, axis=1)
     table[seen] = effects[: len(seen)]
     if groups is not None:
         # Batches and groups share a constant, which is the groups'.

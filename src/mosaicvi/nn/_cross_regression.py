@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import scipy.sparse as sp
 
 from mosaicvi._types import Bool, Float, Float32, Int, Matrix
 from mosaicvi.nn._explained import explained_share
-from mosaicvi.nn._ridge import Ridge, factorised
+from mosaicvi.nn._ridge import Ridge, factorised, gram_of
 
 N_FOLDS = 5
 MAX_FEATURES = 4000
@@ -23,7 +24,9 @@ PENALTIES = (0.5, 2.0, 8.0, 32.0)
 """Ridge penalties tried, a paired cell and standardised feature; the best on the first fold is
 used."""
 
-_ROWS = 2048
+_ROWS = 1024
+_DENSE_ROWS = 128
+"""Rows that are made dense at a time, since that takes several copies of them."""
 
 
 @dataclass(frozen=True)
@@ -141,17 +144,22 @@ class CrossRegression:
         known = None if measured is None else measured[:, used]
 
         def standardised(rows: Int[np.ndarray, " pairs"]) -> Float32[np.ndarray, "pairs used"]:
-            block = _centred(read, rows, middle, known)
-            return np.asarray(block / scale, dtype=np.float32)
+            block = np.empty((len(rows), len(used)), dtype=np.float32)
+            for start in range(0, len(rows), _DENSE_ROWS):
+                part = slice(start, start + _DENSE_ROWS)
+                block[part] = _centred(read, rows[part], middle, known) / scale
+            return block
 
-        gram = np.zeros((len(used), len(used)), dtype=np.float32)
         product = np.zeros((len(used), targets.shape[1]), dtype=np.float32)
-        for start in range(0, len(pairing.rows), _ROWS):
-            part = slice(start, start + _ROWS)
-            block = standardised(pairing.rows[part])
-            # A product of one array with itself: BLAS computes half of it.
-            gram += block.T @ block
-            product += block.T @ targets[part]
+
+        def blocks() -> Iterator[Float32[np.ndarray, "rows used"]]:
+            for start in range(0, len(pairing.rows), _ROWS):
+                part = slice(start, start + _ROWS)
+                block = standardised(pairing.rows[part])
+                np.add(product, block.T @ targets[part], out=product)
+                yield block
+
+        gram = gram_of(blocks(), len(used))
 
         def without(fold: int) -> Ridge:
             left_out = np.flatnonzero(folds == fold)

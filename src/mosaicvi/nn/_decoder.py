@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mosaicvi._types import Bool, Float, Inexact, Int, SparseCounts, Values
+from mosaicvi._types import Bool, Float, Inexact, Int, Values
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.nn._batch_offsets import BatchOffsets
 from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
@@ -16,6 +16,9 @@ from mosaicvi.nn._named_modules import NamedModules
 
 LOADING_SPREAD = 0.5
 """Prior standard deviation of a head's loading around where it starts."""
+
+FEW_BATCHES = 32
+"""Up to so many batches, training adds their offsets within the product with the embeddings."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,23 @@ class Decoder(nn.Module):
             offsets[name] = nn.functional.embedding(batch + 1, padded)
         return offsets
 
+    def batch_columns(
+        self, batch: Int[Tensor, " cells"], features: Int[Tensor, " sampled"] | None = None
+    ) -> dict[str, tuple[Float[Tensor, "cells batches"], Float[Tensor, "sampled batches"]]]:
+        """What :meth:`batch_offsets` are the product of: indicators of batches, and their offsets.
+
+        Beside ``(n_cells, n_features)`` entries a few columns more in a product cost little, and
+        looking offsets up and adding them costs more than the product.
+        """
+        columns = {}
+        for name, each in self.offsets.items():
+            if each.n_batches > 1:
+                one_hot = nn.functional.one_hot(batch.clamp_min(0), each.n_batches)
+                table = each.table() if features is None else each.table()[:, features]
+                indicator = (one_hot * (batch >= 0).unsqueeze(-1)).to(table.dtype)
+                columns[name] = (indicator, table.T)
+        return columns
+
     def panel(self, batch: Int[Tensor, " cells"]) -> Bool[Tensor, "cells features"] | None:
         """Features that the cells' batches measure, bool; None when all are measured."""
         table = self.panels()
@@ -209,6 +229,7 @@ class Decoder(nn.Module):
         covariates: Float[Tensor, "cells covariates"] | None = None,
         linked: Float[Tensor, "*#draws features latent"] | None = None,
         features: Int[Tensor, " sampled"] | None = None,
+        columns: Mapping[str, tuple[Tensor, Tensor]] | None = None,
     ) -> dict[str, Float[Tensor, "*draws cells sampled"]]:
         """Emit every head.
 
@@ -225,6 +246,8 @@ class Decoder(nn.Module):
             ``(n_draws, n_features, n_latent)``.
         features
             Numbers of the features to emit, to which ``offsets`` belong; None: all.
+        columns
+            Head to further inputs, ``(n_cells, n)``, and their weights, ``(n_features, n)``.
         """
         trunk = self.trunk(z)
         heads = {}
@@ -232,7 +255,13 @@ class Decoder(nn.Module):
             weights, bias = self.head_embeddings(head.name, linked), self.biases[head.name]
             if features is not None:
                 weights, bias = weights.index_select(-2, features), bias[features]
-            if weights.dim() == 2:
+            if columns and head.name in columns:
+                inputs, extra = columns[head.name]
+                inputs = inputs.expand(*trunk.shape[:-1], inputs.shape[-1])
+                value = nn.functional.linear(
+                    torch.cat([trunk, inputs], -1), torch.cat([weights, extra], -1), bias
+                )
+            elif weights.dim() == 2:
                 value = nn.functional.linear(trunk, weights, bias)
             else:
                 value = trunk @ weights.mT + bias
@@ -300,18 +329,20 @@ class Decoder(nn.Module):
 
         Parameters are those of :meth:`distribution` and of
         :meth:`~mosaicvi.likelihoods.Likelihood.log_prob`; with ``sample`` it is estimated from some
-        of the features, and the values are sparse counts.
+        of the features, which are all that ``values``, sparse counts then, hold.
         """
         features = None if sample is None else sample.features
+        few = len(self.measured) <= FEW_BATCHES and (linked is None or linked.dim() == 2)
+        offsets = {} if few else self.batch_offsets(batch, features)
+        columns = self.batch_columns(batch, features) if few else None
         parameters = dict(self.feature_parameters.items())
         if features is not None:
-            values = values.select(features) if isinstance(values, SparseCounts) else values
             panel = None if panel is None else panel[:, features]
             observed = None if observed is None else observed[:, features]
             parameters = {name: each[features] for name, each in parameters.items()}
         return self.likelihood.log_prob_of_heads(
             values,
-            self(z, self.batch_offsets(batch, features), covariates, linked, features),
+            self(z, offsets, covariates, linked, features, columns),
             parameters,
             library_size=library_size,
             panel=panel,

@@ -8,12 +8,13 @@ under which conjugate gradients (Hestenes and Stiefel 1952) solve another in som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import ssyrk
 
 from mosaicvi._types import Float32
 
@@ -30,9 +31,31 @@ TRIAL_TOLERANCE = 1e-3
 _MOST_STEPS = 200
 
 
+_COLUMNS = 512
+
+
+def gram_of(
+    blocks: Iterable[Float32[np.ndarray, "rows used"]], n_used: int
+) -> Float32[np.ndarray, "used used"]:
+    """Gram matrix of rows that come in blocks, in the memory of one, shape ``(n_used, n_used)``.
+
+    In Fortran's order, in which LAPACK takes a copy of it as it is.
+    """
+    gram = np.zeros((n_used, n_used), dtype=np.float32, order="F")
+    for block in blocks:
+        # Adds to the upper triangle where it lies: no second matrix of that size.
+        gram = ssyrk(1.0, block.T, beta=1.0, c=gram, overwrite_c=1)
+    for start in range(0, n_used, _COLUMNS):
+        stop = min(start + _COLUMNS, n_used)
+        square = np.triu(gram[start:stop, start:stop])
+        gram[start:stop, start:stop] = square + np.triu(square, 1).T
+        gram[stop:, start:stop] = gram[start:stop, stop:].T
+    return gram
+
+
 def factorised(gram: Float32[np.ndarray, "used used"], penalty: float) -> Precondition:
     """Cholesky factor of ``gram + penalty I``, as a function that solves with it."""
-    system = gram.copy()
+    system = gram.copy(order="F")
     system[np.diag_indices_from(system)] += penalty
     factor = cho_factor(system, overwrite_a=True, check_finite=False)
     return partial(cho_solve, factor, check_finite=False)

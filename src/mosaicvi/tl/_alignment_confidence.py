@@ -9,9 +9,10 @@ import pandas as pd
 
 from mosaicvi import _keys
 from mosaicvi._errors import RequestError
+from mosaicvi.tl._counterparts import alignment_confidence_of
 from mosaicvi.tl._latents import UnimodalCells, unimodal_cells
 from mosaicvi.tl._measured import registered
-from mosaicvi.tl._round_trip import SCALES, alignment_confidence_of
+from mosaicvi.tl._round_trip import SCALES
 from mosaicvi.tl._write import mudata_of, spread, write
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ def alignment_confidence(
     if that modality has its type, and among another type if not. How near is compared with a trip
     of two steps within the cell's own modality (1) and with random cells of it (0):
 
-    ``clip((R - D + e) / (R - D0 + e), 0, 1) * min(1, R' / d)^2``
+    ``clip((R - D + e) / (R - D0 + e), 0, 1) * min(1, R' / d)^2 * min(1, t / s)^(1/2)``
 
-    with D, D0 and R the mean distances of the three, ``e = 0.05 R``, and ``R' / d`` below one only
-    for cells farther from the other modality than its random cells are from each other.
+    with D, D0 and R the mean distances of the three, ``e = 0.05 R``, ``R' / d`` below one only
+    for cells farther from the other modality than its random cells are from each other, and ``s``
+    how far cells like this one lie from the other modality, averaged so that the noise of single
+    cells is left out, with ``t`` what is typical of the other modality's own cells.
     The formula and its sources are in :doc:`/models/alignment_diagnostics`.
 
     Parameters
@@ -120,6 +123,6 @@ def confidence_table(
         for other, cells in parts.items():
             if other == name:
                 continue
-            found = alignment_confidence_of(own.latent, cells.latent, scales=scales, seed=seed)
+            found = alignment_confidence_of(own.places, cells.places, scales=scales, seed=seed)
             columns[f"{name}>{other}"] = spread(found, own.rows, n_cells)
     return pd.DataFrame(columns)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from mosaicvi._errors import RequestError
-from mosaicvi.tl._measured import registered
+from mosaicvi.tl._measured import prepared, registered
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -19,6 +19,40 @@ if TYPE_CHECKING:
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where cells lie, given one modality.
+
+    Attributes
+    ----------
+    latent
+        Posterior means, float64 ``(n_cells, n_latent)``.
+    shared
+        Scores on the directions that modalities share, of one length, ``(n_cells, n_directions)``:
+        what the latent space was made from, before networks brought modalities together. The latent
+        where a model has none.
+    own
+        All that the modality says of its cells, batch and depth left out, for neighbours within it,
+        ``(n_cells, n_components)``. The latent where a model has none.
+    """
+
+    latent: Floats
+    shared: Floats
+    own: Floats
+
+    @classmethod
+    def of(cls, latent: Floats) -> Places:
+        """Places of which the latent is all that is known."""
+        return cls(latent, latent, latent)
+
+    def __len__(self) -> int:
+        return len(self.latent)
+
+    def part(self, chosen: NDArray[np.bool_]) -> Places:
+        """Some of the cells."""
+        return Places(self.latent[chosen], self.shared[chosen], self.own[chosen])
 
 
 @dataclass(frozen=True)
@@ -33,14 +67,19 @@ class UnimodalCells:
         Rows of the MuData that have it, shape ``(n_modality_cells,)``.
     names
         Names of these cells.
-    latent
-        Posterior means given this modality alone, float64 ``(n_modality_cells, n_latent)``.
+    places
+        Where they lie, given this modality alone.
     """
 
     modality: str
     rows: Ints
     names: NDArray[np.str_]
-    latent: Floats
+    places: Places
+
+    @property
+    def latent(self) -> Floats:
+        """Posterior means given this modality alone, float64 ``(n_modality_cells, n_latent)``."""
+        return self.places.latent
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,9 +105,24 @@ def unimodal_cells(
     rows = np.flatnonzero(data.modalities[modality].present)
     if not len(rows):
         raise RequestError("no cell has it", modality=modality, key=key)
-    latent = model.get_latent_representation(adata, rows, from_modalities=[modality])
     names = np.asarray(data.obs_names)[rows].astype(str)
-    return UnimodalCells(modality, rows, names, np.asarray(latent, dtype=np.float64))
+    return UnimodalCells(modality, rows, names, _places(model, adata, modality, rows))
+
+
+def _places(model: MosaicVI, adata: MuData | None, modality: str, rows: Ints) -> Places:
+    latent = np.asarray(
+        model.get_latent_representation(adata, rows, from_modalities=[modality]), dtype=np.float64
+    )
+    # Factor models have none.
+    aligned = dict(getattr(model.module, "aligned", {}).items()).get(modality)
+    if aligned is None:
+        return Places.of(latent)
+    cells = prepared(model, adata)
+    read = cells.dataset.encoder_inputs[modality][cells.data.modalities[modality].rows[rows]]
+    n_own, n_shared = aligned.widths
+    return Places(
+        latent, read[:, -n_shared:].astype(np.float64), read[:, :n_own].astype(np.float64)
+    )
 
 
 def two_modalities(

@@ -12,8 +12,8 @@ from scipy.spatial.distance import cdist
 from mosaicvi._errors import RequestError
 from mosaicvi.data._columns import labels
 from mosaicvi.data._structure import rows_of
+from mosaicvi.tl._counterparts import alignment_confidence_of
 from mosaicvi.tl._latents import Floats, Ints, UnimodalCells, nearest, two_modalities
-from mosaicvi.tl._round_trip import alignment_confidence_of
 from mosaicvi.tl._write import mudata_of
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def match_cells(
         raise RequestError(f"no group has cells of {source!r} and of {target!r}", key="group_key")
     matches = _Found(*(np.concatenate(part) for part in zip(*found, strict=True)))
     order = np.lexsort([matches.rank, matches.source])
-    confidence = alignment_confidence_of(left.latent, right.latent, seed=seed)
+    confidence = alignment_confidence_of(left.places, right.places, seed=seed)
     table = {
         "source": left.names[matches.source],
         "target": right.names[matches.target],

@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 
     from mosaicvi.data import ModalityData, MosaicData
     from mosaicvi.model import MosaicVI
+    from mosaicvi.model._cells import PreparedData
+
+
+def prepared(model: MosaicVI, adata: MuData | None) -> PreparedData:
+    """Cells as the network reads them, of the model's MuData or of another one."""
+    return model._cells(adata)
 
 
 def registered(model: MosaicVI, adata: MuData | None) -> MosaicData:
     """Validated arrays of the model's MuData, or of another one, which is registered first."""
-    return model._cells(adata).data
+    return prepared(model, adata).data
 
 
 @dataclass(frozen=True)

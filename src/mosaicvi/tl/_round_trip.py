@@ -76,7 +76,7 @@ def random_distance(points: Floats, reference: Floats, seed: int) -> Floats:
     )
 
 
-def alignment_confidence_of(
+def round_trip_confidence(
     own: Floats, other: Floats, *, scales: tuple[int, ...] = SCALES, seed: int = 0
 ) -> Floats:
     r"""Confidence of each cell of one modality that the other modality has cells of its kind.

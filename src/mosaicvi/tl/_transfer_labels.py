@@ -13,8 +13,8 @@ from mosaicvi._errors import DataError, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.data._columns import labels
 from mosaicvi.data._structure import rows_of
-from mosaicvi.tl._latents import Floats, UnimodalCells, two_modalities
-from mosaicvi.tl._round_trip import alignment_confidence_of
+from mosaicvi.tl._counterparts import alignment_confidence_of
+from mosaicvi.tl._latents import Floats, Places, UnimodalCells, two_modalities
 from mosaicvi.tl._votes import Voters, at_temperature, fit_temperature, vote
 from mosaicvi.tl._write import mudata_of, spread, write
 
@@ -140,7 +140,7 @@ def transfer_labels(
     mdata = mudata_of(model, adata)
     known, asked = two_modalities(model, source, target, adata)
     names, codes = _source_labels(mdata, label_key, known, target)
-    done = transfer(known.latent, codes, asked.latent, len(names), n_neighbours, seed)
+    done = transfer(known.places, codes, asked.places, len(names), n_neighbours, seed)
     given = done.given(min_probability, min_confidence)
     logger.info(
         "labels for %d of %d cells of %r; %d abstain", given.sum(), len(asked), target, sum(~given)
@@ -172,14 +172,14 @@ def transfer_labels(
 
 
 def transfer(
-    source: Floats, codes: np.ndarray, target: Floats, n_labels: int, k: int, seed: int
+    source: Places, codes: np.ndarray, target: Places, n_labels: int, k: int, seed: int
 ) -> Transferred:
-    """Transfer labels between two latents.
+    """Transfer labels between two modalities.
 
     Parameters
     ----------
     source, target
-        Latents, ``(n_source, n_latent)`` and ``(n_target, n_latent)``.
+        Where their cells lie.
     codes
         Label of each source cell, -1 where it has none.
     n_labels
@@ -190,15 +190,16 @@ def transfer(
         Seed of the split.
     """
     labelled = codes >= 0
-    voters = Voters(source[labelled], codes[labelled], n_labels)
     # Unlabelled source cells are no evidence for a type: the target is held against the labelled.
-    back = alignment_confidence_of(voters.latent, target, seed=seed)
-    temperature = fit_temperature(voters, back, target, k, seed=seed)
-    probability = at_temperature(vote(voters, target, k), temperature)
+    known = source.part(labelled)
+    voters = Voters(known.latent, codes[labelled], n_labels)
+    back = alignment_confidence_of(known, target, seed=seed)
+    temperature = fit_temperature(voters, back, target.latent, k, seed=seed)
+    probability = at_temperature(vote(voters, target.latent, k), temperature)
     return Transferred(
         probability.argmax(axis=1),
         probability.max(axis=1),
-        alignment_confidence_of(target, voters.latent, seed=seed),
+        alignment_confidence_of(target, known, seed=seed),
         temperature,
         float(np.clip(np.quantile(back, REFUSED), *CONFIDENCE_RANGE)),
     )

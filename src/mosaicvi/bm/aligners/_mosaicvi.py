@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaicvi.bm._alignment_input import EDGES, Embedding, Floats
+from mosaicvi.bm._alignment_input import EDGES, OWN, PLACES, SHARED, Embedding, Floats
 from mosaicvi.bm._input import BATCH
 from mosaicvi.bm.aligners._base import Aligner
 from mosaicvi.bm.aligners._features import turned
 from mosaicvi.bm.methods._mosaicvi import sort_options
+from mosaicvi.tl._latents import unimodal_cells
 
 EDGE_ENDS = ["source_modality", "source", "target_modality", "target"]
 NOT_ALIGNED = (
@@ -58,7 +59,20 @@ class MosaicVIAligner(Aligner):
             rows = mdata.obs_names.get_indexer(mdata.mod[name].obs_names)
             latent = self._model.get_latent_representation(indices=rows, from_modalities=[name])
             latents[name] = turned(np.asarray(latent, dtype=np.float64))
-        return {"": Embedding(latents, {key: self._wanted(key) for key in self.task.wanted})}
+        wanted = {key: self._wanted(key) for key in self.task.wanted if key != PLACES}
+        if PLACES in self.task.wanted:
+            wanted |= self._places()
+        return {"": Embedding(latents, wanted)}
+
+    def _places(self) -> dict[str, Floats]:
+        """What alignment confidence reads besides the latents."""
+        mdata, found = self.task.mdata, {}
+        for name in self.task.modalities:
+            cells = unimodal_cells(self._model, name, None, key="modalities")
+            order = pd.Index(cells.names).get_indexer(mdata.mod[name].obs_names)
+            found[SHARED + name] = cells.places.shared[order]
+            found[OWN + name] = cells.places.own[order]
+        return found
 
     def _wanted(self, key: str) -> Floats:
         """Confidence of edges, or a modality imputed as the batches that measured it show it."""

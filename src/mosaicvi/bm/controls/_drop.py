@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from mosaicvi.bm._alignment_input import PLACES
 from mosaicvi.bm._alignment_score import TYPE
 from mosaicvi.bm.controls._base import Control, check_modality, keep_cells
 from mosaicvi.bm.controls._orphans import Markers, orphan_scores
@@ -77,11 +78,12 @@ class Drop(Control):
         left = frozenset(changed.truth.typed(self.modality)[1])
         orphans = sorted(set(changed.truth.typed(other)[1]) - left)
         markers = None
+        wanted: tuple[str, ...] = (PLACES,)
         if len(task.public.mdata.mod[self.modality].var_names) <= MANY_FEATURES:
             markers = Markers.of(task, self.modality, orphans)
-            changed = changed.with_public(wanted=(self.modality,))
+            wanted = (PLACES, self.modality)
         scores = partial(orphan_scores, alone=other, lacking=self.modality, markers=markers)
-        return replace(changed, also=scores)
+        return replace(changed.with_public(wanted=wanted), also=scores)
 
 
 def _column(group: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mosaicvi import metrics
 from mosaicvi.bm._alignment_score import TYPE
-from mosaicvi.tl._round_trip import alignment_confidence_of
+from mosaicvi.tl._counterparts import alignment_confidence_of
 from mosaicvi.tl._transfer_labels import N_NEIGHBOURS, transfer
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ def orphan_scores(
     labels = truth.cells[lacking][TYPE]
     names = sorted(set(labels.dropna().astype(str)))
     orphan = ~np.isin(types, names)
-    latents = answer.latents
-    confidence = alignment_confidence_of(latents[alone], latents[lacking])[rows]
+    own, other = answer.places(alone), answer.places(lacking)
+    confidence = alignment_confidence_of(own, other)[rows]
     codes = pd.Categorical(labels.astype(object), categories=names).codes.astype(np.int64)
-    done = transfer(latents[lacking], codes, latents[alone], len(names), N_NEIGHBOURS, 0)
+    done = transfer(other, codes, own, len(names), N_NEIGHBOURS, 0)
     answered = done.given()[rows]
     right = np.array(names)[done.code[rows]] == types
     found: Scores = {

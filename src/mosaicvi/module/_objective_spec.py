@@ -1,0 +1,90 @@
+"""Weights and schedules of the loss terms, and what an objective returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ObjectiveSpec:
+    """Weights and schedules of the loss terms.
+
+    Attributes
+    ----------
+    kl_weight
+        Weight of ``kl``. Below one the fit gives predictive draws, not a Bayesian posterior.
+    cross_weight, consistency_weight, contrastive_weight, alignment_weight
+        Weights of the terms of the same name at the end of their warm-up.
+    graph_weight
+        Weight of ``graph``.
+    n_cross_samples
+        Draws K of the cross term.
+    cross_features
+        A modality that decodes more features evaluates its cross term on a random share of cells,
+        this number over the features that it decodes.
+    decoded_features
+        Features of a modality that a training step decodes at most, or modality to that number; of
+        a modality with more, a step estimates the likelihood from a sample
+        (:mod:`~mosaicvi.nn._feature_sample`). None: all.
+    modality_weights
+        Modality to the weight of its reconstruction and cross terms.
+    warmup
+        Fraction of training over which ``kl``, ``cross``, ``consistency`` and ``contrastive`` rise
+        linearly to their weights.
+    temperature_range
+        Bounds of the learnt InfoNCE temperature.
+    n_train_cells
+        Cells of the training split, which divide the ``prior`` term.
+    """
+
+    kl_weight: float = 0.5
+    cross_weight: float = 1.0
+    consistency_weight: float = 0.1
+    contrastive_weight: float = 0.1
+    alignment_weight: float = 10.0
+    graph_weight: float = 10.0
+    n_cross_samples: int = 5
+    cross_features: int = 500
+    decoded_features: int | Mapping[str, int] | None = None
+    modality_weights: Mapping[str, float] = field(default_factory=dict)
+    warmup: float = 0.1
+    temperature_range: tuple[float, float] = (0.05, 1.0)
+    n_train_cells: int = 1
+
+    def at(self, progress: float) -> dict[str, float]:
+        """Weights of the scheduled terms when a fraction ``progress`` of training is done."""
+        rise = 1.0 if self.warmup <= 0 else min(1.0, progress / self.warmup)
+        return {
+            "kl": self.kl_weight * rise,
+            "cross": self.cross_weight * rise,
+            "consistency": self.consistency_weight * rise,
+            "contrastive": self.contrastive_weight * rise,
+            "alignment": self.alignment_weight * rise,
+            "graph": self.graph_weight,
+            "prior": 1.0,
+        }
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Loss terms of one minibatch.
+
+    Attributes
+    ----------
+    terms
+        Name to unweighted value, in nats per cell that the term concerns, scalars.
+    total
+        Weighted sum that training descends, a scalar.
+    score
+        The same without modalities that have no trust: what epochs are compared by.
+    """
+
+    terms: dict[str, Tensor]
+    total: Tensor
+    score: Tensor
