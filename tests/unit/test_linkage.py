@@ -13,9 +13,10 @@ from mosaicvi.alignment import unit
 from mosaicvi.data import build_manager
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.graph import FeatureGraph, from_table
-from mosaicvi.model import _linkage
+from mosaicvi.model import _linked_features
 from mosaicvi.model._construct import features_of
-from mosaicvi.model._linkage import graph_arrays, linked_features, true_pairs
+from mosaicvi.model._linkage import graph_arrays, true_pairs
+from mosaicvi.model._linked_features import linked_features
 from mosaicvi.model._technical import Technical
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def test_many_linked_features_are_reduced_and_still_belong_together(
     drawn: tuple[MosaicData, FeatureGraph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, graph = drawn
-    monkeypatch.setattr(_linkage, "MAX_LINKED", 6)
+    monkeypatch.setattr(_linked_features, "MAX_LINKED", 6)
     left, right = sides(data, graph)
     assert left.shape == right.shape == (N_CELLS, 6)
     # The last component varies most.
@@ -120,9 +121,9 @@ def test_sparse_features_are_freed_of_noise_in_two_ways_that_count_alike(
 ) -> None:
     data, graph = drawn
     plain = sides(data, graph)
-    monkeypatch.setattr(_linkage, "SPARSE_COUNTS", np.inf)
+    monkeypatch.setattr(_linked_features, "SPARSE_COUNTS", np.inf)
     few = sides(data, graph)
-    monkeypatch.setattr(_linkage, "MANY_LINKED", N_PROTEINS)
+    monkeypatch.setattr(_linked_features, "MANY_LINKED", N_PROTEINS)
     both = sides(data, graph)
     for values, smoothed in zip(both, few, strict=True):
         assert smoothed.shape == (N_CELLS, N_PROTEINS)
@@ -146,7 +147,7 @@ def test_sparse_features_are_freed_of_noise_in_two_ways_that_count_alike(
 
 def _only(monkeypatch: pytest.MonkeyPatch, sparse: ModalityData) -> None:
     """Take one modality for sparse, and no other."""
-    monkeypatch.setattr(_linkage, "_is_sparse", lambda modality, *_: modality is sparse)
+    monkeypatch.setattr(_linked_features, "is_sparse", lambda modality, *_: modality is sparse)
 
 
 def test_without_edges_between_them_there_are_no_linked_features(

@@ -160,8 +160,8 @@ class Objective:
         if spec.consistency_weight > 0 or spec.cross_weight > 0:
             for number in numbers:
                 others = [each for each in alone_at if each != number]
-                if len(module.modalities) == 2 and others:
-                    # Of two modalities the other one is all the evidence there can be.
+                if len(numbers) == 2 and others:
+                    # Of two that share cells, the other one is all the evidence there can be.
                     partial_at[number] = alone_at[others[0]]
                     continue
                 partial_at[number] = len(subsets)

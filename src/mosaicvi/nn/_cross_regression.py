@@ -74,7 +74,9 @@ def fit_regression(
     """
     if len(pairing.rows) < CELLS_A_PREDICTION:
         return None
-    return CrossRegression.fit(encoded, _reduced(pairing, seed), measured)
+    # BLAS may raise the flag of an invalid operation on finite numbers (numpy's issue 24067).
+    with np.errstate(invalid="ignore"):
+        return CrossRegression.fit(encoded, _reduced(pairing, seed), measured)
 
 
 def sample_pairs(cells: Int[np.ndarray, " pairs"], seed: int) -> Int[np.ndarray, " kept"]:
