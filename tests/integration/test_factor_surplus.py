@@ -10,9 +10,10 @@ import pytest
 import torch
 from tests.recovery.test_factors import fitted
 
+from mosaicvi import likelihoods
 from mosaicvi.data import MosaicDataModule
-from mosaicvi.factor import _unseen
-from mosaicvi.factor._head_slope import depth_variance, head_slope
+from mosaicvi.factor import _surplus, _unseen
+from mosaicvi.factor._head_slope import closed_slope, depth_variance, head_slope
 from mosaicvi.factor._surplus import DOUBTFUL_SHARE, LEAST_SHARE, Judgement, drop_surplus, judge
 from mosaicvi.factor._unseen import CellFit, Halves, halve, unseen_nats
 
@@ -160,6 +161,66 @@ def test_slopes_against_differences(model: FactorVI) -> None:
         torch.testing.assert_close(slope.heads @ weights[:, k], numeric, rtol=0.02, atol=0.1)
     nats = [head_slope(decoder, part, z, weights, log_depth=depth + s).nats for s in (step, -step)]
     torch.testing.assert_close(slope.depth, (nats[0] - nats[1]) / (2 * step), rtol=0.02, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["nb", "poisson"])
+@pytest.mark.parametrize("with_depth", [False, True])
+def test_closed_slopes_are_those_of_automatic_differentiation(
+    model: FactorVI, kind: str, with_depth: bool
+) -> None:
+    module = copy.deepcopy(model.module)
+    part = model._cells(None).dataset.fetch(np.arange(30)).modalities["one"]
+    decoder, weights = module.decoders["one"], module.weights["one"].mean().detach()
+    decoder.likelihood = likelihoods.get(kind)
+    generator = torch.Generator().manual_seed(1)
+    z = 0.5 * torch.randn(30, module.n_latent, generator=generator)
+    depth = 0.1 * torch.randn(30, generator=generator) if with_depth else None
+    shown = torch.rand(30, len(weights), generator=generator) < 0.5
+    closed = closed_slope(
+        decoder, part, z, weights, covariates=None, observed=shown, log_depth=depth
+    )
+    assert closed is not None
+    slow = head_slope(decoder, part, z, weights, observed=shown, log_depth=depth)
+    scale = slow.heads.abs().max()
+    torch.testing.assert_close(closed.heads, slow.heads, rtol=1e-3, atol=float(1e-4 * scale))
+    # Their log-probabilities differ by what factors do not change.
+    other = closed_slope(
+        decoder, part, 0 * z, weights, covariates=None, observed=shown, log_depth=depth
+    )
+    before = head_slope(decoder, part, 0 * z, weights, observed=shown, log_depth=depth)
+    assert other is not None
+    torch.testing.assert_close(
+        closed.nats - other.nats, slow.nats - before.nats, rtol=1e-3, atol=0.02
+    )
+    if with_depth:
+        torch.testing.assert_close(closed.depth, slow.depth, rtol=1e-3, atol=0.05)
+        if kind == "nb":
+            torch.testing.assert_close(
+                closed.depth_information, slow.depth_information, rtol=1e-3, atol=0.05
+            )
+
+
+@pytest.mark.parametrize("kind", ["zinb", "bernoulli", "normal", "nb_mixture"])
+def test_other_likelihoods_have_no_closed_slope(kind: str) -> None:
+    likelihood = likelihoods.get(kind)
+    if hasattr(likelihood, "mean_slope"):
+        assert likelihood.mean_slope(torch.ones(1, 1), {}) is None
+
+
+def test_a_fit_that_predicts_worse_without_a_factor_keeps_it(
+    model: FactorVI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if its bound were better: trials of true factors, with bounds that favour none."""
+    module = copy.deepcopy(model.module)
+    monkeypatch.setattr(_surplus, "negative_bound", lambda each, *_: float(each.n_latent))
+    monkeypatch.setattr(_surplus, "N_STEPS", 2)
+    monkeypatch.setattr(_surplus, "DOUBTFUL_SHARE", 1.0)
+    left = drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0)
+    assert left == [0, 1, 2]
+    # With the bound alone they would go.
+    monkeypatch.setattr(_surplus, "N_ERRORS", 1e9)
+    monkeypatch.setattr(_surplus, "LEAST_SHARE", -1.0)
+    assert len(drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0)) == 1
 
 
 def test_depth_variance_is_that_of_sums(model: FactorVI) -> None:

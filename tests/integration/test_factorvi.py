@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyro
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tests.helpers import fingerprint, make_mudata
 from mosaicvi import FactorVI, MosaicVI, tl
 from mosaicvi._errors import DataError, FileError, MosaicviWarning, RequestError
 from mosaicvi.factor._objective import FactorObjective
+from mosaicvi.factor._variance import most_explained
 from mosaicvi.tl._latents import unimodal_cells
 
 if TYPE_CHECKING:
@@ -80,6 +82,42 @@ def test_variance_explained_stays_below_one(model: FactorVI) -> None:
         values = part.set_index("factor")["r2"]
         single = values[list(model.factors)].clip(lower=0).sum()
         np.testing.assert_allclose(values["all factors"], single + values["not additive"])
+
+
+def test_what_a_factor_adds_is_the_r2_of_all_less_that_of_all_others(model: FactorVI) -> None:
+    """Against a decoder that is asked with the factor at zero."""
+    cells = np.asarray(model.validation_indices_)
+    table = model.get_variance_explained()
+    prepared = model._cells(None)
+    batch = prepared.dataset.fetch(cells)
+    module = model.module
+    with torch.no_grad():
+        z = module.posterior(module.experts(batch)).mean
+        for name, part in batch.modalities.items():
+            values, decoder = part.values.to_dense(), module.decoders[name]
+            deviances = []
+            for kept in (z * 0, z, *(z * (1 - one) for one in torch.eye(z.shape[1]))):
+                parameters = decoder.distribution(
+                    kept[part.positions],
+                    part.batch,
+                    part.library_size,
+                    panel=decoder.panel(part.batch),
+                    linked=module.feature_embeddings()[name],
+                )
+                deviances.append(float(decoder.likelihood.deviance(values, parameters).sum()))
+            own = table[table["modality"] == name].set_index("factor")["added"]
+            expected = (np.array(deviances[2:]) - deviances[1]) / deviances[0]
+            np.testing.assert_allclose(own[list(model.factors)], expected, atol=1e-4)
+            assert own[["all factors", "not additive"]].isna().all()
+
+
+def test_a_factor_that_explains_only_beside_others_counts() -> None:
+    rows = [("rna", "a", 0.3, 0.2), ("rna", "b", -0.01, 0.05), ("protein", "a", 0.1, 0.0)]
+    rows += [("protein", "b", 0.0, 0.001), ("rna", "all factors", 0.4, np.nan)]
+    table = pd.DataFrame(rows, columns=["modality", "factor", "r2", "added"])
+    found = most_explained(table, ("b", "a"))
+    assert list(found.index) == ["b", "a"]
+    np.testing.assert_allclose(found[["rna", "protein"]], [[0.05, 0.001], [0.3, 0.1]])
 
 
 def test_same_seed_same_result_and_no_parameter_store(model: FactorVI) -> None:

@@ -14,9 +14,10 @@ from mosaicvi.factor._build import FactorSpec, build_factor_module
 from mosaicvi.factor._construct import check_factors, construct_factors, factor_inputs
 from mosaicvi.factor._fit import FitPlan, fit_best
 from mosaicvi.factor._gene_sets import check_names, match_sets, name_factors
-from mosaicvi.factor._getters import ACTIVE_R2, FactorGetters
+from mosaicvi.factor._getters import FactorGetters
 from mosaicvi.factor._groups import cell_groups, check_groups
 from mosaicvi.factor._stability import stability
+from mosaicvi.factor._variance import most_explained
 from mosaicvi.graph._gene_sets import read_sets
 from mosaicvi.model import _answers, _training
 from mosaicvi.model._cells import Indices, PreparedData, select
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 STEPS = 600
 """Steps of a default fit."""
+
+LEAST_R2 = 0.001
+"""Factors that explain less are removed without more ado: experts that were trained with a factor
+are not those that would have been trained without it, so that little may go this way."""
 
 EPOCH_RANGE = (10, 300)
 BATCH_RANGE = (32, 256)
@@ -151,8 +156,8 @@ class FactorVI(FactorGetters):
         validation_size: float | None = None,
         early_stopping: bool = True,
         restarts: int = 1,
-        learning_rate: float = 0.02,
-        least_r2: float = ACTIVE_R2,
+        learning_rate: float = 0.06,
+        least_r2: float = LEAST_R2,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
         indices: Indices | None = None,
@@ -184,8 +189,8 @@ class FactorVI(FactorGetters):
         learning_rate
             Peak learning rate of the one-cycle schedule.
         least_r2
-            Factors that explain less than this of every modality's deviance are removed, named ones
-            too.
+            Factors that explain less than this of every modality's deviance are removed, alone and
+            in addition to all others; named ones too.
         accelerator, devices
             As in :class:`~scvi.train.Trainer`.
         indices
@@ -249,9 +254,8 @@ class FactorVI(FactorGetters):
     def _order(self, least_r2: float) -> None:
         """Order factors by the deviance they explain, and drop those that explain nothing."""
         table = self.get_variance_explained(n_cells=2000)
-        single = table[table["factor"].isin(self.module_spec.factors)]
-        best = single.groupby("factor")["r2"].max()
-        total = single.groupby("factor")["r2"].sum()
+        explained = most_explained(table, self.module_spec.factors)
+        best, total = explained.max(axis=1), explained.sum(axis=1)
         names = [n for n in total.sort_values(ascending=False).index if best[n] >= least_r2]
         names = names or [str(total.idxmax())]
         order = [self.module_spec.factors.index(str(name)) for name in names]

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 START_SHARE = 0.5
 """Share of the training cells that a restart starts from."""
 
+TRIAL_RATE = 1 / 12
+"""Learning rate of short fits without a factor, as a share of the peak."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -111,7 +114,7 @@ class FitPlan:
             )
             left = reduce_factors(module, dataset, data.train_idx, seed=seed)
             if result.status != "interrupted":
-                rate = self.learning_rate / 4
+                rate = TRIAL_RATE * self.learning_rate
                 kept = drop_surplus(module, data, learning_rate=rate, seed=seed)
                 left = [left[place] for place in kept]
             sweep_weights(module, dataset, data.train_idx)

@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 
 from mosaicvi._types import SparseCounts
-from mosaicvi.likelihoods._composition import dispersion_from_log
+from mosaicvi.likelihoods._composition import (
+    SMALLEST_LIBRARY,
+    CompositionLikelihood,
+    dispersion_from_log,
+)
 
 if TYPE_CHECKING:
     from mosaicvi.data._batch import ModalityBatch
+    from mosaicvi.likelihoods._base import Parameters
+    from mosaicvi.likelihoods._composition import MeanSlope
     from mosaicvi.nn._decoder import Decoder
 
 
@@ -116,6 +122,69 @@ def head_slope(
         if observed is not None:
             information = torch.where(observed, information, 0.0)
     return Slope(nats.detach(), slopes[0], slopes[1], information.sum(-1).detach())
+
+
+@torch.no_grad()
+def closed_slope(
+    decoder: Decoder,
+    part: ModalityBatch,
+    z: Tensor,
+    weights: Tensor,
+    *,
+    covariates: Tensor | None,
+    observed: Tensor,
+    log_depth: Tensor | None,
+) -> Slope | None:
+    """As :func:`head_slope`, where the density of counts by their mean is a short formula.
+
+    Log-probabilities lack what factors do not change. None: no formula is known. It spares what
+    automatic differentiation computes of dispersions and factorials.
+    """
+    found = mean_slope(decoder, part, z, weights, covariates=covariates, log_depth=log_depth)
+    if found is None:
+        return None
+    parameters, mean = found
+    counts = observed.to(mean.slope.dtype)
+    slope = mean.slope * counts
+    total = slope.sum(-1)
+    # Shares add up to one: a head that rises lowers all others.
+    counted = parameters["mean"].sum(-1).clamp_min(SMALLEST_LIBRARY)
+    heads = slope - parameters["mean"] * (total / counted).unsqueeze(-1)
+    information = torch.zeros_like(total)
+    if log_depth is not None:
+        information = torch.linalg.vecdot(mean.information, counts)
+    return Slope(torch.linalg.vecdot(mean.entries, counts), heads, total, information)
+
+
+@torch.no_grad()
+def mean_slope(
+    decoder: Decoder,
+    part: ModalityBatch,
+    z: Tensor,
+    weights: Tensor,
+    *,
+    covariates: Tensor | None,
+    log_depth: Tensor | None,
+) -> tuple[Parameters, MeanSlope] | None:
+    """Distribution of a modality's values, and how every entry's density rises with its log mean.
+
+    None where no formula is known.
+    """
+    likelihood = decoder.likelihood
+    if not isinstance(likelihood, CompositionLikelihood):
+        return None
+    library = part.library_size if log_depth is None else part.library_size * log_depth.exp()
+    parameters = decoder.distribution(
+        z,
+        part.batch,
+        library,
+        covariates=covariates,
+        panel=decoder.panel(part.batch),
+        linked=weights,
+    )
+    values = part.values.to_dense() if isinstance(part.values, SparseCounts) else part.values
+    found = likelihood.mean_slope(values, parameters)
+    return None if found is None else (parameters, found)
 
 
 @torch.no_grad()

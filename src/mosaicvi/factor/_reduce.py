@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.factor._factor_module import FactorModule
 
-N_DRAWS = 8
-"""Draws of factors and weights a value of the bound is averaged over, the same for all compared."""
+N_DRAWS, N_ROUGH = 8, 2
+"""Draws of factors and weights a value of the bound is averaged over, the same for all compared;
+and for a first look."""
 
 MOST_CELLS, MOST_VALUES = 1000, 10_000_000
 """Training cells, and values of theirs, that the bound is compared on."""
 
-N_TRIED = 8
-"""Moves whose bound is computed a round: those that lose least by a quadratic estimate."""
+N_TRIED, N_COMPARED = 8, 2
+"""Moves whose bound is looked at a round, those that lose least by a quadratic estimate; and the
+best of these, whose bound is computed with all draws."""
 
 N_RESCALED = 3
 """Times that scales are moved to their fixed point."""
@@ -85,22 +87,25 @@ def reduce_factors(
     -----
     Named factors, whose prior says what they are, are neither merged nor dropped.
     """
-    batch = bound_batch(module, dataset, indices, seed)
-    _rescale_all(
-        module, batch, len(indices), seed, negative_bound(module, batch, len(indices), seed)
-    )
+    batch, n_train = bound_batch(module, dataset, indices, seed), len(indices)
+    _rescale_all(module, batch, n_train, seed)
     left = _drop_empty(module, list(range(module.n_latent)))
-    now = negative_bound(module, batch, len(indices), seed)
+    now = negative_bound(module, batch, n_train, seed)
     while module.n_latent > 1:
-        moves = sorted(_moves(module, batch, len(indices)), key=lambda move: move.lost)[:N_TRIED]
+        moves = sorted(_moves(module, batch, n_train), key=lambda move: move.lost)[:N_TRIED]
         tried = [_moved(module, move) for move in moves]
-        losses = [negative_bound(each, batch, len(indices), seed) for each in tried]
-        best = int(np.argmin(losses)) if losses else -1
-        if best < 0 or losses[best] >= now:
+        rough = [negative_bound(each, batch, n_train, seed, N_ROUGH) for each in tried]
+        found = [
+            (negative_bound(tried[place], batch, n_train, seed), place)
+            for place in np.argsort(rough, kind="stable")[:N_COMPARED]
+        ]
+        loss, best = min(found, default=(np.inf, -1))
+        if loss >= now:
             break
         module.become(tried[best])
         del left[moves[best].removed]
-        now = _rescale_all(module, batch, len(indices), seed, losses[best])
+        _rescale_all(module, batch, n_train, seed)
+        now = negative_bound(module, batch, n_train, seed)
     return left
 
 
@@ -130,18 +135,20 @@ def _drop_empty(module: FactorModule, left: list[int]) -> list[int]:
 
 
 @torch.no_grad()
-def negative_bound(module: FactorModule, batch: MultiBatch, n_train: int, seed: int) -> float:
+def negative_bound(
+    module: FactorModule, batch: MultiBatch, n_train: int, seed: int, n_draws: int = N_DRAWS
+) -> float:
     """Negative bound in nats per cell, averaged over draws of the same seeds for all modules.
 
     With a factor less the same seed gives other noise, so that small differences are of the draws.
     """
     objective, total = FactorObjective(n_train), 0.0
     devices = [batch.indices.device] if batch.indices.device.type == "cuda" else []
-    for draw in range(N_DRAWS):
+    for draw in range(n_draws):
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed + draw)
             total += float(objective(module, batch).total)
-    return total / N_DRAWS
+    return total / n_draws
 
 
 def free_factors(module: FactorModule) -> list[int]:
@@ -212,11 +219,13 @@ def _moved(module: FactorModule, move: Move) -> FactorModule:
     return after
 
 
-def _rescale_all(
-    module: FactorModule, batch: MultiBatch, n_train: int, seed: int, now: float
-) -> float:
-    """Give free factors second moments of one over cells, where the bound rises by it."""
+def _rescale_all(module: FactorModule, batch: MultiBatch, n_train: int, seed: int) -> None:
+    """Give free factors second moments of one over cells, where the bound rises by it.
+
+    Few draws will do: their noise is the same before and after.
+    """
     free = free_factors(module)
+    now = negative_bound(module, batch, n_train, seed, N_ROUGH)
     for _ in range(N_RESCALED):
         posterior = module.posterior(module.experts(batch))
         moments = (posterior.mean.square() + posterior.variance).mean(0)
@@ -228,9 +237,8 @@ def _rescale_all(
             after.weights[name].rescale(scale)
             after.recognition[name].loadings.mul_(scale)
             after.weights[name].settle()
-        loss = negative_bound(after, batch, n_train, seed)
+        loss = negative_bound(after, batch, n_train, seed, N_ROUGH)
         if loss >= now:
             break
         module.become(after)
         now = loss
-    return now

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.factor._factor_module import FactorModule
 
-MOST_CELLS, MOST_VALUES = 600, 1_000_000
+MOST_CELLS, MOST_VALUES = 600, 2_400_000
 """Cells, and values of theirs, that factors are judged on."""
 
-LEAST_SHARE = 0.002
+LEAST_SHARE = 0.003
 """A factor adds at least this share of what all explain of unseen values, in some modality."""
 
 N_ERRORS = 2.0
@@ -137,7 +137,8 @@ def drop_surplus(
     First those that add nothing to the prediction of unseen values, where errors of cells' depths
     are given their chance: overdispersion of features with a large share of the counts looks like a
     factor else. Then the weakest, as long as a short fit without it ends with a better bound than
-    one with it: bends of other factors, which their weights follow once the bend is gone.
+    one with it, and predicts unseen values no worse: bends of other factors, which their weights
+    follow once the bend is gone.
 
     Parameters
     ----------
@@ -177,7 +178,7 @@ def drop_surplus(
         left[k] for k, s in zip(found.factors, found.share, strict=True) if s < DOUBTFUL_SHARE
     ]
     if doubtful or len(left) < n_before:
-        best, left = _Trial(datamodule, learning_rate, seed).reduce(module, left, doubtful)
+        best, left = _Trial(datamodule, cells, learning_rate, seed).reduce(module, left, doubtful)
     if len(left) < n_before:
         module.become(best)
     return left
@@ -193,13 +194,16 @@ class _Trial:
     """Short fits without a factor."""
 
     datamodule: MosaicDataModule
+    cells: np.ndarray
     learning_rate: float
     seed: int
 
     def reduce(
         self, module: FactorModule, left: list[int], order: list[int]
     ) -> tuple[FactorModule, list[int]]:
-        """Drop the weakest as long as a short fit without it has the better bound.
+        """Drop the weakest as long as a short fit without it is better.
+
+        Better is one with the better bound, if it predicts unseen values no worse beyond errors.
 
         Parameters
         ----------
@@ -218,17 +222,32 @@ class _Trial:
         batch = bound_batch(module, data.dataset, data.train_idx, self.seed)
         best = self.refitted(module, None)
         loss = negative_bound(best, batch, data.n_train, self.seed)
+        nats: np.ndarray | None = None
         waiting = order[:N_TRIED]
         while waiting and best.n_latent > 1:
             name = waiting.pop(0)
             tried = self.refitted(best, left.index(name))
             after = negative_bound(tried, batch, data.n_train, self.seed)
-            if after <= loss:
-                best, loss = tried, after
+            if after > loss:
+                continue
+            nats = self._unseen(best) if nats is None else nats
+            without = self._unseen(tried)
+            gain = nats - without
+            if gain.mean() <= N_ERRORS * gain.std() / np.sqrt(len(gain)):
+                best, loss, nats = tried, after, without
                 left.remove(name)
                 order = [each for each in order if each != name]
                 waiting = order[:N_TRIED]
         return best, left
+
+    def _unseen(self, module: FactorModule) -> np.ndarray:
+        """Log-probability of each cell's values from its other values, in nats, ``(n_cells,)``."""
+        data = self.datamodule
+        found = unseen_nats(
+            module, data.dataset, self.cells, [], n_train=data.n_train, seed=self.seed
+        )
+        nats = np.stack([table[:, 1] for table in found.values()])
+        return np.asarray(np.nansum(nats, axis=0))
 
     def refitted(self, module: FactorModule, without: int | None) -> FactorModule:
         """Copy of the network after some more steps, without a factor."""

@@ -8,20 +8,26 @@ the encoder, and predict the other half, with and without each factor.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mosaicvi._types import SparseCounts
-from mosaicvi.factor._head_slope import depth_variance, head_slope, shown_entries
+from mosaicvi.factor._head_slope import (
+    closed_slope,
+    depth_variance,
+    head_slope,
+    mean_slope,
+    shown_entries,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mosaicvi.data import MultiDataset
-    from mosaicvi.data._batch import MultiBatch
+    from mosaicvi.data._batch import ModalityBatch, MultiBatch
     from mosaicvi.factor._factor_module import FactorModule
     from mosaicvi.factor._weights import SparseWeights
 
@@ -161,15 +167,14 @@ class CellFit:
         design = self.module.design(halves.batch)
         for name, part in halves.batch.modalities.items():
             rows, table = part.positions, self.weights[name]
-            slope = head_slope(
-                self.module.decoders[name],
-                part,
-                z[rows],
-                table,
-                covariates=None if design is None else design[rows],
-                observed=halves.shown[name],
-                log_depth=depths[name][rows] if name in depths else None,
-            )
+            given: dict[str, Any] = {
+                "covariates": None if design is None else design[rows],
+                "observed": halves.shown[name],
+                "log_depth": depths[name][rows] if name in depths else None,
+            }
+            decoder, own = self.module.decoders[name], z[rows]
+            slope = closed_slope(decoder, part, own, table, **given)
+            slope = slope or head_slope(decoder, part, own, table, **given)
             square = slope.heads.square()
             # A cell's share of the information: deep cells, and cells with more values, have more.
             share = (square.sum(1) / square.sum(1).mean().clamp_min(1e-12)).clamp(*SHARES)
@@ -186,25 +191,48 @@ class CellFit:
 
     @torch.no_grad()
     def predict(self, halves: Halves, point: Tensor) -> dict[str, Tensor]:
-        """Log-probability of the hidden values of each row in nats, modality to ``(n_rows,)``."""
+        """Log-probability of the hidden values of each row in nats, modality to ``(n_rows,)``.
+
+        Where there is a short formula, up to what factors do not change.
+        """
         z, depths = self._split(point)
         design, found = self.module.design(halves.batch), {}
         for name, part in halves.batch.modalities.items():
-            decoder, values, library = self.module.decoders[name], part.values, part.library_size
-            if name in depths:
-                library = library * depths[name][part.positions].exp()
-            parameters = decoder.distribution(
-                z[part.positions],
-                part.batch,
-                library if decoder.likelihood.uses_library_size else None,
-                covariates=None if design is None else design[part.positions],
-                panel=decoder.panel(part.batch),
-                linked=self.weights[name],
+            decoder, rows = self.module.decoders[name], part.positions
+            covariates = None if design is None else design[rows]
+            own = depths[name][rows] if name in depths else None
+            closed = mean_slope(
+                decoder, part, z[rows], self.weights[name], covariates=covariates, log_depth=own
             )
-            dense = values.to_dense() if isinstance(values, SparseCounts) else values
-            entries = decoder.likelihood.log_prob_entries(dense, parameters)
+            if closed is None:
+                entries = self._entries(name, part, z[rows], covariates, own)
+            else:
+                entries = closed[1].entries
             found[name] = torch.where(halves.hidden[name], entries, 0.0).sum(-1)
         return found
+
+    def _entries(
+        self,
+        name: str,
+        part: ModalityBatch,
+        z: Tensor,
+        covariates: Tensor | None,
+        log_depth: Tensor | None,
+    ) -> Tensor:
+        """Log-probability of every value, ``(n_rows, n_features)``."""
+        decoder, values, library = self.module.decoders[name], part.values, part.library_size
+        if log_depth is not None:
+            library = library * log_depth.exp()
+        parameters = decoder.distribution(
+            z,
+            part.batch,
+            library if decoder.likelihood.uses_library_size else None,
+            covariates=covariates,
+            panel=decoder.panel(part.batch),
+            linked=self.weights[name],
+        )
+        dense = values.to_dense() if isinstance(values, SparseCounts) else values
+        return decoder.likelihood.log_prob_entries(dense, parameters)
 
 
 @torch.no_grad()

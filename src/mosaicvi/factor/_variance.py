@@ -25,26 +25,24 @@ def cell_deviances(
     sampler: PosteriorSampler,
     indices: np.ndarray,
     from_modalities: tuple[str, ...],
-    singles: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Deviance of each cell under no factor, all factors, and each factor alone.
+    """Deviance of each cell under no factor, all factors, each factor alone, and all but each.
 
     Returns
     -------
-    Modality to array ``(n_cells, n_factors + 2)``: without factors, with all, with each one; NaN
-    where the modality is absent. Continuous values are scaled a feature, so that each counts alike.
+    Modality to array ``(n_cells, 2 + 2 * n_factors)``: without factors, with all, with each one,
+    with all others; NaN where the modality is absent. Continuous values are scaled a feature, so
+    that each counts alike.
     """
     module: FactorModule = sampler.module  # type: ignore[assignment]
     n_factors = module.n_latent
-    shape = (len(indices), n_factors + 2)
+    shape = (len(indices), 2 + 2 * n_factors)
+    eye = torch.eye(n_factors, device=module.device)
     found = {name: np.full(shape, np.nan) for name in module.modalities}
     linked = module.feature_embeddings()
     for chunk in sampler.latent(indices, from_modalities, n_cells=CELLS_AT_ONCE, with_values=True):
         z = chunk.posterior.mean
-        settings = [torch.zeros_like(z), z]
-        if singles:
-            eye = torch.eye(n_factors, device=z.device)
-            settings += [z * eye[k] for k in range(n_factors)]
+        settings = [torch.zeros_like(z), z, *(z * one for one in eye), *(z * (1 - o) for o in eye)]
         design = module.design(chunk.batch)
         for name, part in chunk.batch.modalities.items():
             decoder = module.decoders[name]
@@ -80,6 +78,29 @@ def explained(deviances: np.ndarray) -> np.ndarray:
     return np.asarray(1 - total[1:] / max(total[0], 1e-12))
 
 
+def most_explained(table: pd.DataFrame, factors: tuple[str, ...]) -> pd.DataFrame:
+    """The larger of what a factor explains alone and what it adds to all others.
+
+    Alone a factor may explain nothing that explains much beside others, where heads are not linear
+    in the mean: shares of counts add up to one.
+
+    Parameters
+    ----------
+    table
+        As :func:`variance_table` returns.
+    factors
+        Names of the factors.
+
+    Returns
+    -------
+    DataFrame of factors x modalities, the largest value of all groups.
+    """
+    single = table[table["factor"].isin(factors)]
+    single = single.assign(most=single[["r2", "added"]].max(axis=1))
+    best = single.pivot_table(index="factor", columns="modality", values="most", aggfunc="max")
+    return best.loc[list(factors)]
+
+
 def variance_table(
     deviances: Mapping[str, np.ndarray],
     factors: tuple[str, ...],
@@ -101,15 +122,17 @@ def variance_table(
         Seed of the bootstrap.
     """
     rng = np.random.default_rng(seed)
-    rows = []
+    rows, n_factors = [], len(factors)
     names = ["all factors", *factors]
     for modality, table in deviances.items():
         for group in sorted(set(groups.tolist())):
             cells = np.flatnonzero((groups == group) & np.isfinite(table[:, 0]))
             if not len(cells):
                 continue
-            own = table[cells]
-            values = explained(own)
+            alone = 2 + n_factors
+            whole = explained(table[cells])
+            added = [np.nan, *(whole[0] - whole[1 + n_factors :])]
+            own, values = table[cells][:, :alone], whole[: 1 + n_factors]
             draws = np.stack(
                 [
                     explained(own[rng.integers(len(cells), size=len(cells))])
@@ -128,6 +151,7 @@ def variance_table(
                         "r2": rest if last else values[number],
                         "low": np.nan if last else low[number],
                         "high": np.nan if last else high[number],
+                        "added": np.nan if last else added[number],
                         "n_cells": len(cells),
                     }
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -36,6 +36,24 @@ def gamma_poisson(
     shape = torch.broadcast_shapes(mean.shape, dispersion.shape)
     rate = noise.gamma(dispersion.expand(shape)) * (mean / dispersion)
     return noise.poisson(rate)
+
+
+class MeanSlope(NamedTuple):
+    """Log density of counts by their log mean, each ``(n_cells, n_features)``.
+
+    Attributes
+    ----------
+    entries
+        Log density in nats, up to a constant that the mean does not change.
+    slope
+        Its derivative by the log mean.
+    information
+        Expected information about the log mean.
+    """
+
+    entries: Tensor
+    slope: Tensor
+    information: Tensor
 
 
 class CompositionLikelihood(Likelihood):
@@ -79,6 +97,16 @@ class CompositionLikelihood(Likelihood):
     def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Mean counts, shape ``(..., n_cells, n_features)``."""
         return parameters["mean"]
+
+    def mean_slope(
+        self, values: Float[Tensor, "cells features"], parameters: Parameters
+    ) -> MeanSlope | None:
+        """Dense counts' density up to what the mean does not change, and how it rises with it.
+
+        None: a short formula is not known.
+        """
+        del values, parameters
+        return None
 
 
 def composition_logits(

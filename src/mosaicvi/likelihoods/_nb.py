@@ -16,6 +16,7 @@ from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._composition import (
     CompositionLikelihood,
+    MeanSlope,
     as_counts,
     composition_logits,
     dispersion_from_log,
@@ -317,6 +318,21 @@ class NegativeBinomial(CompositionLikelihood):
     ) -> Float[Tensor, "*draws cells features"]:
         """Log-probability of each entry, shape ``(..., n_cells, n_features)``, in nats."""
         return negative_binomial_entries(values, log_mean_of(parameters), parameters["dispersion"])
+
+    def mean_slope(
+        self, values: Float[Tensor, "cells features"], parameters: Parameters
+    ) -> MeanSlope | None:
+        r"""As for all compositions.
+
+        The density is :math:`x \log(\mu / \theta) - (x + \theta) \log(1 + \mu / \theta)`, its
+        derivative by :math:`\log \mu` is :math:`(x - \mu) \theta / (\theta + \mu)`, and the
+        information :math:`\mu \theta / (\theta + \mu)`.
+        """
+        theta, mean = parameters["dispersion"], parameters["mean"]
+        entries = values * (log_mean_of(parameters) - theta.log())
+        entries = entries - (values + theta) * torch.log1p(mean / theta)
+        share = theta / (theta + mean)
+        return MeanSlope(entries, (values - mean) * share, mean * share)
 
     def sample(
         self, parameters: Parameters, noise: CellNoise

@@ -15,9 +15,11 @@ from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._composition import (
+    MeanSlope,
     as_counts,
     composition_logits,
     library_of,
+    log_mean_of,
     start_composition,
 )
 from mosaicvi.likelihoods._math import SMALLEST_MEAN, log_excess, stirling_error
@@ -83,6 +85,13 @@ class Poisson(RateLikelihood):
             composition_logits(heads["mean"], panel),
             weights=weights,
         )
+
+    def mean_slope(
+        self, values: Float[Tensor, "cells features"], parameters: Parameters
+    ) -> MeanSlope | None:
+        r"""As for all compositions: :math:`x \log \mu - \mu`, and its derivatives."""
+        mean = parameters["mean"]
+        return MeanSlope(values * log_mean_of(parameters) - mean, values - mean, mean)
 
     def sample(
         self, parameters: Parameters, noise: CellNoise

@@ -14,6 +14,7 @@ from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Head, Parameters
 from mosaicvi.likelihoods._composition import (
+    MeanSlope,
     as_counts,
     composition_logits,
     dispersion_from_log,
@@ -219,6 +220,13 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Mean counts, dropout included, shape ``(..., n_cells, n_features)``."""
         return parameters["mean"] * torch.sigmoid(-parameters["dropout_logit"])
+
+    def mean_slope(
+        self, values: Float[Tensor, "cells features"], parameters: Parameters
+    ) -> MeanSlope | None:
+        """No short formula: zeros have two sources."""
+        del values, parameters
+        return None
 
     def sample(
         self, parameters: Parameters, noise: CellNoise

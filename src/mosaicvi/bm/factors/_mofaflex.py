@@ -6,15 +6,11 @@ import logging
 from typing import Any
 
 import numpy as np
-from anndata import AnnData
-from mudata import MuData
 
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
-from mosaicvi.bm._load import quiet_mudata
 from mosaicvi.bm._method import BaseMethod
 from mosaicvi.bm._worker import peak_memory
-from mosaicvi.bm.factors import ACTIVE
-from mosaicvi.bm.factors._values import predicted, real_values
+from mosaicvi.bm.factors._values import linear_answer, real_mudata, real_values
 
 
 class MofaFlex(BaseMethod[FactorInput, FactorAnswer]):
@@ -33,12 +29,7 @@ class MofaFlex(BaseMethod[FactorInput, FactorAnswer]):
         import torch
 
         logging.getLogger("mofaflex").setLevel(logging.ERROR)
-        source, parts = self.task.mdata, {}
-        for name, part in source.mod.items():
-            values = real_values(self.task, name).astype(np.float32)
-            parts[name] = AnnData(values, part.obs[[]].copy(), part.var[[]].copy())
-        with quiet_mudata():
-            mdata = MuData(parts)
+        mdata = real_mudata(self.task, np.float32)
         model, training = mofaflex.presets.MOFA
         model.n_factors = self.task.n_factors
         training.seed, training.device = self.task.seed, torch.device("cpu")
@@ -64,16 +55,7 @@ class MofaFlex(BaseMethod[FactorInput, FactorAnswer]):
             weights[name] = scale * table.reindex(part.var_names).fillna(0.0).to_numpy()
             own = factors[source.obs_names.get_indexer(part.obs_names)]
             shares.append(own.var(0) * (weights[name] ** 2).sum(0) / values.var(0).sum())
-        active = np.stack(shares, axis=1) >= ACTIVE
-        kept = active.any(1) if active.any() else np.ones(len(active), dtype=bool)
-        return {
-            "": FactorAnswer(
-                factors[:, kept],
-                active[kept],
-                {name: table[:, kept] for name, table in weights.items()},
-                predicted(self.task, factors, weights),
-            )
-        }
+        return {"": linear_answer(self.task, factors, weights, np.stack(shares, axis=1))}
 
     def details(self) -> dict[str, Any]:
         """Epochs, and the largest memory of the fit."""

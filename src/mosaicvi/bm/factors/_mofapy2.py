@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anndata import AnnData
-from mudata import MuData
 
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
-from mosaicvi.bm._load import quiet_mudata
 from mosaicvi.bm._method import BaseMethod
 from mosaicvi.bm._worker import peak_memory
-from mosaicvi.bm.factors import ACTIVE
-from mosaicvi.bm.factors._values import predicted, real_values
+from mosaicvi.bm.factors._values import linear_answer, real_mudata
 
 
 class Mofapy2(BaseMethod[FactorInput, FactorAnswer]):
@@ -31,13 +27,7 @@ class Mofapy2(BaseMethod[FactorInput, FactorAnswer]):
         """Fit on real values."""
         import muon
 
-        source = self.task.mdata
-        parts = {}
-        for name, part in source.mod.items():
-            values = real_values(self.task, name)
-            parts[name] = AnnData(values, part.obs[[]].copy(), part.var[[]].copy())
-        with quiet_mudata():
-            mdata = MuData(parts)
+        mdata = real_mudata(self.task)
         with tempfile.TemporaryDirectory() as folder:
             muon.tl.mofa(
                 mdata,
@@ -59,17 +49,8 @@ class Mofapy2(BaseMethod[FactorInput, FactorAnswer]):
             weights[name] = stacked[start : start + part.n_vars]
             start += part.n_vars
         variance = mdata.uns["mofa"]["variance"]
-        activity = np.stack([np.asarray(variance[name]) for name in source.mod], axis=1)
-        active = activity >= 100 * ACTIVE
-        kept = active.any(1) if active.any() else np.ones(len(active), dtype=bool)
-        return {
-            "": FactorAnswer(
-                factors[:, kept],
-                active[kept],
-                {name: table[:, kept] for name, table in weights.items()},
-                predicted(self.task, factors, weights),
-            )
-        }
+        shares = np.stack([np.asarray(variance[name]) for name in source.mod], axis=1) / 100
+        return {"": linear_answer(self.task, factors, weights, shares)}
 
     def details(self) -> dict[str, Any]:
         """Largest memory of the fit."""

@@ -6,6 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+from anndata import AnnData
+from mudata import MuData
+
+from mosaicvi.bm._factor_input import FactorAnswer
+from mosaicvi.bm._load import quiet_mudata
+from mosaicvi.bm.factors import ACTIVE
 
 if TYPE_CHECKING:
     from mosaicvi.bm._factor_input import FactorInput
@@ -20,6 +26,47 @@ def real_values(task: FactorInput, modality: str) -> np.ndarray:
     depth = dense.sum(1, keepdims=True)
     shares = dense / np.maximum(depth, 1) * np.median(depth)
     return np.asarray(np.log1p(shares))
+
+
+def real_mudata(task: FactorInput, dtype: type[np.floating] = np.float64) -> MuData:
+    """All modalities as :func:`real_values`, cells that lack one as such."""
+    parts = {
+        name: AnnData(
+            real_values(task, name).astype(dtype), part.obs[[]].copy(), part.var[[]].copy()
+        )
+        for name, part in task.mdata.mod.items()
+    }
+    with quiet_mudata():
+        return MuData(parts)
+
+
+def linear_answer(
+    task: FactorInput,
+    factors: np.ndarray,
+    weights: dict[str, np.ndarray],
+    explained: np.ndarray,
+) -> FactorAnswer:
+    """Answer of a linear model: factors that act somewhere, and predictions by all of them.
+
+    Parameters
+    ----------
+    task
+        The task.
+    factors
+        Of all cells, ``(n_cells, n_factors)``.
+    weights
+        Modality -> ``(n_features, n_factors)``, on the scale of :func:`real_values`.
+    explained
+        Share of each modality's variance that a factor explains, ``(n_factors, n_modalities)``.
+    """
+    active = explained >= ACTIVE
+    kept = active.any(1) if active.any() else np.ones(len(active), dtype=bool)
+    return FactorAnswer(
+        factors[:, kept],
+        active[kept],
+        {name: table[:, kept] for name, table in weights.items()},
+        predicted(task, factors, weights),
+    )
 
 
 def original_values(task: FactorInput, modality: str, values: np.ndarray) -> np.ndarray:
