@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from tests.recovery.test_factors import fitted
 
 from mosaicvi import likelihoods
@@ -104,6 +105,32 @@ def test_halves_part_the_values_and_hidden_ones_are_not_read(model: FactorVI) ->
         assert dense.shape[0] == 50
     other = Halves(batch, halves.shown, {n: ~h for n, h in halves.hidden.items()})
     assert torch.equal(fit.infer(other), before)
+
+
+def test_predictions_are_whole_densities(model: FactorVI) -> None:
+    """Networks are compared whose dispersions differ: nothing that these change may be left out."""
+    cells = np.arange(30)
+    batch = model._cells(None).dataset.fetch(cells)
+    halves = halve(model.module, batch, np.random.default_rng(0))
+    part, hidden = batch.modalities["one"], halves.hidden["one"].numpy()
+    counts = part.values.to_dense().numpy()
+    for shift in (0.0, -1.0):
+        module = copy.deepcopy(model.module)
+        decoder = module.decoders["one"]
+        with torch.no_grad():
+            decoder.feature_parameters["log_dispersion"] += shift
+        kept = torch.ones(module.n_latent, dtype=torch.bool)
+        fit = CellFit(module, module.feature_embeddings(), kept, n_train=200)
+        point = torch.zeros(len(cells), module.n_latent + len(fit.depths))
+        found = fit.predict(halves, point)["one"].numpy()
+        parameters = decoder.distribution(
+            point[:, : module.n_latent], part.batch, part.library_size, linked=fit.weights["one"]
+        )
+        mean, theta = (
+            parameters[name].detach().double().numpy() for name in ("mean", "dispersion")
+        )
+        nats = stats.nbinom.logpmf(counts, theta, theta / (theta + mean))
+        np.testing.assert_allclose(found, (nats * hidden).sum(1), rtol=1e-4)
 
 
 def test_a_factor_without_weights_adds_nothing(model: FactorVI) -> None:

@@ -19,7 +19,6 @@ from mosaicvi.factor._head_slope import (
     closed_slope,
     depth_variance,
     head_slope,
-    mean_slope,
     shown_entries,
 )
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mosaicvi.data import MultiDataset
-    from mosaicvi.data._batch import ModalityBatch, MultiBatch
+    from mosaicvi.data._batch import MultiBatch
     from mosaicvi.factor._factor_module import FactorModule
     from mosaicvi.factor._weights import SparseWeights
 
@@ -193,46 +192,26 @@ class CellFit:
     def predict(self, halves: Halves, point: Tensor) -> dict[str, Tensor]:
         """Log-probability of the hidden values of each row in nats, modality to ``(n_rows,)``.
 
-        Where there is a short formula, up to what factors do not change.
+        In full, with what factors do not change: networks are compared whose dispersions differ.
         """
         z, depths = self._split(point)
         design, found = self.module.design(halves.batch), {}
         for name, part in halves.batch.modalities.items():
-            decoder, rows = self.module.decoders[name], part.positions
-            covariates = None if design is None else design[rows]
-            own = depths[name][rows] if name in depths else None
-            closed = mean_slope(
-                decoder, part, z[rows], self.weights[name], covariates=covariates, log_depth=own
+            decoder, values, library = self.module.decoders[name], part.values, part.library_size
+            if name in depths:
+                library = library * depths[name][part.positions].exp()
+            parameters = decoder.distribution(
+                z[part.positions],
+                part.batch,
+                library if decoder.likelihood.uses_library_size else None,
+                covariates=None if design is None else design[part.positions],
+                panel=decoder.panel(part.batch),
+                linked=self.weights[name],
             )
-            if closed is None:
-                entries = self._entries(name, part, z[rows], covariates, own)
-            else:
-                entries = closed[1].entries
+            dense = values.to_dense() if isinstance(values, SparseCounts) else values
+            entries = decoder.likelihood.log_prob_entries(dense, parameters)
             found[name] = torch.where(halves.hidden[name], entries, 0.0).sum(-1)
         return found
-
-    def _entries(
-        self,
-        name: str,
-        part: ModalityBatch,
-        z: Tensor,
-        covariates: Tensor | None,
-        log_depth: Tensor | None,
-    ) -> Tensor:
-        """Log-probability of every value, ``(n_rows, n_features)``."""
-        decoder, values, library = self.module.decoders[name], part.values, part.library_size
-        if log_depth is not None:
-            library = library * log_depth.exp()
-        parameters = decoder.distribution(
-            z,
-            part.batch,
-            library if decoder.likelihood.uses_library_size else None,
-            covariates=covariates,
-            panel=decoder.panel(part.batch),
-            linked=self.weights[name],
-        )
-        dense = values.to_dense() if isinstance(values, SparseCounts) else values
-        return decoder.likelihood.log_prob_entries(dense, parameters)
 
 
 @torch.no_grad()
