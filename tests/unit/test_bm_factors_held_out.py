@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,6 +151,21 @@ def test_principal_components_predict_an_absent_modality() -> None:
 def fitted(z: np.ndarray, w: np.ndarray) -> FactorAnswer:
     activity = np.ones((z.shape[1], 1), dtype=bool)
     return FactorAnswer(z, activity, {"rna": w})
+
+
+def test_agreement_of_fits_that_saw_other_cells() -> None:
+    rng = np.random.default_rng(0)
+    z, w = rng.normal(size=(200, 3)), rng.normal(size=(50, 3))
+    names = np.array([f"cell{number}" for number in range(200)])
+    order = rng.permutation(200)[:150]
+    first = replace(fitted(z, w), cells=names)
+    assert agreement(first, replace(fitted(z[order], w), cells=names[order])) == pytest.approx(
+        (1.0, 1.0)
+    )
+    with pytest.raises(FileError, match="share none by name"):
+        agreement(first, fitted(z[order], w))
+    with pytest.raises(FileError, match="share none by name"):
+        agreement(first, replace(fitted(z, w), cells=np.char.add(names, "x")))
 
 
 def test_agreement_is_blind_to_order_and_sign_and_counts_surplus_factors() -> None:

@@ -24,14 +24,37 @@ def agreement(first: FactorAnswer, second: FactorAnswer) -> tuple[float, float]:
     """Mean absolute correlation of matched factors of two fits, of cells and of weights.
 
     Factors are matched one to one, best in sum over cells. A factor without a partner counts zero:
-    a sum over pairs is divided by the mean number of factors of the two fits.
+    a sum over pairs is divided by the mean number of factors of the two fits. Fits that saw
+    different cells are compared over those that both have.
     """
-    partner, cells = match(first.factors, second.factors)
+    rows, others = _common(first, second)
+    partner, cells = match(first.factors[rows], second.factors[others])
     paired = partner >= 0
     own, other = together(first.weights), together(second.weights)
     weights = correlations(own[:, paired], other[:, partner[paired]]).diagonal()
     number = (first.factors.shape[1] + second.factors.shape[1]) / 2
     return float(cells.sum() / number), float(weights.sum() / number)
+
+
+def _common(first: FactorAnswer, second: FactorAnswer) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the cells that two answers share; all, where they name none.
+
+    Raises
+    ------
+    FileError
+        If they share none, or name none and are not of one size.
+    """
+    if len(first.cells) and len(second.cells):
+        names, rows, others = np.intersect1d(first.cells, second.cells, return_indices=True)
+        if len(names):
+            return rows, others
+    elif len(first.factors) == len(second.factors):
+        return np.arange(len(first.factors)), np.arange(len(second.factors))
+    raise FileError(
+        f"answers of {len(first.factors)} and {len(second.factors)} cells share none by name",
+        expected="answers to one data set",
+        remedy="make them again: older files do not name cells",
+    )
 
 
 def stabilities(folder: Path) -> list[dict[str, Any]]:

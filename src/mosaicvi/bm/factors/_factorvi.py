@@ -26,7 +26,8 @@ class FactorVIMethod(BaseMethod[FactorInput, FactorAnswer]):
 
         options: dict[str, Any] = {"n_factors": self.task.n_factors, "seed": self.task.seed}
         quiet = {"enable_progress_bar": False, "enable_model_summary": False}
-        training: dict[str, Any] = {"accelerator": "cpu", **quiet}
+        # Fits of one seed and another are to differ by all that a fit leaves to chance.
+        training: dict[str, Any] = {"accelerator": "cpu", "seed": self.task.seed, **quiet}
         for key, value in self.task.options.items():
             (training if key.startswith("train.") else options)[key.removeprefix("train.")] = value
         FactorVI.setup_mudata(self.task.mdata, self.task.likelihoods)
