@@ -17,7 +17,7 @@ from mosaicvi.bm.__main__ import main
 from mosaicvi.bm._factor_held_out import HeldOutFactors
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._factor_score import HeldOut, dispersion, negative_binomial_deviance
-from mosaicvi.bm._factor_stability import agreement, stabilities, stability_table
+from mosaicvi.bm._factor_stability import agreement, found_again, stabilities, stability_table
 from mosaicvi.bm._load import combine
 from mosaicvi.bm._runner import read_records
 from mosaicvi.bm.factors._marginal import Marginal
@@ -177,6 +177,12 @@ def test_agreement_is_blind_to_order_and_sign_and_counts_surplus_factors() -> No
     assert cells == pytest.approx(0.8)
     assert weights == pytest.approx(0.8)
     assert agreement(first, fitted(np.zeros((200, 3)), w))[0] == pytest.approx(0.0)
+    # Weak factors that one fit has and the other has not cost nothing here.
+    noise = rng.normal(size=(200, 2))
+    longer = [fitted(np.c_[z, each], np.c_[w, w[:, :1]]) for each in noise.T]
+    assert found_again(*longer, n_strongest=3) == pytest.approx(1.0)
+    assert found_again(*longer) < 0.9
+    assert agreement(*longer)[0] < 0.9
 
 
 def test_stability_is_read_from_kept_answers(tmp_path: Path) -> None:

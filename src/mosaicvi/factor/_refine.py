@@ -126,9 +126,8 @@ class Refinement:
         found = mean_slope(decoder, part, z, table, covariates=covariates, log_depth=None)
         n_factors = table.shape[1]
         if found is None:
-            slope = head_slope(decoder, part, z, table, covariates=covariates, observed=shown)
-            encoded = self.encoded[name][part.positions]
-            return slope.nats, slope.heads @ table, encoded, None
+            own = head_slope(decoder, part, z, table, covariates=covariates, observed=shown)
+            return own.nats, own.heads @ table, self.encoded[name][part.positions], None
         parameters, mean = found
         one = torch.ones_like(mean.slope) if shown is None else shown.to(mean.slope.dtype)
         slope, entries = mean.slope * one, mean.information * one

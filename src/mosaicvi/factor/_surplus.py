@@ -26,7 +26,7 @@ MOST_CELLS, MOST_VALUES = 600, 2_400_000
 LEAST_SHARE = 0.003
 """A factor adds at least this share of what all explain of unseen values, in some modality."""
 
-ENOUGH_NATS = 0.5
+ENOUGH_NATS = 1.0
 """Or this, in nats a cell: where a few factors explain very much, little beside them is not
 little."""
 
