@@ -64,7 +64,7 @@ class HeldOutTask:
             if self.answers is not None:
                 method = (folder / "method").read_text(encoding="utf-8")
                 self.answers.mkdir(parents=True, exist_ok=True)
-                name = f"{method}{variant}-seed{self.public.seed}.npz"
+                name = f"{method}{variant and f'-{variant}'}-seed{self.public.seed}.npz"
                 cells = np.asarray(self.public.mdata.obs_names, dtype=np.str_)
                 replace(answer, predictions={}, cells=cells).write(self.answers / name)
             scores[variant] = self.compare(answer)

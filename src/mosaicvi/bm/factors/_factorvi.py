@@ -40,8 +40,8 @@ class FactorVIMethod(BaseMethod[FactorInput, FactorAnswer]):
         self._peak = peak_memory()
 
     def predict(self) -> dict[str, FactorAnswer]:
-        """Answers as they come, and with posteriors that are refined first (``-refined``)."""
-        steps = {"": self._model.refine, "-refined": N_REFINED}
+        """Answers as they come, and with posteriors that are refined first (``refined``)."""
+        steps = {"": self._model.refine, "refined": N_REFINED}
         answers = {}
         for variant, self._model.refine in steps.items():
             answers[variant] = self._answer()
