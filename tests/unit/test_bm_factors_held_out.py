@@ -14,7 +14,7 @@ from scipy import stats
 
 from mosaicvi._errors import FileError, RequestError
 from mosaicvi.bm.__main__ import main
-from mosaicvi.bm._factor_held_out import HeldOutFactors
+from mosaicvi.bm._factor_held_out import HeldOutFactors, HeldOutTask
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._factor_score import HeldOut, dispersion, negative_binomial_deviance
 from mosaicvi.bm._factor_stability import agreement, found_again, stabilities, stability_table
@@ -151,6 +151,30 @@ def test_principal_components_predict_an_absent_modality() -> None:
 def fitted(z: np.ndarray, w: np.ndarray) -> FactorAnswer:
     activity = np.ones((z.shape[1], 1), dtype=bool)
     return FactorAnswer(z, activity, {"rna": w})
+
+
+def test_depth_in_a_factor_is_stated_a_modality() -> None:
+    """Over the cells that show a modality, whatever the others' rows say; none for real numbers."""
+    rng = np.random.default_rng(0)
+    names = np.array([f"cell{number:03d}" for number in range(120)])
+    parts, depths = {}, {}
+    for name, rows in (("a", slice(0, 100)), ("b", slice(20, 120))):
+        depths[name] = rng.integers(20, 400, 100)
+        values = rng.multinomial(depths[name], np.full(10, 0.1)).astype(np.float32)
+        parts[name] = AnnData(values, obs=pd.DataFrame(index=names[rows]))
+    mdata = combine(parts, pd.DataFrame(index=names))
+    place = mdata.obs_names.get_indexer(names)
+    z = np.zeros((120, 3))
+    z[place[:100], 0] = -np.log1p(depths["a"])
+    z[place[20:], 1] = np.log1p(depths["b"]) + rng.normal(0, 1, 100)
+    task = HeldOutTask(FactorInput(mdata, {"a": "nb", "b": "nb"}, 3, 0), {})
+    found = task.depths(z)
+    assert found["depth_correlations"]["a"] == pytest.approx(1.0)
+    expected = abs(np.corrcoef(z[place[20:], 1], np.log1p(depths["b"]))[0, 1])
+    assert found["depth_correlations"]["b"] == pytest.approx(expected, abs=0.2)
+    assert found["depth_correlation"] == pytest.approx(1.0)
+    real = HeldOutTask(FactorInput(mdata, {"a": "normal", "b": "normal"}, 3, 0), {})
+    assert real.depths(z) == {}
 
 
 def test_agreement_of_fits_that_saw_other_cells() -> None:

@@ -82,10 +82,10 @@ class HeldOutTask:
             "mean_train": float(np.mean([scores["train"] for scores in held.values()])),
             "n_factors": int(answer.factors.shape[1]),
             "modalities": held,
-            **self._depths(answer.factors),
+            **self.depths(answer.factors),
         }
 
-    def _depths(self, factors: np.ndarray) -> dict[str, Any]:
+    def depths(self, factors: np.ndarray) -> dict[str, Any]:
         """How much of each modality's depth is in a factor, over the cells that show it.
 
         The largest absolute correlation of a factor with the log of a cell's counts.
