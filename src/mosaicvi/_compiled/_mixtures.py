@@ -1,0 +1,252 @@
+"""Entries of two negative binomials, background and foreground.
+
+Panels are narrow, so loops run over the entries of several rows at a time. Formulas are those of
+:func:`mosaicvi.likelihoods._nb.negative_binomial`, in which no two large terms cancel (Loader
+2000). Each loop writes one array: with more, compilers give up on vector instructions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mosaicvi._compiled._math import HALF, ONE, ZERO, compiled, exact, exp, log, sigmoid, vectorised
+
+ENTRIES = 1024
+"""Entries a time, about."""
+SHIFT, LOG_2PI = np.float32(4.0), np.float32(math.log(2 * math.pi))
+G0, G1, G2 = (np.float32(each) for each in (1 / 12, -1 / 360, 1 / 1260))
+D0, D1, D2 = (np.float32(each) for each in (-1 / 12, 1 / 120, -1 / 252))
+A0, A1, A2, A3 = (np.float32(-2 / (2 * k + 3)) for k in range(4))
+TWO, THREE, NARROW = np.float32(2), np.float32(3), np.float32(0.2)
+SMALLEST_MEAN, BOUND = np.float32(1e-30), np.float32(15.0)
+"""Log means stay within this bound, as :data:`~mosaicvi.likelihoods._nb_mixture.LARGEST_LOG_MEAN`
+says."""
+
+
+@vectorised
+def _stirling(z):
+    """Error of Stirling's formula for the logarithm of the gamma function."""
+    below = z < SHIFT
+    shifted = z + SHIFT if below else z
+    inverse = ONE / shifted
+    square = inverse * inverse
+    error = ((G2 * square + G1) * square + G0) * inverse
+    low = min(z, SHIFT)
+    product = low * (low + ONE) * (low + TWO) * (low + THREE)
+    moved = (shifted - HALF) * log(shifted) - (z - HALF) * log(z) - SHIFT - log(product)
+    return error + moved if below else error
+
+
+@vectorised
+def _stirling_slope(z):
+    """Digamma less the logarithm."""
+    below = z < SHIFT
+    shifted = z + SHIFT if below else z
+    inverse = ONE / shifted
+    square = inverse * inverse
+    slope = ((D2 * square + D1) * square + D0) * square - HALF * inverse
+    low = min(z, SHIFT)
+    harmonic = ONE / low + ONE / (low + ONE) + ONE / (low + TWO) + ONE / (low + THREE)
+    return slope + (log(shifted / z) - harmonic) if below else slope
+
+
+@vectorised
+def _excess(u, ratio):
+    """``u - log(1 + u)``, where ``ratio`` is ``1 + u``."""
+    v = u / (u + TWO)
+    square = v * v
+    series = ((((A3 * square + A2) * square + A1) * square + A0) * square + u) * v
+    return series if abs(u) < NARROW else u - log(ratio)
+
+
+@vectorised
+def _constants(x, theta, out):
+    """What counts and dispersions alone say."""
+    for i in range(len(x)):
+        count = x[i] if x[i] > ZERO else ONE
+        total = count + theta[i]
+        error = _stirling(total) - _stirling(theta[i]) - _stirling(count)
+        scale = HALF * (log(theta[i] / total) - log(count) - LOG_2PI)
+        out[i] = error + scale if x[i] > ZERO else ZERO
+
+
+@vectorised
+def _densities(x, theta, mean, out):
+    """Add the rest of the log density."""
+    for i in range(len(x)):
+        count = x[i] if x[i] > ZERO else ONE
+        denominator, total = mean[i] + theta[i], x[i] + theta[i]
+        delta = (x[i] - mean[i]) / denominator
+        tilt = theta[i] * delta
+        counted = count * _excess(-tilt / count, (mean[i] / denominator) * (total / count))
+        deviance = counted if x[i] > ZERO else -tilt
+        out[i] -= deviance + theta[i] * _excess(delta, total / denominator)
+
+
+@vectorised
+def _mean_slopes(x, theta, mean, out):
+    for i in range(len(x)):
+        out[i] = theta[i] * ((x[i] - mean[i]) / (mean[i] + theta[i]))
+
+
+@vectorised
+def _theta_slopes(x, theta, mean, out):
+    for i in range(len(x)):
+        denominator, total = mean[i] + theta[i], x[i] + theta[i]
+        excess = _excess((x[i] - mean[i]) / denominator, total / denominator)
+        series = _stirling_slope(total) - _stirling_slope(theta[i])
+        out[i] = (series if x[i] > ZERO else ZERO) - excess
+
+
+@vectorised
+def _background_means(background, out):
+    for i in range(len(out)):
+        out[i] = max(exp(min(max(background[i], -BOUND), BOUND)), SMALLEST_MEAN)
+
+
+@vectorised
+def _foreground_means(background, foreground, out):
+    for i in range(len(out)):
+        low = min(max(background[i], -BOUND), BOUND)
+        excess = max(foreground[i], ZERO) + log(ONE + exp(-abs(foreground[i])))
+        out[i] = max(exp(min(low + excess, BOUND)), SMALLEST_MEAN)
+
+
+@vectorised
+def _shares(low, high, logit, out):
+    """Log odds of background, given the entry."""
+    for i in range(len(out)):
+        out[i] = low[i] - high[i] + logit[i]
+
+
+@vectorised
+def _mixed(low, high, logit, odds, out):
+    """Log density of the mixture."""
+    for i in range(len(out)):
+        top = high[i] if odds[i] < ZERO else low[i] + logit[i]
+        rest = max(logit[i], ZERO) + log(ONE + exp(-abs(logit[i])))
+        out[i] = top + log(ONE + exp(-abs(odds[i]))) - rest
+
+
+@vectorised
+def _times_share(odds, out):
+    for i in range(len(out)):
+        out[i] *= sigmoid(odds[i])
+
+
+@vectorised
+def _times_rest(odds, out):
+    for i in range(len(out)):
+        out[i] *= sigmoid(-odds[i])
+
+
+@vectorised
+def _logit_slopes(odds, logit, out):
+    for i in range(len(out)):
+        out[i] = sigmoid(odds[i]) - sigmoid(logit[i])
+
+
+@exact
+def _add_rows(entries, observed, first, n_features, value):
+    """Sum entries of rows, from a row on, over observed features."""
+    for row in range(len(entries) // n_features):
+        total = 0.0
+        for f in range(n_features):
+            if observed.shape[0] == 0 or observed[first + row, f]:
+                total += entries[row * n_features + f]
+        value[first + row] = total
+
+
+@compiled
+def mixtures_forward(
+    rows, x, observed, theta, background, foreground, logit, gradients, value,
+    by_low, by_high, by_logit, by_theta,
+):  # fmt: skip
+    """Log density of rows, and derivatives of entries if asked for.
+
+    Parameters
+    ----------
+    rows
+        First row and the row after the last.
+    x, background, foreground, logit
+        Counts and heads, flattened from ``(n_rows, n_features)``.
+    observed
+        Bool ``(n_rows, n_features)``, or without rows: all are.
+    theta
+        Dispersions of background and foreground, ``(2, n_features)``.
+    gradients
+        Whether to write derivatives.
+    value
+        Written, ``(n_rows,)``.
+    by_low, by_high, by_logit, by_theta
+        Written, flattened like ``x`` (the last ``(2, ...)``): derivatives by the log means, the
+        logit and the dispersions.
+    """
+    n_features = theta.shape[1]
+    at_once = max(1, ENTRIES // n_features)
+    n = at_once * n_features
+    thetas, means, values = (
+        (np.zeros(n, np.float32), np.zeros(n, np.float32)),
+        (np.zeros(n, np.float32), np.zeros(n, np.float32)),
+        (np.zeros(n, np.float32), np.zeros(n, np.float32)),
+    )
+    odds, mixed = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    for i in range(n):
+        thetas[0][i] = theta[0, i % n_features]
+        thetas[1][i] = theta[1, i % n_features]
+    for first in range(rows[0], rows[1], at_once):
+        part = slice(first * n_features, min(first + at_once, rows[1]) * n_features)
+        n = part.stop - part.start
+        _background_means(background[part], means[0][:n])
+        _foreground_means(background[part], foreground[part], means[1][:n])
+        for k in range(2):
+            _constants(x[part], thetas[k][:n], values[k][:n])
+            _densities(x[part], thetas[k][:n], means[k][:n], values[k][:n])
+        _shares(values[0][:n], values[1][:n], logit[part], odds[:n])
+        _mixed(values[0][:n], values[1][:n], logit[part], odds[:n], mixed[:n])
+        _add_rows(mixed[:n], observed, first, n_features, value)
+        if gradients:
+            _mean_slopes(x[part], thetas[0][:n], means[0][:n], by_low[part])
+            _mean_slopes(x[part], thetas[1][:n], means[1][:n], by_high[part])
+            for k in range(2):
+                _theta_slopes(x[part], thetas[k][:n], means[k][:n], by_theta[k, part])
+            _times_share(odds[:n], by_low[part])
+            _times_rest(odds[:n], by_high[part])
+            _times_share(odds[:n], by_theta[0, part])
+            _times_rest(odds[:n], by_theta[1, part])
+            _logit_slopes(odds[:n], logit[part], by_logit[part])
+
+
+@exact
+def _within(value, slope):
+    """A gradient that would lead further out of the bounds of log means is none."""
+    outwards = (value < -BOUND and slope > ZERO) or (value > BOUND and slope < ZERO)
+    return ZERO if outwards else slope
+
+
+@compiled
+def mixtures_backward(
+    rows, observed, background, foreground, gradient, by_low, by_high, by_logit, by_theta, sums,
+):  # fmt: skip
+    """Overwrite derivatives by gradients by heads; add those by dispersions to ``sums``.
+
+    ``by_low`` becomes the gradient by the background head, ``by_high`` by the foreground head.
+    """
+    n_features = sums.shape[1]
+    for row in range(rows[0], rows[1]):
+        for f in range(n_features):
+            i = row * n_features + f
+            g = gradient[row]
+            if observed.shape[0] > 0 and not observed[row, f]:
+                g = ZERO
+            low = min(max(background[i], -BOUND), BOUND)
+            tail = exp(-abs(foreground[i]))
+            excess = max(foreground[i], ZERO) + log(ONE + tail)
+            high = _within(low + excess, g * by_high[i])
+            by_high[i] = high * ((ONE if foreground[i] >= ZERO else tail) / (ONE + tail))
+            by_low[i] = _within(background[i], g * by_low[i] + high)
+            by_logit[i] *= g
+            sums[0, f] += g * by_theta[0, i]
+            sums[1, f] += g * by_theta[1, i]
