@@ -13,6 +13,7 @@ zero, in loops that become vector instructions; entries that are stored are set 
 that torch can differentiate, and tests hold them against the same densities written with tensors.
 """
 
+from mosaicvi._compiled._blocks import each_block, row_blocks
 from mosaicvi._compiled._counts import counts_backward, counts_forward
 from mosaicvi._compiled._mixtures import mixtures_backward, mixtures_forward
 from mosaicvi._compiled._products import ascending, chunk_backward, chunk_forward, stored_rates
@@ -24,9 +25,11 @@ __all__ = [
     "chunk_forward",
     "counts_backward",
     "counts_forward",
+    "each_block",
     "mixtures_backward",
     "mixtures_forward",
     "rates_backward",
     "rates_forward",
+    "row_blocks",
     "stored_rates",
 ]

@@ -74,9 +74,9 @@ class Product(NamedTuple):
         Shape ``(n_features,)``.
     """
 
-    inputs: Tensor
-    embeddings: Tensor
-    bias: Tensor
+    inputs: Float[Tensor, "*draws cells inputs"]
+    embeddings: Float[Tensor, "*#draws features inputs"]
+    bias: Float[Tensor, " features"]
 
 
 class Likelihood(ABC):

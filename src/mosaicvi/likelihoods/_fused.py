@@ -7,12 +7,9 @@ with tensors (:mod:`~mosaicvi.likelihoods._rows`), and tests hold one against th
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,11 +18,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mosaicvi import _compiled
-from mosaicvi._types import Bool, Float, SparseCounts
+from mosaicvi._types import Bool, Float, Shaped, SparseCounts
 from mosaicvi.likelihoods._small_counts import log_factorials, negative_binomial_table
 
-ROWS_A_BLOCK = 64
-"""Rows that are worked on in one go: sums over rows do not depend on the number of threads."""
+Others = tuple[Float[Tensor, "..."], ...]
+"""Tensors, as many as a density has parameters."""
 NO_ROWS = torch.empty(0, 0)
 NO_MASK = torch.empty(0, 0, dtype=torch.bool)
 
@@ -50,15 +47,15 @@ class Task:
         Further parameters.
     """
 
-    values: SparseCounts
-    observed: Tensor
-    weights: Tensor
-    library: Tensor
-    logits: Tensor
-    others: tuple[Tensor, ...]
+    values: Float[SparseCounts, "cells features"]
+    observed: Bool[Tensor, "..."]
+    weights: Float[Tensor, " features"]
+    library: Float[Tensor, " rows"]
+    logits: Float[Tensor, "rows features"]
+    others: tuple[Float[Tensor, "..."], ...]
 
     @cached_property
-    def arrays(self) -> tuple[np.ndarray, ...]:
+    def arrays(self) -> tuple[Shaped[np.ndarray, "..."], ...]:
         """What every compiled function takes after its rows."""
         parts = (self.values.indptr, self.values.indices, self.values.values)
         given = (*parts, self.observed, self.weights, self.library, self.logits)
@@ -67,63 +64,44 @@ class Task:
     @property
     def blocks(self) -> list[tuple[int, int]]:
         """Runs of rows."""
-        return row_blocks_of(len(self.logits))
+        return _compiled.row_blocks(len(self.logits))
 
 
 class CompiledDensity(ABC):
     """A density that is compiled, by its logits and further parameters."""
 
     @abstractmethod
-    def takes(self, logits: Tensor, others: tuple[Tensor, ...]) -> bool:
+    def takes(self, logits: Float[Tensor, "*draws cells features"], others: Others) -> bool:
         """Whether further parameters have the shapes that it is compiled for."""
 
     @abstractmethod
-    def value(self, task: Task) -> tuple[Tensor, Tensor]:
+    def value(self, task: Task) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows kept"]]:
         """Log density of each row, ``(n_rows,)``, float64, and what its gradient needs."""
 
     @abstractmethod
-    def slopes(self, task: Task, kept: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+    def slopes(
+        self, task: Task, kept: Float[Tensor, "rows kept"], gradient: Float[Tensor, " rows"]
+    ) -> Others:
         """Gradients by logits and by each of the others."""
-
-
-@lru_cache(maxsize=8)
-def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
-    """Threads of a process: one that was forked has none of its parent's."""
-    del process
-    return ThreadPoolExecutor(n_threads)
-
-
-def row_blocks_of(n_rows: int) -> list[tuple[int, int]]:
-    """Runs of rows: the first one and the one after the last."""
-    starts = range(0, n_rows, ROWS_A_BLOCK)
-    return [(start, min(start + ROWS_A_BLOCK, n_rows)) for start in starts]
-
-
-def each_block(blocks: list[tuple[int, int]], work: Callable[[int, tuple[int, int]], None]) -> None:
-    """Work on blocks of rows, with their numbers, on as many threads as torch uses."""
-    n_threads = min(torch.get_num_threads(), len(blocks))
-    if n_threads == 1:
-        for number, rows in enumerate(blocks):
-            work(number, rows)
-        return
-    list(_pool(os.getpid(), n_threads).map(work, range(len(blocks)), blocks))
 
 
 class CompiledCounts(CompiledDensity):
     """Negative binomial; zero-inflated if dropout logits follow the dispersions."""
 
-    def takes(self, logits: Tensor, others: tuple[Tensor, ...]) -> bool:
+    def takes(self, logits: Float[Tensor, "*draws cells features"], others: Others) -> bool:
         """Dispersions of features, and dropout of entries."""
         theta, *dropout = others
         return theta.shape == logits.shape[-1:] and all(d.shape == logits.shape for d in dropout)
 
     @staticmethod
-    def _parameters(task: Task, table: Tensor) -> tuple[np.ndarray, ...]:
+    def _parameters(
+        task: Task, table: Float[Tensor, "counts features"]
+    ) -> tuple[Float[np.ndarray, "..."], ...]:
         theta, *dropout = task.others
         given = (theta, table, *(dropout or (NO_ROWS,)))
         return tuple(each.numpy() for each in given)
 
-    def value(self, task: Task) -> tuple[Tensor, Tensor]:
+    def value(self, task: Task) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows kept"]]:
         """Log density and normaliser of each row."""
         table, _ = negative_binomial_table(task.others[0], gradients=False)
         arrays, parameters = task.arrays, self._parameters(task, table)
@@ -132,10 +110,12 @@ class CompiledCounts(CompiledDensity):
         def work(_: int, rows: tuple[int, int]) -> None:
             _compiled.counts_forward(rows, *arrays, *parameters, value, kept)
 
-        each_block(task.blocks, work)
+        _compiled.each_block(task.blocks, work)
         return torch.from_numpy(value), torch.from_numpy(kept)
 
-    def slopes(self, task: Task, kept: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+    def slopes(
+        self, task: Task, kept: Float[Tensor, "rows kept"], gradient: Float[Tensor, " rows"]
+    ) -> Others:
         """Gradients by logits, dispersions and dropout."""
         theta, *dropout = task.others
         _, table = negative_binomial_table(theta, gradients=True)
@@ -151,7 +131,7 @@ class CompiledCounts(CompiledDensity):
             sums = by_theta[number].numpy()
             _compiled.counts_backward(rows, *arrays, *parameters, *given, out, sums)
 
-        each_block(task.blocks, work)
+        _compiled.each_block(task.blocks, work)
         return by_logits, by_theta.sum(0), *by_dropout
 
 
@@ -161,7 +141,7 @@ class CompiledRates(CompiledDensity):
 
     binary: bool
 
-    def takes(self, logits: Tensor, others: tuple[Tensor, ...]) -> bool:
+    def takes(self, logits: Float[Tensor, "*draws cells features"], others: Others) -> bool:
         """Factors of features."""
         return all(each.shape == logits.shape[-1:] for each in others)
 
@@ -170,7 +150,7 @@ class CompiledRates(CompiledDensity):
         given = factor, factor.exp(), log_factorials(factor)
         return *(each.numpy() for each in given), self.binary
 
-    def value(self, task: Task) -> tuple[Tensor, Tensor]:
+    def value(self, task: Task) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows kept"]]:
         """Log density of each row; its normaliser, and the sum of slopes by log rates."""
         arrays, parameters = task.arrays, self._parameters(task)
         value, kept = np.empty(len(task.logits)), np.empty((len(task.logits), 3))
@@ -178,10 +158,12 @@ class CompiledRates(CompiledDensity):
         def work(_: int, rows: tuple[int, int]) -> None:
             _compiled.rates_forward(rows, *arrays, *parameters, value, kept)
 
-        each_block(task.blocks, work)
+        _compiled.each_block(task.blocks, work)
         return torch.from_numpy(value), torch.from_numpy(kept)
 
-    def slopes(self, task: Task, kept: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+    def slopes(
+        self, task: Task, kept: Float[Tensor, "rows kept"], gradient: Float[Tensor, " rows"]
+    ) -> Others:
         """Gradients by logits and by the logs of factors."""
         arrays, parameters = task.arrays, self._parameters(task)
         by_logits = torch.empty_like(task.logits)
@@ -192,7 +174,7 @@ class CompiledRates(CompiledDensity):
             sums = by_factor[number].numpy()
             _compiled.rates_backward(rows, *arrays, *parameters, *given, sums)
 
-        each_block(task.blocks, work)
+        _compiled.each_block(task.blocks, work)
         return (by_logits, by_factor.sum(0)) if task.others else (by_logits,)
 
 
@@ -203,13 +185,13 @@ class _Fused(torch.autograd.Function):
     def forward(
         ctx: Any,
         density: CompiledDensity,
-        values: SparseCounts,
-        observed: Tensor,
-        weights: Tensor,
-        library: Tensor,
-        logits: Tensor,
-        *others: Tensor,
-    ) -> Tensor:
+        values: Float[SparseCounts, "cells features"],
+        observed: Bool[Tensor, "..."],
+        weights: Float[Tensor, " features"],
+        library: Float[Tensor, " rows"],
+        logits: Float[Tensor, "rows features"],
+        *others: Float[Tensor, "..."],
+    ) -> Float[Tensor, " rows"]:
         task = Task(values, observed, weights, library, logits, others)
         value, kept = density.value(task)
         ctx.save_for_backward(observed, weights, library, logits, kept, *others)
@@ -218,7 +200,9 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, " rows"]
+    ) -> tuple[Float[Tensor, "..."] | None, ...]:
         observed, weights, library, logits, kept, *others = ctx.saved_tensors
         task = Task(ctx.values, observed, weights, library, logits, tuple(others))
         return *(None,) * 5, *ctx.density.slopes(task, kept, gradient.contiguous())

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from mosaicvi import _compiled
 from mosaicvi._types import Bool, Float
-from mosaicvi.likelihoods._fused import NO_MASK, each_block, row_blocks_of
+from mosaicvi.likelihoods._fused import NO_MASK
 
 
 class _Mixture(torch.autograd.Function):
@@ -19,13 +19,13 @@ class _Mixture(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        x: Tensor,
-        observed: Tensor,
-        background: Tensor,
-        foreground: Tensor,
-        logit: Tensor,
-        theta: Tensor,
-    ) -> Tensor:
+        x: Float[Tensor, "cells features"],
+        observed: Bool[Tensor, "..."],
+        background: Float[Tensor, "cells features"],
+        foreground: Float[Tensor, "cells features"],
+        logit: Float[Tensor, "cells features"],
+        theta: Float[Tensor, "2 features"],
+    ) -> Float[Tensor, " cells"]:
         gradients = any(ctx.needs_input_grad)
         n_rows, n_features = x.shape
         size = n_rows * n_features if gradients else 0
@@ -39,19 +39,21 @@ class _Mixture(torch.autograd.Function):
         def work(_: int, rows: tuple[int, int]) -> None:
             _compiled.mixtures_forward(rows, *given, gradients, *out)
 
-        each_block(row_blocks_of(n_rows), work)
+        _compiled.each_block(_compiled.row_blocks(n_rows), work)
         if gradients:
             ctx.save_for_backward(observed, background, foreground, *slopes, by_theta)
         return value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, " cells"]
+    ) -> tuple[Float[Tensor, "..."] | None, ...]:
         observed, background, foreground, *kept = ctx.saved_tensors
         # A graph that is kept may be run backward again, so what is overwritten is a copy.
         low, high, logit, by_theta = (each.clone() for each in kept)
         shape = background.shape
-        blocks = row_blocks_of(len(background))
+        blocks = _compiled.row_blocks(len(background))
         sums = torch.zeros(len(blocks), 2, shape[1])
         given = observed.numpy(), *(e.reshape(-1).numpy() for e in (background, foreground))
         out = gradient.contiguous().numpy(), *(e.numpy() for e in (low, high, logit, by_theta))
@@ -59,7 +61,7 @@ class _Mixture(torch.autograd.Function):
         def work(number: int, rows: tuple[int, int]) -> None:
             _compiled.mixtures_backward(rows, *given, *out, sums[number].numpy())
 
-        each_block(blocks, work)
+        _compiled.each_block(blocks, work)
         heads = (each.view(shape) for each in (low, high, logit))
         return None, None, *heads, sums.sum(0)
 
@@ -67,8 +69,8 @@ class _Mixture(torch.autograd.Function):
 def fused_mixture(
     x: Float[Tensor, "cells features"],
     observed: Bool[Tensor, "cells features"] | None,
-    heads: tuple[Tensor, ...],
-    theta: tuple[Tensor, ...],
+    heads: tuple[Float[Tensor, "..."], ...],
+    theta: tuple[Float[Tensor, "..."], ...],
 ) -> Float[Tensor, "*draws cells"] | None:
     """Log density of cells; None where it is not compiled for what is given.
 

@@ -8,6 +8,7 @@ gradient it is taken once more.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,14 +34,14 @@ class _Wide(torch.autograd.Function):
     def forward(
         ctx: Any,
         binary: bool,
-        values: SparseCounts,
-        weights: Tensor,
-        library: Tensor,
-        inputs: Tensor,
-        embeddings: Tensor,
-        bias: Tensor,
-        log_factor: Tensor,
-    ) -> Tensor:
+        values: Float[SparseCounts, "cells features"],
+        weights: Float[Tensor, " features"],
+        library: Float[Tensor, " cells"],
+        inputs: Float[Tensor, "cells inputs"],
+        embeddings: Float[Tensor, "features inputs"],
+        bias: Float[Tensor, " features"],
+        log_factor: Float[Tensor, " features"],
+    ) -> Float[Tensor, " cells"]:
         n_rows, n_features = values.shape
         indptr, indices = values.indptr.numpy(), values.indices.numpy()
         tops = np.full(n_rows, -np.inf)
@@ -75,7 +76,9 @@ class _Wide(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, " cells"]
+    ) -> tuple[Float[Tensor, "..."] | None, ...]:
         weights, library, inputs, embeddings, bias, factor = ctx.saved_tensors
         indptr, indices = ctx.values.indptr.numpy(), ctx.values.indices.numpy()
         points = indptr[:-1].copy()
@@ -106,7 +109,11 @@ class _Wide(torch.autograd.Function):
         return *(None,) * 4, by_inputs, by_embeddings, by_bias, by_factor if learnt else None
 
 
-def _chunks(inputs: Tensor, embeddings: Tensor, bias: Tensor) -> Any:
+def _chunks(
+    inputs: Float[Tensor, "cells inputs"],
+    embeddings: Float[Tensor, "features inputs"],
+    bias: Float[Tensor, " features"],
+) -> Iterator[tuple[int, int, Float[Tensor, "cells chunk"]]]:
     """First and last feature of each chunk, and its logits, which the next one overwrites."""
     n_features = len(embeddings)
     room = torch.empty(len(inputs) * min(CHUNK, n_features))
@@ -119,7 +126,7 @@ def _chunks(inputs: Tensor, embeddings: Tensor, bias: Tensor) -> Any:
 
 def wide_rates(
     values: Float[SparseCounts, "cells features"],
-    library: Float[Tensor, " cells"],
+    library: Float[Tensor, " #cells"],
     product: Product,
     log_factor: Float[Tensor, " features"] | None,
     *,

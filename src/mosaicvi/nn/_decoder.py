@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mosaicvi._types import Bool, Float, Inexact, Int, Values
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood, Product
 from mosaicvi.nn._batch_offsets import BatchOffsets
-from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
+from mosaicvi.nn._feature_sample import FeatureSample, inclusion
 from mosaicvi.nn._named_modules import NamedModules
 from mosaicvi.nn._penalties import half_squares
 
@@ -270,7 +270,7 @@ class Decoder(nn.Module):
         trunk: Float[Tensor, "*draws cells latent"],
         linked: Float[Tensor, "*#draws features latent"] | None,
         features: Int[Tensor, " sampled"] | None,
-        columns: Mapping[str, tuple[Tensor, Tensor]] | None,
+        columns: Mapping[str, tuple[Float[Tensor, "..."], Float[Tensor, "..."]]] | None,
     ) -> Product:
         """Inputs, embeddings and bias of a head, without offsets and covariates."""
         weights, bias = self.head_embeddings(head, linked), self.biases[head]
@@ -372,16 +372,14 @@ class Decoder(nn.Module):
         """Whether a single head without covariates is all that there is."""
         return len(self.likelihood.heads) == 1 and self.covariates is None
 
-    def sample_features(self, n_sampled: int) -> FeatureSample | None:
-        """Draw features for one step; None where all are decoded."""
+    def inclusion(self, n_sampled: int) -> Float[Tensor, " features"] | None:
+        """Probability of each feature to be decoded in a step; None where all are."""
         n_features = int(self.measured.shape[1])
         if not self.likelihood.takes_samples or n_sampled >= n_features:
             return None
         with torch.no_grad():
-            bias = self.biases[self.mean_head]
-            probability = inclusion(bias, n_sampled)
-            sample: FeatureSample = draw_features(probability, torch.rand((), device=bias.device))
-            return sample
+            probability: Tensor = inclusion(self.biases[self.mean_head], n_sampled)
+        return probability
 
     def negative_log_prior(self) -> Float[Tensor, ""]:
         """Negative log prior of embeddings, batch offsets and covariates, in nats, a scalar."""

@@ -17,14 +17,14 @@ from mosaicvi._types import Float
 
 class _HalfSquares(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Float[Tensor, "*entries"]) -> Float[Tensor, ""]:
         ctx.save_for_backward(x)
         flat = x.reshape(-1)
         return 0.5 * torch.dot(flat, flat)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Float[Tensor, ""]) -> Float[Tensor, "*entries"]:
         (x,) = ctx.saved_tensors
         slope: Tensor = x * gradient
         return slope
@@ -32,7 +32,13 @@ class _HalfSquares(torch.autograd.Function):
 
 class _Student(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, raw: Tensor, centred: Tensor, weight: Tensor, scale: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        raw: Float[Tensor, "batches features"],
+        centred: Float[Tensor, "batches features"],
+        weight: Float[Tensor, " features"],
+        scale: float,
+    ) -> Float[Tensor, ""]:
         squares = scale + centred.square().sum(0)
         # Derivatives by offsets add up to zero over batches, so centring leaves them as they are.
         ctx.save_for_backward(centred * (weight / squares))
@@ -40,7 +46,9 @@ class _Student(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Float[Tensor, ""]
+    ) -> tuple[Float[Tensor, "batches features"] | None, ...]:
         (slope,) = ctx.saved_tensors
         return slope * gradient, None, None, None
 
