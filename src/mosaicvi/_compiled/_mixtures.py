@@ -11,7 +11,18 @@ import math
 
 import numpy as np
 
-from mosaicvi._compiled._math import HALF, ONE, ZERO, compiled, exact, exp, log, sigmoid, vectorised
+from mosaicvi._compiled._math import (
+    HALF,
+    ONE,
+    ZERO,
+    compiled,
+    exact,
+    exp,
+    log,
+    row_of,
+    sigmoid,
+    vectorised,
+)
 
 ENTRIES = 1024
 """Entries a time, about."""
@@ -26,30 +37,41 @@ says."""
 
 
 @vectorised
-def _stirling(z):
+def _stirling(z, out):
     """Error of Stirling's formula for the logarithm of the gamma function."""
-    below = z < SHIFT
-    shifted = z + SHIFT if below else z
-    inverse = ONE / shifted
-    square = inverse * inverse
-    error = ((G2 * square + G1) * square + G0) * inverse
-    low = min(z, SHIFT)
-    product = low * (low + ONE) * (low + TWO) * (low + THREE)
-    moved = (shifted - HALF) * log(shifted) - (z - HALF) * log(z) - SHIFT - log(product)
-    return error + moved if below else error
+    for i in range(len(out)):
+        below = z[i] < SHIFT
+        shifted = z[i] + SHIFT if below else z[i]
+        inverse = ONE / shifted
+        square = inverse * inverse
+        low = min(z[i], SHIFT)
+        product = low * (low + ONE) * (low + TWO) * (low + THREE)
+        moved = (shifted - HALF) * log(shifted) - (z[i] - HALF) * log(z[i]) - SHIFT - log(product)
+        out[i] = ((G2 * square + G1) * square + G0) * inverse + (moved if below else ZERO)
 
 
 @vectorised
-def _stirling_slope(z):
+def _stirling_slope(z, out):
     """Digamma less the logarithm."""
-    below = z < SHIFT
-    shifted = z + SHIFT if below else z
-    inverse = ONE / shifted
-    square = inverse * inverse
-    slope = ((D2 * square + D1) * square + D0) * square - HALF * inverse
-    low = min(z, SHIFT)
-    harmonic = ONE / low + ONE / (low + ONE) + ONE / (low + TWO) + ONE / (low + THREE)
-    return slope + (log(shifted / z) - harmonic) if below else slope
+    for i in range(len(out)):
+        below = z[i] < SHIFT
+        shifted = z[i] + SHIFT if below else z[i]
+        inverse = ONE / shifted
+        square = inverse * inverse
+        low = min(z[i], SHIFT)
+        # 1/z + 1/(z + 1) + 1/(z + 2) + 1/(z + 3)
+        first, last = low * (low + THREE), (low + ONE) * (low + TWO)
+        harmonic = (TWO * low + THREE) * (first + last) / (first * last)
+        moved = log(shifted / z[i]) - harmonic
+        slope = ((D2 * square + D1) * square + D0) * square - HALF * inverse
+        out[i] = slope + (moved if below else ZERO)
+
+
+@vectorised
+def _counted(x, theta, out):
+    """Counts, of which zeros are taken for ones, and a dispersion."""
+    for i in range(len(out)):
+        out[i] = (x[i] if x[i] > ZERO else ONE) + theta[i]
 
 
 @vectorised
@@ -62,14 +84,18 @@ def _excess(u, ratio):
 
 
 @vectorised
-def _constants(x, theta, out):
-    """What counts and dispersions alone say."""
+def _constants(x, theta, total, errors, out):
+    """What counts and dispersions alone say; ``out`` holds the total's error of Stirling's."""
     for i in range(len(x)):
         count = x[i] if x[i] > ZERO else ONE
-        total = count + theta[i]
-        error = _stirling(total) - _stirling(theta[i]) - _stirling(count)
-        scale = HALF * (log(theta[i] / total) - log(count) - LOG_2PI)
-        out[i] = error + scale if x[i] > ZERO else ZERO
+        scale = HALF * (log(theta[i] / total[i]) - log(count) - LOG_2PI)
+        out[i] = out[i] - errors[i] + scale if x[i] > ZERO else ZERO
+
+
+@vectorised
+def _add(values, others, out):
+    for i in range(len(out)):
+        out[i] = values[i] + others[i]
 
 
 @vectorised
@@ -92,12 +118,11 @@ def _mean_slopes(x, theta, mean, out):
 
 
 @vectorised
-def _theta_slopes(x, theta, mean, out):
+def _theta_slopes(x, theta, mean, series, own, out):
     for i in range(len(x)):
         denominator, total = mean[i] + theta[i], x[i] + theta[i]
         excess = _excess((x[i] - mean[i]) / denominator, total / denominator)
-        series = _stirling_slope(total) - _stirling_slope(theta[i])
-        out[i] = (series if x[i] > ZERO else ZERO) - excess
+        out[i] = (series[i] - own[i] if x[i] > ZERO else ZERO) - excess
 
 
 @vectorised
@@ -187,36 +212,46 @@ def mixtures_forward(
     n_features = theta.shape[1]
     at_once = max(1, ENTRIES // n_features)
     n = at_once * n_features
-    thetas, means, values = (
-        (np.zeros(n, np.float32), np.zeros(n, np.float32)),
-        (np.zeros(n, np.float32), np.zeros(n, np.float32)),
-        (np.zeros(n, np.float32), np.zeros(n, np.float32)),
-    )
-    odds, mixed = np.zeros(n, np.float32), np.zeros(n, np.float32)
-    for i in range(n):
-        thetas[0][i] = theta[0, i % n_features]
-        thetas[1][i] = theta[1, i % n_features]
+    thetas, means = (row_of(n), row_of(n)), (row_of(n), row_of(n))
+    values, totals = (row_of(n), row_of(n)), (row_of(n), row_of(n))
+    errors, slopes = (row_of(n), row_of(n)), (row_of(n), row_of(n))
+    counts, spare, none = row_of(n), row_of(n), row_of(n)
+    for k in range(2):
+        for i in range(n):
+            thetas[k][i] = theta[k, i % n_features]
+        _stirling(thetas[k], errors[k])
+        if gradients:
+            _stirling_slope(thetas[k], slopes[k])
     for first in range(rows[0], rows[1], at_once):
         part = slice(first * n_features, min(first + at_once, rows[1]) * n_features)
         n = part.stop - part.start
+        _counted(x[part], none[:n], spare[:n])
+        _stirling(spare[:n], counts[:n])
         _background_means(background[part], means[0][:n])
         _foreground_means(background[part], foreground[part], means[1][:n])
         for k in range(2):
-            _constants(x[part], thetas[k][:n], values[k][:n])
+            _counted(x[part], thetas[k][:n], totals[k][:n])
+            _stirling(totals[k][:n], values[k][:n])
+            _add(errors[k][:n], counts[:n], spare[:n])
+            _constants(x[part], thetas[k][:n], totals[k][:n], spare[:n], values[k][:n])
             _densities(x[part], thetas[k][:n], means[k][:n], values[k][:n])
-        _shares(values[0][:n], values[1][:n], logit[part], odds[:n])
-        _mixed(values[0][:n], values[1][:n], logit[part], odds[:n], mixed[:n])
-        _add_rows(mixed[:n], observed, first, n_features, value)
+        odds, mixed = counts[:n], spare[:n]
+        _shares(values[0][:n], values[1][:n], logit[part], odds)
+        _mixed(values[0][:n], values[1][:n], logit[part], odds, mixed)
+        _add_rows(mixed, observed, first, n_features, value)
         if gradients:
             _mean_slopes(x[part], thetas[0][:n], means[0][:n], by_low[part])
             _mean_slopes(x[part], thetas[1][:n], means[1][:n], by_high[part])
             for k in range(2):
-                _theta_slopes(x[part], thetas[k][:n], means[k][:n], by_theta[k, part])
-            _times_share(odds[:n], by_low[part])
-            _times_rest(odds[:n], by_high[part])
-            _times_share(odds[:n], by_theta[0, part])
-            _times_rest(odds[:n], by_theta[1, part])
-            _logit_slopes(odds[:n], logit[part], by_logit[part])
+                series = values[k][:n]
+                _stirling_slope(totals[k][:n], series)
+                given = x[part], thetas[k][:n], means[k][:n], series, slopes[k][:n]
+                _theta_slopes(*given, by_theta[k, part])
+            _times_share(odds, by_low[part])
+            _times_rest(odds, by_high[part])
+            _times_share(odds, by_theta[0, part])
+            _times_rest(odds, by_theta[1, part])
+            _logit_slopes(odds, logit[part], by_logit[part])
 
 
 @exact
