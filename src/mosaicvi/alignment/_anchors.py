@@ -62,6 +62,7 @@ def find_anchors(
     spec: AnchorSpec,
     *,
     n_neighbours: Mapping[Modalities, int] | None = None,
+    worth: Float[np.ndarray, " directions"] | None = None,
 ) -> Anchors:
     """Find pairs from linked features, learn directions from pairs, pair again by both.
 
@@ -87,6 +88,9 @@ def find_anchors(
         Settings.
     n_neighbours
         Two modalities to another number of neighbours than the settings'.
+    worth
+        Correlation along directions by their rank, ``(n_directions,)``, where it is known from
+        elsewhere: weighs them where no true pairs are given.
     """
     known = {both: pairs for both, pairs in true_pairs.items() if len(pairs)}
     alone = {both: pairs for both, pairs in known.items() if both not in linked}
@@ -111,6 +115,9 @@ def find_anchors(
         again = _matched(_with_scores(units, representations, canonical), neighbours)
         found = {both: _without(each, known.get(both)) for both, each in again.items()}
         pairs = {both: join(found.get(both), known.get(both)) for both in {**found, **known}}
+    elif worth is not None:
+        canonical = canonical.weighed(worth[: len(canonical.correlation)])
+        pairs = _matched(_with_scores(units, representations, canonical), neighbours)
     return Anchors(canonical, pairs)
 
 
