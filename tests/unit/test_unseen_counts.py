@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 from tests.fits import without_truth
 
-from mosaicvi.alignment import AnchorSpec, find_anchors
+from mosaicvi.alignment import LEAST_PAIRS, AnchorSpec, CellPairs, find_anchors
 from mosaicvi.alignment._canonical import strength
 from mosaicvi.data import build_manager
 from mosaicvi.datasets import SimulatedModality, simulate
@@ -131,6 +131,34 @@ def test_weights_and_pairs_change_directions_do_not(
         float((each.pairs[BOTH].left == each.pairs[BOTH].right).sum()) for each in (plain, weighed)
     ]
     assert same[1] > same[0]
+
+
+def test_few_true_pairs_leave_the_weights_to_unseen_counts(
+    drawn: tuple[MosaicData, FeatureGraph],
+) -> None:
+    values, linked, spec = anchors_of(*drawn)
+    worth = np.array([0.4, 0.3] + [0.01] * 6)
+    for n_true, taken in ((LEAST_PAIRS - 1, True), (300, False)):
+        rows = np.arange(n_true)
+        known = {BOTH: CellPairs(rows, rows, np.ones(n_true))}
+        found = find_anchors(values, linked, known, spec, worth=worth)
+        assert np.array_equal(found.canonical.correlation, worth) == taken
+        pairs = found.pairs[BOTH]
+        assert ((pairs.left < n_true) == (pairs.right < n_true)).all()
+
+
+def test_pairs_of_strangers_leave_them_too(drawn: tuple[MosaicData, FeatureGraph]) -> None:
+    values, linked, spec = anchors_of(*drawn)
+    worth = np.array([0.4, 0.3] + [0.01] * 6)
+    rows = np.arange(400)
+    wrong = np.random.default_rng(0).permutation(rows)
+    found = find_anchors(
+        values, linked, {BOTH: CellPairs(rows, wrong, np.ones(400))}, spec, worth=worth
+    )
+    alone = find_anchors(values, linked, {}, spec, worth=worth)
+    assert found.refused == (BOTH,)
+    np.testing.assert_array_equal(found.canonical.correlation, worth)
+    np.testing.assert_array_equal(found.pairs[BOTH].left, alone.pairs[BOTH].left)
 
 
 def test_the_same_seed_gives_the_same(drawn: tuple[MosaicData, FeatureGraph]) -> None:

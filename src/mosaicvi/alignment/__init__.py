@@ -8,11 +8,12 @@ from mosaicvi.alignment._edge_confidence import (
     group_cells,
     group_means,
 )
-from mosaicvi.alignment._held_out import falling, pair_correlation
+from mosaicvi.alignment._held_out import LEAST_PAIRS, falling, pair_correlation
 from mosaicvi.alignment._infonce import infonce
 from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, regress, smooth, unit
 
 __all__ = [
+    "LEAST_PAIRS",
     "AnchorSpec",
     "Anchors",
     "Canonical",

@@ -35,6 +35,7 @@ def weigh_by_held_out(
     n_directions: int,
     *,
     true_weight: float,
+    otherwise: Float[np.ndarray, " directions"] | None = None,
 ) -> Canonical | None:
     """Directions of found and true pairs, weighted by correlations over held-out true pairs.
 
@@ -55,13 +56,16 @@ def weigh_by_held_out(
         Directions wanted.
     true_weight
         Weight of each true pair beside found ones.
+    otherwise
+        Correlations, ``(n_directions,)``, for when true pairs do not tell; None: those over all
+        pairs.
 
     Returns
     -------
     Directions of all pairs. With fewer than 30 true pairs of some two modalities that have found
-    ones, or where held-out ones agree no more than strangers, they keep the weights of their own
-    correlations. None: 100 or more true pairs of modalities that have found ones agree no more than
-    strangers, so they are wrong.
+    ones, or where held-out ones agree no more than strangers, they have the weights of
+    ``otherwise`` or of their own correlations. None: 100 or more true pairs of modalities that have
+    found ones agree no more than strangers, so they are wrong.
     """
     both_kinds = dict.fromkeys([*found, *true])
     canonical = fit_canonical(
@@ -70,7 +74,7 @@ def weigh_by_held_out(
         n_directions,
     )
     if any(both not in true or len(true[both]) < LEAST_PAIRS for both in both_kinds):
-        return canonical
+        return _otherwise(canonical, otherwise)
     folds = {
         both: np.random.default_rng(0).permutation(len(pairs)) % N_FOLDS
         for both, pairs in true.items()
@@ -93,7 +97,15 @@ def weigh_by_held_out(
     if worth[0] >= CHANCE / np.sqrt(n_true):
         return canonical.weighed(worth)
     can_tell = n_true >= ENOUGH_TO_REFUSE and all(len(found.get(both, ())) for both in true)
-    return None if can_tell else canonical
+    return None if can_tell else _otherwise(canonical, otherwise)
+
+
+def _otherwise(
+    canonical: Canonical, correlation: Float[np.ndarray, " directions"] | None
+) -> Canonical:
+    if correlation is None:
+        return canonical
+    return canonical.weighed(correlation[: len(canonical.correlation)])
 
 
 def join(found: CellPairs | None, true: CellPairs | None, true_weight: float = 1.0) -> CellPairs:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi.alignment import (
+    LEAST_PAIRS,
     Anchors,
     AnchorSpec,
     CellPairs,
@@ -102,7 +103,8 @@ def link(
         confidence = graph_confidence(data, graph, spaces, kept, seed=seed)
         graph = graph.reweight(graph.edges.weight * confidence)
     worth = None
-    if graph is not None:
+    told = all(len(known.get(both, ())) >= LEAST_PAIRS for both in combinations(values, 2))
+    if graph is not None and not told:
         widths = {name: each.shape[1] for name, each in residuals.items()}
         worth = unseen_correlation(
             data, graph, kept, spec, widths=widths, n_neighbours=more, seed=seed
