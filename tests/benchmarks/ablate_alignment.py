@@ -145,6 +145,9 @@ VARIANTS = {
     "directions weighted by found pairs alone": Variant(
         patches=((_held_out, "LEAST_PAIRS", 10**9),)
     ),
+    "directions weighted by anchors, not by unseen counts": Variant(
+        patches=((_linkage, "unseen_correlation", lambda *_, **__: None),)
+    ),
     "linked features are not regressed on components": Variant(
         patches=((_linked_features, "regress", _no_regression),)
     ),

@@ -12,8 +12,9 @@ from mosaicvi import likelihoods
 from mosaicvi._types import SparseCounts
 from mosaicvi.likelihoods._base import FeatureStart
 from mosaicvi.nn import _decoder as decoder_file
-from mosaicvi.nn._decoder import Decoder, DecoderSpec
+from mosaicvi.nn._decoder import Decoder
 from mosaicvi.nn._feature_sample import FeatureSample
+from mosaicvi.nn._trunk import DecoderSpec
 
 N_BATCHES, N_FEATURES, N_LATENT, N_CELLS = 3, 7, 4, 11
 

@@ -8,22 +8,26 @@ from mosaicvi.alignment._edge_confidence import (
     group_cells,
     group_means,
 )
+from mosaicvi.alignment._held_out import LEAST_PAIRS, falling, pair_correlation
 from mosaicvi.alignment._infonce import infonce
 from mosaicvi.alignment._neighbours import CellPairs, mutual_neighbours, regress, smooth, unit
 
 __all__ = [
+    "LEAST_PAIRS",
     "AnchorSpec",
     "Anchors",
     "Canonical",
     "CellPairs",
     "edge_confidence",
     "edge_correlation",
+    "falling",
     "find_anchors",
     "fit_canonical",
     "group_cells",
     "group_means",
     "infonce",
     "mutual_neighbours",
+    "pair_correlation",
     "regress",
     "smooth",
     "unit",

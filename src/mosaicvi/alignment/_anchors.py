@@ -62,6 +62,7 @@ def find_anchors(
     spec: AnchorSpec,
     *,
     n_neighbours: Mapping[Modalities, int] | None = None,
+    worth: Float[np.ndarray, " directions"] | None = None,
 ) -> Anchors:
     """Find pairs from linked features, learn directions from pairs, pair again by both.
 
@@ -87,6 +88,9 @@ def find_anchors(
         Settings.
     n_neighbours
         Two modalities to another number of neighbours than the settings'.
+    worth
+        Correlation along directions by their rank, ``(n_directions,)``, where it is known from
+        elsewhere: weighs them where true pairs do not.
     """
     known = {both: pairs for both, pairs in true_pairs.items() if len(pairs)}
     alone = {both: pairs for both, pairs in known.items() if both not in linked}
@@ -98,20 +102,30 @@ def find_anchors(
         spaces = _with_scores(units, representations, canonical)
         pairs = {**_matched(spaces, neighbours), **alone}
         canonical = fit_canonical(representations, pairs, spec.n_directions)
+    weighed: Canonical | None = None
+    refused: tuple[Modalities, ...] = ()
     if known:
         found = {
             both: _without(each, known.get(both)) for both, each in pairs.items() if both in linked
         }
         weighed = weigh_by_held_out(
-            representations, found, known, spec.n_directions, true_weight=spec.true_weight
+            representations,
+            found,
+            known,
+            spec.n_directions,
+            true_weight=spec.true_weight,
+            otherwise=worth,
         )
         if weighed is None:
-            return Anchors(canonical, pairs, tuple(known))
-        canonical = weighed
-        again = _matched(_with_scores(units, representations, canonical), neighbours)
-        found = {both: _without(each, known.get(both)) for both, each in again.items()}
-        pairs = {both: join(found.get(both), known.get(both)) for both in {**found, **known}}
-    return Anchors(canonical, pairs)
+            known, refused = {}, tuple(known)
+    if weighed is None and worth is not None:
+        weighed = canonical.weighed(worth[: len(canonical.correlation)])
+    if weighed is None:
+        return Anchors(canonical, pairs, refused)
+    again = _matched(_with_scores(units, representations, weighed), neighbours)
+    found = {both: _without(each, known.get(both)) for both, each in again.items()}
+    pairs = {both: join(found.get(both), known.get(both)) for both in {**found, **known}}
+    return Anchors(weighed, pairs, refused)
 
 
 def _matched(

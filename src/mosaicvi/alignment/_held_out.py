@@ -35,6 +35,7 @@ def weigh_by_held_out(
     n_directions: int,
     *,
     true_weight: float,
+    otherwise: Float[np.ndarray, " directions"] | None = None,
 ) -> Canonical | None:
     """Directions of found and true pairs, weighted by correlations over held-out true pairs.
 
@@ -55,13 +56,16 @@ def weigh_by_held_out(
         Directions wanted.
     true_weight
         Weight of each true pair beside found ones.
+    otherwise
+        Correlations, ``(n_directions,)``, for when true pairs do not tell; None: those over all
+        pairs.
 
     Returns
     -------
     Directions of all pairs. With fewer than 30 true pairs of some two modalities that have found
-    ones, or where held-out ones agree no more than strangers, they keep the weights of their own
-    correlations. None: 100 or more true pairs of modalities that have found ones agree no more than
-    strangers, so they are wrong.
+    ones, or where held-out ones agree no more than strangers, they have the weights of
+    ``otherwise`` or of their own correlations. None: 100 or more true pairs of modalities that have
+    found ones agree no more than strangers, so they are wrong.
     """
     both_kinds = dict.fromkeys([*found, *true])
     canonical = fit_canonical(
@@ -70,7 +74,7 @@ def weigh_by_held_out(
         n_directions,
     )
     if any(both not in true or len(true[both]) < LEAST_PAIRS for both in both_kinds):
-        return canonical
+        return _otherwise(canonical, otherwise)
     folds = {
         both: np.random.default_rng(0).permutation(len(pairs)) % N_FOLDS
         for both, pairs in true.items()
@@ -84,17 +88,24 @@ def weigh_by_held_out(
             part = _part(all_pairs, folds[both] == fold)
             held[both].append(_standard_scores(without, values, both, part))
     correlation = np.average(
-        [_correlation(np.concatenate(parts, axis=1)) for parts in held.values()],
+        [pair_correlation(*np.concatenate(parts, axis=1)) for parts in held.values()],
         axis=0,
         weights=[len(pairs) for pairs in true.values()],
     )
     n_true = sum(len(pairs) for pairs in true.values())
-    falling = IsotonicRegression(increasing=False, y_min=0.0, y_max=1.0)
-    worth = np.asarray(falling.fit_transform(np.arange(len(correlation)), correlation))
+    worth = falling(correlation)
     if worth[0] >= CHANCE / np.sqrt(n_true):
         return canonical.weighed(worth)
     can_tell = n_true >= ENOUGH_TO_REFUSE and all(len(found.get(both, ())) for both in true)
-    return None if can_tell else canonical
+    return None if can_tell else _otherwise(canonical, otherwise)
+
+
+def _otherwise(
+    canonical: Canonical, correlation: Float[np.ndarray, " directions"] | None
+) -> Canonical:
+    if correlation is None:
+        return canonical
+    return canonical.weighed(correlation[: len(canonical.correlation)])
 
 
 def join(found: CellPairs | None, true: CellPairs | None, true_weight: float = 1.0) -> CellPairs:
@@ -126,10 +137,20 @@ def _standard_scores(
     return np.stack(sides)
 
 
-def _correlation(
-    scores: Float[np.ndarray, "2 pairs directions"],
+def falling(correlation: Float[np.ndarray, " directions"]) -> Float[np.ndarray, " directions"]:
+    """The nearest correlations from zero to one that fall with the rank, ``(n_directions,)``."""
+    fit = IsotonicRegression(increasing=False, y_min=0.0, y_max=1.0)
+    return np.asarray(fit.fit_transform(np.arange(len(correlation)), correlation))
+
+
+def pair_correlation(
+    left: Float[np.ndarray, "pairs directions"],
+    right: Float[np.ndarray, "pairs directions"],
+    weight: Float[np.ndarray, " pairs"] | None = None,
 ) -> Float[np.ndarray, " directions"]:
-    """Correlation of both sides along each direction, ``(n_directions,)``."""
-    left, right = scores - scores.mean(1, keepdims=True)
-    spread = np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0)
-    return np.asarray((left * right).sum(0) / np.maximum(spread, 1e-12))
+    """Correlation of both sides of pairs along each direction, ``(n_directions,)``."""
+    share = np.ones(len(left)) if weight is None else weight
+    share = (share / share.sum())[:, None]
+    left, right = (side - (share * side).sum(0) for side in (left, right))
+    spread = np.sqrt((share * left**2).sum(0) * (share * right**2).sum(0))
+    return np.asarray((share * left * right).sum(0) / np.maximum(spread, 1e-12))

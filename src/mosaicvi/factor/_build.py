@@ -12,7 +12,8 @@ from mosaicvi.factor._expert import LinearExpert
 from mosaicvi.factor._factor_module import FactorModule
 from mosaicvi.factor._weights import SparseWeights
 from mosaicvi.module._build import ModalitySize, blank_projection, blank_start
-from mosaicvi.nn._decoder import Decoder, DecoderSpec
+from mosaicvi.nn._decoder import Decoder
+from mosaicvi.nn._trunk import DecoderSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

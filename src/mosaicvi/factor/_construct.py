@@ -11,8 +11,8 @@ from mosaicvi import likelihoods
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.factor._build import FactorSpec, build_factor_module
 from mosaicvi.factor._gene_sets import set_prior
-from mosaicvi.model._construct import fit_once, modality_size, target_sum
-from mosaicvi.model._inputs import fit_rows, measured_table, project, rows_read
+from mosaicvi.model._construct import fit_once, modality_size
+from mosaicvi.model._inputs import fit_rows, measured_table, project, rows_read, target_sum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

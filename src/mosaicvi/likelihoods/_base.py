@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -59,6 +59,24 @@ class FeatureStart:
 
     heads: Mapping[str, Float[np.ndarray, " features"]]
     parameters: Mapping[str, Float[np.ndarray, " features"]]
+
+
+class Product(NamedTuple):
+    """A head that is ``inputs @ embeddings.T + bias``.
+
+    Attributes
+    ----------
+    inputs
+        Shape ``(n_cells, n)``.
+    embeddings
+        Shape ``(n_features, n)``.
+    bias
+        Shape ``(n_features,)``.
+    """
+
+    inputs: Float[Tensor, "*draws cells inputs"]
+    embeddings: Float[Tensor, "*#draws features inputs"]
+    bias: Float[Tensor, " features"]
 
 
 class Likelihood(ABC):
@@ -218,6 +236,24 @@ class Likelihood(ABC):
             heads, feature_parameters, library_size=library_size, panel=panel
         )
         return self.log_prob(values, parameters, observed=observed)
+
+    def log_prob_of_product(
+        self,
+        values: Inexact[Values, "cells features"],
+        product: Product,
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        weights: Float[Tensor, " features"] | None = None,
+    ) -> Float[Tensor, " cells"] | None:
+        """:meth:`log_prob_of_heads` of the only head, without ever writing all of it.
+
+        Returns
+        -------
+        Shape ``(n_cells,)``, in nats; None where a likelihood cannot, or nothing is gained.
+        """
+        del values, product, feature_parameters, library_size, weights
+        return None
 
     @abstractmethod
     def log_prob_entries(

@@ -13,16 +13,18 @@ from torch import Tensor
 
 from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
-from mosaicvi.likelihoods._base import FeatureStart, Parameters
+from mosaicvi.likelihoods._base import FeatureStart, Parameters, Product
 from mosaicvi.likelihoods._composition import (
     as_counts,
     composition_logits,
     library_of,
     measured_library,
 )
+from mosaicvi.likelihoods._fused import CompiledRates
 from mosaicvi.likelihoods._math import SMALLEST_MEAN, full_precision, one_way_clamp
 from mosaicvi.likelihoods._rate import Entry, RateLikelihood, rate_rows
 from mosaicvi.likelihoods._rows import rows_from_logits
+from mosaicvi.likelihoods._wide import wide_rates
 
 LOG_FACTOR_RANGE = (-10.0, 10.0)
 """Range of the log of a region's own factor."""
@@ -135,20 +137,52 @@ class Bernoulli(RateLikelihood):
         weights: Float[Tensor, " features"] | None = None,
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, ``(..., n_cells)``: softmax and density at once."""
-        # Of a sample of regions, each counts as many as it stands for.
-        share = panel if weights is None or panel is None else panel * weights
-        total = heads["mean"].shape[-1] if weights is None else weights.sum().expand(1)
-        n_regions = total if share is None else share.sum(-1)
-        fragments = None if library_size is None else fragments_seen(library_size, n_regions)
+        library = self._library(library_size, heads["mean"], panel, weights)
         return rows_from_logits(
             partial(_rows, entry=self.entry),
             as_counts(values),
             observed,
-            library_of(fragments, heads["mean"]),
+            library,
             composition_logits(heads["mean"], panel),
             _log_factor(feature_parameters),
             weights=weights,
+            compiled=CompiledRates(binary=True),
         )
+
+    def log_prob_of_product(
+        self,
+        values: Float[Values, "cells features"],
+        product: Product,
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        weights: Float[Tensor, " features"] | None = None,
+    ) -> Float[Tensor, " cells"] | None:
+        """Log-probability of each cell, shape ``(n_cells,)``, a few features at a time."""
+        like = product.bias.expand(len(product.inputs), -1)
+        library = self._library(library_size, like, None, weights)
+        return wide_rates(
+            as_counts(values),
+            library,
+            product,
+            _log_factor(feature_parameters),
+            binary=True,
+            weights=weights,
+        )
+
+    @staticmethod
+    def _library(
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        like: Float[Tensor, "*draws cells features"],
+        panel: Bool[Tensor, "#cells features"] | None,
+        weights: Float[Tensor, " features"] | None,
+    ) -> Float[Tensor, "*#draws #cells"]:
+        """Fragments of each cell; of a sample of regions, each counts as many as it stands for."""
+        share = panel if weights is None or panel is None else panel * weights
+        total = like.shape[-1] if weights is None else weights.sum().expand(1)
+        n_regions = total if share is None else share.sum(-1)
+        fragments = None if library_size is None else fragments_seen(library_size, n_regions)
+        return library_of(fragments, like)
 
     def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Probability of each region to be seen open, shape ``(..., n_cells, n_features)``."""

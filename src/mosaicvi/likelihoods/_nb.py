@@ -25,6 +25,7 @@ from mosaicvi.likelihoods._composition import (
     log_mean_of,
     start_composition,
 )
+from mosaicvi.likelihoods._fused import CompiledCounts
 from mosaicvi.likelihoods._math import (
     SMALLEST_MEAN,
     at_stored,
@@ -311,6 +312,7 @@ class NegativeBinomial(CompositionLikelihood):
             composition_logits(heads["mean"], panel),
             dispersion_from_log(feature_parameters["log_dispersion"]),
             weights=weights,
+            compiled=CompiledCounts(),
         )
 
     def log_prob_entries(

@@ -15,6 +15,7 @@ from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
 from mosaicvi.likelihoods._composition import dispersion_from_log, gamma_poisson
+from mosaicvi.likelihoods._fused_mixture import fused_mixture
 from mosaicvi.likelihoods._math import (
     broadcast_shape,
     full_precision,
@@ -213,6 +214,36 @@ class NegativeBinomialMixture(Likelihood):
         arguments = self._arguments(parameters)
         value: Tensor = _Rows.apply(_dense(values), observed, False, *arguments)
         return value
+
+    def log_prob_of_heads(
+        self,
+        values: Float[Values, "cells features"],
+        heads: Mapping[str, Float[Tensor, "*draws cells features"]],
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None = None,
+        panel: Bool[Tensor, "cells features"] | None = None,
+        observed: Bool[Tensor, "cells features"] | None = None,
+        weights: Float[Tensor, " features"] | None = None,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
+        names = ("background", "foreground", "mixing")
+        theta = [
+            dispersion_from_log(feature_parameters[f"log_dispersion_{name}"]) for name in names[:2]
+        ]
+        arguments = without_graph(*(heads[name] for name in names), *theta)
+        fused = fused_mixture(_dense(values), observed, arguments[:3], arguments[3:])
+        if fused is not None:
+            return fused
+        return super().log_prob_of_heads(
+            values,
+            heads,
+            feature_parameters,
+            library_size=library_size,
+            panel=panel,
+            observed=observed,
+            weights=weights,
+        )
 
     def log_prob_entries(
         self, values: Float[Tensor, "*#draws cells features"], parameters: Parameters

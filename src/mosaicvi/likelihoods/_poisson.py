@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, Values
-from mosaicvi.likelihoods._base import FeatureStart, Parameters
+from mosaicvi.likelihoods._base import FeatureStart, Parameters, Product
 from mosaicvi.likelihoods._composition import (
     MeanSlope,
     as_counts,
@@ -22,10 +22,12 @@ from mosaicvi.likelihoods._composition import (
     log_mean_of,
     start_composition,
 )
+from mosaicvi.likelihoods._fused import CompiledRates
 from mosaicvi.likelihoods._math import SMALLEST_MEAN, log_excess, stirling_error
 from mosaicvi.likelihoods._rate import RateLikelihood, rate_rows
 from mosaicvi.likelihoods._rows import rows_from_logits
 from mosaicvi.likelihoods._small_counts import log_factorials, split_small
+from mosaicvi.likelihoods._wide import wide_rates
 
 
 def poisson(
@@ -84,7 +86,22 @@ class Poisson(RateLikelihood):
             library_of(library_size, heads["mean"]),
             composition_logits(heads["mean"], panel),
             weights=weights,
+            compiled=CompiledRates(binary=False),
         )
+
+    def log_prob_of_product(
+        self,
+        values: Float[Values, "cells features"],
+        product: Product,
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+        *,
+        library_size: Float[Tensor, "*#draws #cells"] | None,
+        weights: Float[Tensor, " features"] | None = None,
+    ) -> Float[Tensor, " cells"] | None:
+        """Log-probability of each cell, shape ``(n_cells,)``, a few features at a time."""
+        del feature_parameters
+        library = library_of(library_size, product.inputs)
+        return wide_rates(as_counts(values), library, product, None, binary=False, weights=weights)
 
     def mean_slope(
         self, values: Float[Tensor, "cells features"], parameters: Parameters

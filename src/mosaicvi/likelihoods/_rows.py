@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mosaicvi._types import Bool, Float, SparseCounts
+from mosaicvi.likelihoods._fused import CompiledDensity, fused_rows
 from mosaicvi.likelihoods._math import (
     broadcast_shape,
     reduce_to,
@@ -143,11 +144,17 @@ def rows_from_logits(
     logits: Float[Tensor, "*draws cells features"],
     *others: Float[Tensor, "*#entries"],
     weights: Float[Tensor, " features"] | None = None,
+    compiled: CompiledDensity | None = None,
 ) -> Float[Tensor, "*draws cells"]:
     """As :func:`rows_from_means`, with means ``library * softmax(logits)``, by the logits.
 
-    ``weights`` says for how many features each one stands; None: for itself.
+    ``weights`` says for how many features each one stands; None: for itself. ``compiled`` is the
+    same density, compiled, which is taken where it can be.
     """
     logits, *rest = without_graph(logits, *others)
+    if compiled is not None:
+        fused = fused_rows(compiled, values, observed, library, logits, *rest, weights=weights)
+        if fused is not None:
+            return fused
     value: Tensor = _Rows.apply(block, values, observed, weights, logits, library, logits, *rest)
     return value

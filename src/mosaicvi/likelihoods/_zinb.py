@@ -21,6 +21,7 @@ from mosaicvi.likelihoods._composition import (
     library_of,
     log_mean_of,
 )
+from mosaicvi.likelihoods._fused import CompiledCounts
 from mosaicvi.likelihoods._math import (
     at_stored,
     broadcast_shape,
@@ -206,6 +207,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
             dispersion_from_log(feature_parameters["log_dispersion"]),
             full_precision(heads["dropout"]),
             weights=weights,
+            compiled=CompiledCounts(),
         )
 
     def log_prob_entries(

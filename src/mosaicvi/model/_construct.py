@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from mosaicvi import likelihoods
@@ -19,6 +18,7 @@ from mosaicvi.model._inputs import (
     measured_table,
     project,
     rows_read,
+    target_sum,
 )
 from mosaicvi.model._linkage import graph_arrays, link
 from mosaicvi.model._trust import modality_trust
@@ -26,6 +26,8 @@ from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
 
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
     from mosaicvi.graph import FeatureGraph
@@ -198,12 +200,6 @@ def find_again(
 def features_of(data: MosaicData) -> dict[str, list[str]]:
     """Registered features of each modality, in their order."""
     return {name: list(modality.var_names) for name, modality in data.modalities.items()}
-
-
-def target_sum(modality: ModalityData) -> float:
-    """Median counts a cell, to which the encode transform scales."""
-    depth = modality.depth
-    return float(np.median(depth[depth > 0])) if depth is not None and depth.any() else 1.0
 
 
 def modality_size(

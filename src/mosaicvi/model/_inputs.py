@@ -84,6 +84,12 @@ def rows_read(modality: ModalityData, rows: np.ndarray) -> Rows:
     return modality.values[rows]
 
 
+def target_sum(modality: ModalityData) -> float:
+    """Median counts a cell, to which the encode transform scales."""
+    depth = modality.depth
+    return float(np.median(depth[depth > 0])) if depth is not None and depth.any() else 1.0
+
+
 def measured_table(modality: ModalityData, n_batches: int) -> np.ndarray:
     """Which batch measured which feature, bool ``(n_batches, n_features)``.
 

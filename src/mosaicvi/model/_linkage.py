@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi.alignment import (
+    LEAST_PAIRS,
     Anchors,
     AnchorSpec,
     CellPairs,
@@ -16,9 +17,10 @@ from mosaicvi.alignment import (
     unit,
 )
 from mosaicvi.model._edge_evidence import graph_confidence
-from mosaicvi.model._linked_features import is_sparse, linked_features
-from mosaicvi.model._technical import Technical, explain_technical
+from mosaicvi.model._linked_features import is_sparse, linked_sides
+from mosaicvi.model._technical import explain_technical
 from mosaicvi.model._ties import warn_refused
+from mosaicvi.model._unseen_counts import unseen_correlation
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 from mosaicvi.nn._graph_prior import GraphArrays
 
@@ -92,7 +94,7 @@ def link(
     if graph is not None:
         first = find_anchors(
             values,
-            _linked(data, graph, technical, kept),
+            linked_sides(data, graph, technical, kept),
             known,
             replace(spec, n_rounds=1),
             n_neighbours=more,
@@ -100,8 +102,15 @@ def link(
         spaces = {name: unit(first.canonical.scores(name, each)) for name, each in values.items()}
         confidence = graph_confidence(data, graph, spaces, kept, seed=seed)
         graph = graph.reweight(graph.edges.weight * confidence)
-    linked = _linked(data, graph, technical, kept)
-    anchors = find_anchors(values, linked, known, spec, n_neighbours=more)
+    worth = None
+    told = all(len(known.get(both, ())) >= LEAST_PAIRS for both in combinations(values, 2))
+    if graph is not None and not told:
+        widths = {name: each.shape[1] for name, each in residuals.items()}
+        worth = unseen_correlation(
+            data, graph, kept, spec, widths=widths, n_neighbours=more, seed=seed
+        )
+    linked = linked_sides(data, graph, technical, kept)
+    anchors = find_anchors(values, linked, known, spec, n_neighbours=more, worth=worth)
     for both in anchors.refused:
         warn_refused(both, len(known[both]))
     canonical = anchors.canonical
@@ -116,20 +125,6 @@ def link(
         for both, found in anchors.pairs.items()
     }
     return Linkage(inputs, Anchors(canonical, pairs, anchors.refused), confidence)
-
-
-def _linked(
-    data: MosaicData,
-    graph: FeatureGraph | None,
-    technical: Mapping[str, Technical],
-    kept: Mapping[str, np.ndarray],
-) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-    """Linked features of every two modalities that the graph links."""
-    return {
-        both: sides
-        for both in combinations(data.modalities, 2)
-        if (sides := linked_features(data, graph, both, technical, kept)) is not None
-    }
 
 
 def _more_neighbours(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,6 +100,20 @@ def linked_features(
         np.concatenate([unit(one), unit(two)], axis=1) for one, two in zip(*found, strict=True)
     )
     return left, right
+
+
+def linked_sides(
+    data: MosaicData,
+    graph: FeatureGraph | None,
+    technical: Mapping[str, Technical],
+    kept: Mapping[str, np.ndarray],
+) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """:func:`linked_features` of every two modalities that the graph links."""
+    return {
+        both: sides
+        for both in combinations(data.modalities, 2)
+        if (sides := linked_features(data, graph, both, technical, kept)) is not None
+    }
 
 
 def _plain(

@@ -13,10 +13,11 @@ from mosaicvi.likelihoods._base import FeatureStart, Likelihood
 from mosaicvi.module._mosaic_module import MosaicModule
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 from mosaicvi.nn._cross_predictor import CrossPredictor
-from mosaicvi.nn._decoder import Decoder, DecoderSpec
+from mosaicvi.nn._decoder import Decoder
 from mosaicvi.nn._encoder import Encoder
 from mosaicvi.nn._graph_prior import FeatureGraphPrior, GraphArrays
 from mosaicvi.nn._projection import Projection
+from mosaicvi.nn._trunk import DecoderSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

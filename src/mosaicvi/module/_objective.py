@@ -34,6 +34,7 @@ from mosaicvi.alignment import infonce
 from mosaicvi.fusion import kl
 from mosaicvi.module._evidence import draw, random_evidence
 from mosaicvi.module._objective_spec import Losses, ObjectiveSpec
+from mosaicvi.nn._feature_sample import draw_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from mosaicvi.module._mosaic_module import Experts, MosaicModule
     from mosaicvi.nn._feature_sample import FeatureSample
 
+
+INCLUSION_STEPS = 25
+"""Steps for which features are sampled with the same probabilities."""
 
 MIN_CROSS_CELLS = 8
 """Cells on which a cross term is evaluated at least, however wide the modality."""
@@ -85,6 +89,8 @@ class Objective:
 
     def __init__(self, spec: ObjectiveSpec) -> None:
         self.spec = spec
+        self._n_steps = 0
+        self._inclusion: dict[str, Tensor | None] = {}
 
     def __call__(
         self,
@@ -274,10 +280,21 @@ class Objective:
         samples: dict[str, FeatureSample | None] = dict.fromkeys(batch.modalities)
         if limit is None or not module.training:
             return samples
+        # Any probabilities leave the estimate unbiased; those of the features' shares are the best,
+        # and shares hardly move.
+        if self._n_steps % INCLUSION_STEPS == 0:
+            self._inclusion = {}
+        self._n_steps += 1
         for name in batch.modalities:
             most = limit if isinstance(limit, int) else limit.get(name)
-            if most is not None:
-                samples[name] = module.decoders[name].sample_features(most)
+            if most is None:
+                continue
+            if name not in self._inclusion:
+                self._inclusion[name] = module.decoders[name].inclusion(most)
+            probability = self._inclusion[name]
+            if probability is not None:
+                uniform = torch.rand((), device=probability.device)
+                samples[name] = draw_features(probability, uniform)
         return samples
 
     def _contrastive(

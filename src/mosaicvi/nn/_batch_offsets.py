@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mosaicvi._types import Bool, Float
+from mosaicvi._types import Bool, Float, Int
+from mosaicvi.nn._penalties import student
 
 POOLING_WEIGHT = 20.0
 """How many feature differences the prior spread counts for when features are pooled."""
@@ -61,21 +62,29 @@ class BatchOffsets(nn.Module):
         """Number of batches."""
         return int(self.raw.shape[0])
 
-    def table(self) -> Float[Tensor, "batches features"]:
+    def table(
+        self, features: Int[Tensor, " sampled"] | None = None
+    ) -> Float[Tensor, "batches sampled"]:
         """Offsets with mean zero over the measured batches, shape ``(n_batches, n_features)``.
 
-        A batch that did not measure a feature has offset zero there.
+        A batch that did not measure a feature has offset zero there. ``features`` are the numbers
+        of those asked for; None: all.
         """
-        measured = self.measured.to(self.raw.dtype)
-        counts = measured.sum(0).clamp_min(1.0)
-        return (self.raw - (self.raw * measured).sum(0) / counts) * measured
+        raw: Tensor = self.raw if features is None else self.raw[:, features]
+        measured = self.measured if features is None else self.measured[:, features]
+        if raw.device.type == "cpu" and bool(measured.all()):
+            return raw - raw.mean(0)
+        present = measured.to(raw.dtype)
+        counts = present.sum(0).clamp_min(1.0)
+        return (raw - (raw * present).sum(0) / counts) * present
 
     def negative_log_prior(self) -> Float[Tensor, ""]:
         """Student negative log-density of all offsets up to a constant, in nats, a scalar."""
         degrees = (self.measured.sum(0) - 1).clamp_min(0).to(self.raw.dtype)
-        squares = self.table().square().sum(0)
-        inside = torch.log1p(squares / (self.prior_weight * self.prior_scale**2))
-        return (0.5 * (self.prior_weight + degrees) * inside).sum()
+        with torch.no_grad():
+            centred = self.table()
+        weight = self.prior_weight + degrees
+        return student(self.raw, centred, weight, self.prior_weight * self.prior_scale**2)
 
     def pooled_variance(self) -> Float[Tensor, ""]:
         r"""Spread between batches that all features together show, a scalar.

@@ -3,86 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mosaicvi._types import Bool, Float, Inexact, Int, Values
-from mosaicvi.likelihoods._base import FeatureStart, Likelihood
+from mosaicvi.likelihoods._base import FeatureStart, Likelihood, Product
 from mosaicvi.nn._batch_offsets import BatchOffsets
-from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
+from mosaicvi.nn._feature_sample import FeatureSample, inclusion
 from mosaicvi.nn._named_modules import NamedModules
+from mosaicvi.nn._penalties import half_squares
+from mosaicvi.nn._trunk import DecoderSpec, Trunk
 
 LOADING_SPREAD = 0.5
 """Prior standard deviation of a head's loading around where it starts."""
 
 FEW_BATCHES = 32
 """Up to so many batches, training adds their offsets within the product with the embeddings."""
-
-
-@dataclass(frozen=True)
-class DecoderSpec:
-    """Shape of one decoder.
-
-    Attributes
-    ----------
-    n_latent
-        Dimensions of the latent space.
-    n_hidden
-        Width of the residual trunk's hidden layer.
-    residual
-        Whether the trunk has its small MLP; without it the decoder is bilinear.
-    batch_prior_scale, batch_prior_weight
-        Prior of the batch offsets, see :class:`~mosaicvi.nn._batch_offsets.BatchOffsets`.
-    embedding_prior_scale
-        Standard deviation of the Gaussian prior of each feature embedding's entries.
-    linked
-        Whether heads also read embeddings from outside: those that a feature graph ties between
-        modalities, or the weights of a factor model.
-    n_categories
-        Levels of each categorical covariate.
-    n_continuous
-        Number of continuous covariates.
-    own
-        Whether heads have embeddings of their own. Without them (``linked`` then) the mean head
-        reads the outer embeddings as they are, and the other heads times their loadings.
-    """
-
-    n_latent: int
-    n_hidden: int
-    residual: bool
-    batch_prior_scale: float
-    batch_prior_weight: float
-    embedding_prior_scale: float
-    linked: bool = False
-    n_categories: tuple[int, ...] = ()
-    n_continuous: int = 0
-    own: bool = True
-
-
-class Trunk(nn.Module):
-    """``z + MLP(z)``, where the MLP starts at zero: training starts from the bilinear decoder."""
-
-    def __init__(self, spec: DecoderSpec) -> None:
-        super().__init__()
-        self.residual: nn.Module | None = None
-        if spec.residual:
-            last = nn.Linear(spec.n_hidden, spec.n_latent)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.residual = nn.Sequential(
-                nn.Linear(spec.n_latent, spec.n_hidden),
-                nn.LayerNorm(spec.n_hidden),
-                nn.GELU(),
-                last,
-            )
-
-    def forward(
-        self, z: Float[Tensor, "*draws cells latent"]
-    ) -> Float[Tensor, "*draws cells latent"]:
-        """Shape in and out ``(..., n_cells, n_latent)``."""
-        return z if self.residual is None else z + self.residual(z)
 
 
 class Decoder(nn.Module):
@@ -170,9 +107,7 @@ class Decoder(nn.Module):
         for name, each in self.offsets.items():
             if each.n_batches == 1:
                 continue
-            table = each.table()
-            table = table if features is None else table[:, features]
-            padded = nn.functional.pad(table, (0, 0, 1, 0))
+            padded = nn.functional.pad(each.table(features), (0, 0, 1, 0))
             offsets[name] = nn.functional.embedding(batch + 1, padded)
         return offsets
 
@@ -188,7 +123,7 @@ class Decoder(nn.Module):
         for name, each in self.offsets.items():
             if each.n_batches > 1:
                 one_hot = nn.functional.one_hot(batch.clamp_min(0), each.n_batches)
-                table = each.table() if features is None else each.table()[:, features]
+                table = each.table(features)
                 indicator = (one_hot * (batch >= 0).unsqueeze(-1)).to(table.dtype)
                 columns[name] = (indicator, table.T)
         return columns
@@ -252,19 +187,11 @@ class Decoder(nn.Module):
         trunk = self.trunk(z)
         heads = {}
         for head in self.likelihood.heads:
-            weights, bias = self.head_embeddings(head.name, linked), self.biases[head.name]
-            if features is not None:
-                weights, bias = weights.index_select(-2, features), bias[features]
-            if columns and head.name in columns:
-                inputs, extra = columns[head.name]
-                inputs = inputs.expand(*trunk.shape[:-1], inputs.shape[-1])
-                value = nn.functional.linear(
-                    torch.cat([trunk, inputs], -1), torch.cat([weights, extra], -1), bias
-                )
-            elif weights.dim() == 2:
-                value = nn.functional.linear(trunk, weights, bias)
+            inputs, weights, bias = self._product(head.name, trunk, linked, features, columns)
+            if weights.dim() == 2:
+                value = nn.functional.linear(inputs, weights, bias)
             else:
-                value = trunk @ weights.mT + bias
+                value = inputs @ weights.mT + bias
             if head.name in offsets:
                 value = value + offsets[head.name]
             if head.bilinear and self.covariates is not None and covariates is not None:
@@ -272,6 +199,24 @@ class Decoder(nn.Module):
                 value = value + covariates @ (slopes if features is None else slopes[:, features])
             heads[head.name] = value
         return heads
+
+    def _product(
+        self,
+        head: str,
+        trunk: Float[Tensor, "*draws cells latent"],
+        linked: Float[Tensor, "*#draws features latent"] | None,
+        features: Int[Tensor, " sampled"] | None,
+        columns: Mapping[str, tuple[Float[Tensor, "..."], Float[Tensor, "..."]]] | None,
+    ) -> Product:
+        """Inputs, embeddings and bias of a head, without offsets and covariates."""
+        weights, bias = self.head_embeddings(head, linked), self.biases[head]
+        if features is not None:
+            weights, bias = weights.index_select(-2, features), bias[features]
+        if not columns or head not in columns:
+            return Product(trunk, weights, bias)
+        inputs, extra = columns[head]
+        inputs = inputs.expand(*trunk.shape[:-1], inputs.shape[-1])
+        return Product(torch.cat([trunk, inputs], -1), torch.cat([weights, extra], -1), bias)
 
     def distribution(
         self,
@@ -340,6 +285,14 @@ class Decoder(nn.Module):
             panel = None if panel is None else panel[:, features]
             observed = None if observed is None else observed[:, features]
             parameters = {name: each[features] for name, each in parameters.items()}
+        size = None if sample is None else sample.weights
+        if few and panel is None and observed is None and self._bare and z.dim() == 2:
+            product = self._product(self.mean_head, self.trunk(z), linked, features, columns)
+            value = self.likelihood.log_prob_of_product(
+                values, product, parameters, library_size=library_size, weights=size
+            )
+            if value is not None:
+                return value
         return self.likelihood.log_prob_of_heads(
             values,
             self(z, offsets, covariates, linked, features, columns),
@@ -347,26 +300,29 @@ class Decoder(nn.Module):
             library_size=library_size,
             panel=panel,
             observed=observed,
-            weights=None if sample is None else sample.weights,
+            weights=size,
         )
 
-    def sample_features(self, n_sampled: int) -> FeatureSample | None:
-        """Draw features for one step; None where all are decoded."""
+    @property
+    def _bare(self) -> bool:
+        """Whether a single head without covariates is all that there is."""
+        return len(self.likelihood.heads) == 1 and self.covariates is None
+
+    def inclusion(self, n_sampled: int) -> Float[Tensor, " features"] | None:
+        """Probability of each feature to be decoded in a step; None where all are."""
         n_features = int(self.measured.shape[1])
         if not self.likelihood.takes_samples or n_sampled >= n_features:
             return None
         with torch.no_grad():
-            bias = self.biases[self.mean_head]
-            probability = inclusion(bias, n_sampled)
-            sample: FeatureSample = draw_features(probability, torch.rand((), device=bias.device))
-            return sample
+            probability: Tensor = inclusion(self.biases[self.mean_head], n_sampled)
+        return probability
 
     def negative_log_prior(self) -> Float[Tensor, ""]:
         """Negative log prior of embeddings, batch offsets and covariates, in nats, a scalar."""
         total: Tensor = self.biases[self.mean_head].new_zeros(())
         if self.spec.own:
-            squares = torch.stack([v.square().sum() for v in self.embeddings.values()]).sum()
-            total = 0.5 * squares / self.spec.embedding_prior_scale**2
+            halves = torch.stack([half_squares(each) for each in self.embeddings.values()])
+            total = halves.sum() / self.spec.embedding_prior_scale**2
         for offsets in self.offsets.values():
             if offsets.n_batches > 1:
                 total = total + offsets.negative_log_prior()

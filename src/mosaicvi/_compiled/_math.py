@@ -1,0 +1,154 @@
+"""What compiled densities are made of: elementary functions, and loops over a row.
+
+Exponential and logarithm are Cephes' polynomials (Moshier 1989), within two units of the last
+place: calls of the mathematical library cannot be made part of vector instructions.
+
+A compiled function that is kept on disk does not notice that functions of another file have
+changed. Whoever edits this file deletes the ``__pycache__`` beside it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+ZERO, HALF, ONE = (np.float32(each) for each in (0.0, 0.5, 1.0))
+LOG2_E, LN2_HIGH, LN2_LOW = (np.float32(e) for e in (1.44269504, 0.693359375, -2.12194440e-4))
+LOWEST_EXPONENT, HIGHEST_EXPONENT = np.float32(-87.0), np.float32(88.0)
+E0, E1, E2 = (np.float32(e) for e in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3))
+E3, E4, E5 = (np.float32(e) for e in (4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1))
+L0, L1, L2 = (np.float32(e) for e in (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1))
+L3, L4, L5 = (np.float32(e) for e in (-1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1))
+L6, L7, L8 = (np.float32(e) for e in (2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1))
+BIAS, MANTISSA, ROOT_HALF = np.int32(127), np.int32(23), np.int32(0x3F3504F3)
+SMALLEST_LOG_MEAN = math.log(1e-30)
+"""Log of the floor of a mean at stored entries."""
+CHUNK, LANES = 256, 16
+"""Features that are summed in single precision, before the sum is added in double."""
+
+# Sums may be reordered and products fused, which vector instructions need; NaN stays NaN.
+MATH = {"reassoc", "contract", "arcp", "nsz"}
+elementary = njit(fastmath={"contract"}, error_model="numpy", nogil=True)
+vectorised = njit(fastmath=MATH, error_model="numpy", nogil=True)
+exact = njit(error_model="numpy", nogil=True)
+
+
+def compiled(function):
+    """Compile at the first call, once for all processes: the result is kept on disk.
+
+    Where neither the package's folder nor the user's cache can be written, each process compiles.
+    """
+    try:
+        return njit(error_model="numpy", nogil=True, cache=True)(function)
+    except RuntimeError:  # numba found no place for its files
+        return exact(function)
+
+
+@elementary
+def exp(x):
+    """``exp(x)`` in single precision, between e^-87 and e^88."""
+    x = min(max(x, LOWEST_EXPONENT), HIGHEST_EXPONENT)
+    n = np.float32(math.floor(x * LOG2_E + HALF))
+    f = x - n * LN2_HIGH - n * LN2_LOW
+    p = ((((E0 * f + E1) * f + E2) * f + E3) * f + E4) * f + E5
+    power = np.int32((np.int32(n) + BIAS) << MANTISSA).view(np.float32)
+    return (p * f * f + f + ONE) * power
+
+
+@elementary
+def log(x):
+    """``log(x)`` of a positive, normal number in single precision."""
+    bits = np.float32(x).view(np.int32)
+    exponent = (bits - ROOT_HALF) >> MANTISSA
+    m = np.int32(bits - (exponent << MANTISSA)).view(np.float32) - ONE
+    p = (((((L0 * m + L1) * m + L2) * m + L3) * m + L4) * m + L5) * m
+    p = ((p + L6) * m + L7) * m + L8
+    n = np.float32(exponent)
+    z = m * m
+    return (m * z * p + n * LN2_LOW - HALF * z + m) + n * LN2_HIGH
+
+
+@elementary
+def log1p(x):
+    """``log(1 + x)`` of ``x >= 0``: what rounding takes from ``1 + x`` is given back."""
+    u = ONE + x
+    return log(u) + (x - (u - ONE)) / u
+
+
+@vectorised
+def sigmoid(x):
+    tail = exp(-abs(x))
+    return (ONE if x >= ZERO else tail) / (ONE + tail)
+
+
+@exact
+def row_of(n):
+    """A row of zeros: rows of a matrix may have strides, over which loops stay scalar."""
+    return np.zeros(n, np.float32)
+
+
+@vectorised
+def exponentials(logits, weights, top, at):
+    """Write ``exp(a - top)``; weighted sum."""
+    total = ZERO
+    for f in range(len(logits)):
+        at[f] = exp(logits[f] - top)
+        total += at[f] * weights[f]
+    return total
+
+
+@vectorised
+def _larger(values, best):
+    """Overwrite with the larger of two, one by one: a maximum of all would stay scalar."""
+    for f in range(len(values)):
+        best[f] = values[f] if values[f] > best[f] else best[f]
+
+
+@exact
+def largest(logits, best):
+    """Maximum of a row; ``best`` holds what a chunk of it needs."""
+    n_features = len(logits)
+    best[:] = logits[0]
+    for start in range(0, n_features, CHUNK):
+        part = logits[start : min(start + CHUNK, n_features)]
+        _larger(part, best[: len(part)])
+    width = CHUNK // 2
+    while width >= LANES:
+        _larger(best[width : 2 * width], best[:width])
+        width //= 2
+    return best[: 2 * width].max()
+
+
+@vectorised
+def weighted(values, weights):
+    total = ZERO
+    for f in range(len(values)):
+        total += values[f] * weights[f]
+    return total
+
+
+@exact
+def digamma(x):
+    """Digamma of ``x > 0`` in double precision."""
+    shift = 0.0
+    while x < 8.0:
+        shift -= 1.0 / x
+        x += 1.0
+    square = 1.0 / (x * x)
+    series = square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
+    return shift + math.log(x) - 0.5 / x - series
+
+
+@exact
+def looked_up(x, table):
+    """Whether a table, by counts from zero, has a row for a number."""
+    return x < len(table) and x == math.floor(x)
+
+
+@vectorised
+def effective(weights, observed, buffer):
+    """Weights of the entries of a row: none where they are not observed."""
+    for f in range(len(weights)):
+        buffer[f] = weights[f] if observed[f] else ZERO
