@@ -281,11 +281,11 @@ def test_judgements_follow_factors_that_are_renumbered() -> None:
 
 def test_little_beside_much_is_not_surplus() -> None:
     """A small share of what strong factors explain, which is nats enough, keeps a factor."""
-    found = Judgement([1, 3, 2], np.array([0.001, 0.0015, 0.4]), np.array([0.9, 0.2, 200.0]))
+    found = Judgement([1, 3, 2], np.array([0.001, 0.0015, 0.4]), np.array([1.1, 0.2, 200.0]))
     assert found.surplus() == [3]
     rest = found.without_weakest()
     assert rest.factors == [1, 2]
-    np.testing.assert_allclose(rest.nats, [0.9, 200.0])
+    np.testing.assert_allclose(rest.nats, [1.1, 200.0])
     assert rest.surplus() == []
 
 
