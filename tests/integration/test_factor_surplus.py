@@ -267,12 +267,38 @@ def test_depth_variance_is_that_of_sums(model: FactorVI) -> None:
 
 
 def test_judgements_follow_factors_that_are_renumbered() -> None:
-    first = Judgement([4, 0, 5, 2], np.array([0.0, 0.001, 0.0015, 0.3]))
+    none = np.zeros(4)
+    first = Judgement([4, 0, 5, 2], np.array([0.0, 0.001, 0.0015, 0.3]), none)
     assert first.surplus() == [4, 0, 5]
-    rest = first.without_first()
+    rest = first.without_weakest()
     assert rest.factors == [0, 4, 2]  # the factor that was 5
-    again = rest.and_then(Judgement([4, 0], np.array([0.0, 0.2])))
+    again = rest.and_then(Judgement([4, 0], np.array([0.0, 0.2]), np.zeros(2)))
     assert again.factors == [4, 0, 2]
     np.testing.assert_allclose(again.share, [0.0, 0.2, 0.3])
     assert again.surplus() == [4]
-    assert Judgement([1], np.zeros(1)).without_first().factors == []
+    assert Judgement([1], np.zeros(1), np.zeros(1)).without_weakest().factors == []
+
+
+def test_little_beside_much_is_not_surplus() -> None:
+    """A small share of what strong factors explain, which is nats enough, keeps a factor."""
+    found = Judgement([1, 3, 2], np.array([0.001, 0.0015, 0.4]), np.array([1.1, 0.2, 200.0]))
+    assert found.surplus() == [3]
+    rest = found.without_weakest()
+    assert rest.factors == [1, 2]
+    np.testing.assert_allclose(rest.nats, [1.1, 200.0])
+    assert rest.surplus() == []
+
+
+def test_a_bound_must_be_better_by_more_than_its_noise(
+    model: FactorVI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_surplus, "N_STEPS", 2)
+    monkeypatch.setattr(_surplus, "DOUBTFUL_SHARE", 1.0)
+    monkeypatch.setattr(_surplus, "N_ERRORS", 1e9)
+    monkeypatch.setattr(_surplus, "LEAST_SHARE", -1.0)
+    for gain, left in ((0.9, 3), (1.1, 1)):
+        step = gain * _surplus.LEAST_BETTER
+        bound = lambda each, *_, step=step: step * each.n_latent  # noqa: E731
+        monkeypatch.setattr(_surplus, "negative_bound", bound)
+        module = copy.deepcopy(model.module)
+        assert len(drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0)) == left

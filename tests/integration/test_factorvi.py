@@ -36,11 +36,11 @@ def built(n_factors: int = 5, mdata=None, **options) -> FactorVI:
     return FactorVI(mdata, n_factors=n_factors, **options)
 
 
-def trained(epochs: int = 8, **options) -> FactorVI:
+def trained(epochs: int = 8, train_seed: int = 0, **options) -> FactorVI:
     model = built(**options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        model.train(epochs, **QUIET)
+        model.train(epochs, seed=train_seed, **QUIET)
     return model
 
 
@@ -274,6 +274,26 @@ def test_restarts_keep_the_best_and_say_how_stable_it_is(tmp_path: Path) -> None
         model.train(2, restarts=2, **QUIET)
 
 
+def test_the_seed_of_answers_changes_no_factor(model: FactorVI) -> None:
+    other = trained(seed=7)
+    assert other.factors == model.factors
+    np.testing.assert_array_equal(
+        model.get_latent_representation(), other.get_latent_representation()
+    )
+    for name in LIKELIHOODS:
+        np.testing.assert_array_equal(model.get_weights(name), other.get_weights(name))
+    draws = [each.posterior_predictive_sample("rna", indices=[0, 1]) for each in (model, other)]
+    assert (draws[0] != draws[1]).any()
+
+
+def test_the_seed_of_a_fit_is_its_noise_alone(model: FactorVI) -> None:
+    other = trained(train_seed=3)
+    np.testing.assert_array_equal(model.train_indices_, other.train_indices_)
+    np.testing.assert_array_equal(model.validation_indices_, other.validation_indices_)
+    one, two = model.get_weights("rna").to_numpy(), other.get_weights("rna").to_numpy()
+    assert one.shape != two.shape or np.abs(one - two).max() > 1e-4
+
+
 def test_no_restarts_no_stability(model: FactorVI) -> None:
     with pytest.raises(RequestError, match="fitted once"):
         model.get_stability()
@@ -286,7 +306,7 @@ def test_stability_over_models(model: FactorVI, by: str) -> None:
     table = tl.factor_stability([model, model], by=by)
     np.testing.assert_allclose(table["stability"], 1, atol=1e-5)
     assert list(table["partner 1"]) == list(model.factors)
-    other = trained(seed=3)
+    other = trained(train_seed=3)
     table = tl.factor_stability([model, other, model], by=by)
     np.testing.assert_allclose(table["correlation 2"], 1, atol=1e-5)
     np.testing.assert_allclose(table["stability"], (table["correlation 1"] + 1) / 2, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,10 @@ from scipy import stats
 
 from mosaicvi._errors import FileError, RequestError
 from mosaicvi.bm.__main__ import main
-from mosaicvi.bm._factor_held_out import HeldOutFactors
+from mosaicvi.bm._factor_held_out import HeldOutFactors, HeldOutTask
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._factor_score import HeldOut, dispersion, negative_binomial_deviance
-from mosaicvi.bm._factor_stability import agreement, stabilities, stability_table
+from mosaicvi.bm._factor_stability import agreement, found_again, stabilities, stability_table
 from mosaicvi.bm._load import combine
 from mosaicvi.bm._runner import read_records
 from mosaicvi.bm.factors._marginal import Marginal
@@ -152,6 +153,45 @@ def fitted(z: np.ndarray, w: np.ndarray) -> FactorAnswer:
     return FactorAnswer(z, activity, {"rna": w})
 
 
+def test_depth_in_a_factor_is_stated_a_modality() -> None:
+    """Over the cells that show a modality, whatever the others' rows say; none for real numbers."""
+    rng = np.random.default_rng(0)
+    names = np.array([f"cell{number:03d}" for number in range(120)])
+    parts, depths = {}, {}
+    for name, rows in (("a", slice(0, 100)), ("b", slice(20, 120))):
+        depths[name] = rng.integers(20, 400, 100)
+        values = rng.multinomial(depths[name], np.full(10, 0.1)).astype(np.float32)
+        parts[name] = AnnData(values, obs=pd.DataFrame(index=names[rows]))
+    mdata = combine(parts, pd.DataFrame(index=names))
+    place = mdata.obs_names.get_indexer(names)
+    z = np.zeros((120, 3))
+    z[place[:100], 0] = -np.log1p(depths["a"])
+    z[place[20:], 1] = np.log1p(depths["b"]) + rng.normal(0, 1, 100)
+    task = HeldOutTask(FactorInput(mdata, {"a": "nb", "b": "nb"}, 3, 0), {})
+    found = task.depths(z)
+    assert found["depth_correlations"]["a"] == pytest.approx(1.0)
+    expected = abs(np.corrcoef(z[place[20:], 1], np.log1p(depths["b"]))[0, 1])
+    assert found["depth_correlations"]["b"] == pytest.approx(expected, abs=0.2)
+    assert found["depth_correlation"] == pytest.approx(1.0)
+    real = HeldOutTask(FactorInput(mdata, {"a": "normal", "b": "normal"}, 3, 0), {})
+    assert real.depths(z) == {}
+
+
+def test_agreement_of_fits_that_saw_other_cells() -> None:
+    rng = np.random.default_rng(0)
+    z, w = rng.normal(size=(200, 3)), rng.normal(size=(50, 3))
+    names = np.array([f"cell{number}" for number in range(200)])
+    order = rng.permutation(200)[:150]
+    first = replace(fitted(z, w), cells=names)
+    assert agreement(first, replace(fitted(z[order], w), cells=names[order])) == pytest.approx(
+        (1.0, 1.0)
+    )
+    with pytest.raises(FileError, match="share none by name"):
+        agreement(first, fitted(z[order], w))
+    with pytest.raises(FileError, match="share none by name"):
+        agreement(first, replace(fitted(z, w), cells=np.char.add(names, "x")))
+
+
 def test_agreement_is_blind_to_order_and_sign_and_counts_surplus_factors() -> None:
     rng = np.random.default_rng(0)
     z, w = rng.normal(size=(200, 3)), rng.normal(size=(50, 3))
@@ -161,6 +201,12 @@ def test_agreement_is_blind_to_order_and_sign_and_counts_surplus_factors() -> No
     assert cells == pytest.approx(0.8)
     assert weights == pytest.approx(0.8)
     assert agreement(first, fitted(np.zeros((200, 3)), w))[0] == pytest.approx(0.0)
+    # Weak factors that one fit has and the other has not cost nothing here.
+    noise = rng.normal(size=(200, 2))
+    longer = [fitted(np.c_[z, each], np.c_[w, w[:, :1]]) for each in noise.T]
+    assert found_again(*longer, n_strongest=3) == pytest.approx(1.0)
+    assert found_again(*longer) < 0.9
+    assert agreement(*longer)[0] < 0.9
 
 
 def test_stability_is_read_from_kept_answers(tmp_path: Path) -> None:

@@ -64,8 +64,9 @@ class HeldOutTask:
             if self.answers is not None:
                 method = (folder / "method").read_text(encoding="utf-8")
                 self.answers.mkdir(parents=True, exist_ok=True)
-                name = f"{method}{variant}-seed{self.public.seed}.npz"
-                replace(answer, predictions={}).write(self.answers / name)
+                name = f"{method}{variant and f'-{variant}'}-seed{self.public.seed}.npz"
+                cells = np.asarray(self.public.mdata.obs_names, dtype=np.str_)
+                replace(answer, predictions={}, cells=cells).write(self.answers / name)
             scores[variant] = self.compare(answer)
         return scores
 
@@ -81,7 +82,27 @@ class HeldOutTask:
             "mean_train": float(np.mean([scores["train"] for scores in held.values()])),
             "n_factors": int(answer.factors.shape[1]),
             "modalities": held,
+            **self.depths(answer.factors),
         }
+
+    def depths(self, factors: np.ndarray) -> dict[str, Any]:
+        """How much of each modality's depth is in a factor, over the cells that show it.
+
+        The largest absolute correlation of a factor with the log of a cell's counts.
+        """
+        mdata, found = self.public.mdata, {}
+        for name, part in mdata.mod.items():
+            if self.public.likelihoods[name] == "normal":
+                continue
+            rows = mdata.obs_names.get_indexer(part.obs_names)
+            depth = np.log1p(np.asarray(part.X.sum(1), dtype=np.float64).ravel())
+            own = factors[rows]
+            varied = own.std(0) > 0
+            strength = [abs(float(np.corrcoef(each, depth)[0, 1])) for each in own.T[varied]]
+            found[name] = max(strength, default=0.0)
+        if not found:
+            return {}
+        return {"depth_correlations": found, "depth_correlation": max(found.values())}
 
     def describe(self) -> dict[str, Any]:
         """Numbers of cells and features, of all and of hidden ones."""

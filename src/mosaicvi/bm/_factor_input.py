@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DATA, _SETTINGS = "input.h5mu", "input.json"
-_WEIGHTS, _PREDICTION = "weights:", "prediction:"
+_WEIGHTS, _PREDICTION, _CELLS = "weights:", "prediction:", "cells"
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,21 @@ class FactorAnswer:
     predictions
         Modality -> predicted means of the wanted cells, ``(n_wanted, n_features)``: for counts up
         to a factor a cell (only shares are scored), else values.
+    cells
+        Names of the cells, ``(n_cells,)``, by which answers to different tasks are compared; empty
+        where nobody asked.
     """
 
     factors: NDArray[np.float64]
     activity: NDArray[np.bool_]
     weights: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     predictions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    cells: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype=np.str_))
 
     def write(self, path: Path) -> None:
         """Write as ``.npz``."""
         tables: dict[str, Any] = {"factors": self.factors, "activity": self.activity}
+        tables[_CELLS] = np.asarray(self.cells, dtype=np.str_)
         for stem, parts in ((_WEIGHTS, self.weights), (_PREDICTION, self.predictions)):
             tables |= {stem + name: np.asarray(t, np.float32) for name, t in parts.items()}
         np.savez(path, **tables)
@@ -109,4 +114,5 @@ class FactorAnswer:
                 {key.removeprefix(stem): file[key] for key in file.files if key.startswith(stem)}
                 for stem in (_WEIGHTS, _PREDICTION)
             )
-            return cls(file["factors"], file["activity"], weights, predictions)
+            cells = file[_CELLS] if _CELLS in file.files else np.zeros(0, dtype=np.str_)
+            return cls(file["factors"], file["activity"], weights, predictions, cells)

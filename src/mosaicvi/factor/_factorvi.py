@@ -40,6 +40,9 @@ LEAST_R2 = 0.001
 """Factors that explain less are removed without more ado: experts that were trained with a factor
 are not those that would have been trained without it, so that little may go this way."""
 
+DATA_SEED = 0
+"""Seed of all that belongs to the data and not to a fit: projections, start, validation cells."""
+
 EPOCH_RANGE = (10, 300)
 BATCH_RANGE = (32, 256)
 
@@ -72,7 +75,12 @@ class FactorVI(FactorGetters):
     gene_set_modality
         Modality whose features are genes; None: the one with most members.
     seed
-        Seed of the start, the minibatches and default draws: same seed, same result.
+        Seed of default draws and of restarts after the first. No fit depends on it else: the same
+        data give the same factors, unless :meth:`train` is given another ``seed``.
+    refine
+        Newton steps on a cell's values that bring its posterior nearer to the best before each
+        answer, from where the encoder ends (two will do; values of cells are read for it). 0: as
+        the encoder says. Closed forms, of ``normal`` modalities, need none.
 
     Raises
     ------
@@ -103,10 +111,13 @@ class FactorVI(FactorGetters):
         gene_sets: GeneSets | None = None,
         gene_set_modality: str | None = None,
         seed: int = 0,
+        refine: int = 0,
         registry: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(adata, registry)
-        self.seed, self.groups = seed, groups
+        if refine < 0:
+            raise RequestError(f"{refine}", key="refine", expected="0 or more steps")
+        self.seed, self.groups, self.refine = seed, groups, refine
         gene_sets = None if gene_sets is None else read_sets(gene_sets)
         self.init_params_ = self._get_init_params(locals())
         if registry is None:
@@ -121,7 +132,7 @@ class FactorVI(FactorGetters):
                 groups=() if groups is None else check_groups(adata, groups, data),
                 nonnegative=names,
                 members=members,
-                seed=seed,
+                seed=DATA_SEED,
             )
             self.library_pool = _training.library_pool(data)
             self._model_summary_string = self._describe()
@@ -158,6 +169,7 @@ class FactorVI(FactorGetters):
         restarts: int = 1,
         learning_rate: float = 0.06,
         least_r2: float = LEAST_R2,
+        seed: int = 0,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
         indices: Indices | None = None,
@@ -180,6 +192,7 @@ class FactorVI(FactorGetters):
             training cells, between 32 and 256.
         train_size, validation_size
             Fractions of cells, drawn within each presence pattern; the rest is held out altogether.
+            The same data are split the same way by every fit.
         early_stopping
             Stop when the validation bound stops improving. The best weights are kept either way.
         restarts
@@ -191,6 +204,10 @@ class FactorVI(FactorGetters):
         least_r2
             Factors that explain less than this of every modality's deviance are removed, alone and
             in addition to all others; named ones too.
+        seed
+            Seed of the order of cells and of the noise of a fit. Where training starts, which cells
+            validate, and what factors are judged by do not depend on it, so that fits of several
+            seeds differ by that noise alone.
         accelerator, devices
             As in :class:`~scvi.train.Trainer`.
         indices
@@ -217,12 +234,12 @@ class FactorVI(FactorGetters):
             )
         prepared = self._cells(None)
         chosen = None if indices is None else select(prepared.data, indices)
-        parts = _training.split(prepared.data, chosen, train_size, validation_size, self.seed)
+        parts = _training.split(prepared.data, chosen, train_size, validation_size, DATA_SEED)
         datamodule = MosaicDataModule(
             prepared.data,
             prepared.dataset.encoder_inputs,
             batch_size=batch_size or int(np.clip(len(parts[0]) // 8, *BATCH_RANGE)),
-            seed=self.seed,
+            seed=seed,
             external_indexing=parts,
             groups=prepared.dataset.groups,
         )
@@ -233,7 +250,8 @@ class FactorVI(FactorGetters):
             early_stopping=early_stopping,
             learning_rate=learning_rate,
             informed=self.module_spec.informed,
-            seed=self.seed,
+            seed=seed,
+            restart_seed=self.seed,
             trainer={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
         )
         best, others = fit_best(self.module, plan, restarts, start=self.fit_result is None)
@@ -253,7 +271,7 @@ class FactorVI(FactorGetters):
 
     def _order(self, least_r2: float) -> None:
         """Order factors by the deviance they explain, and drop those that explain nothing."""
-        table = self.get_variance_explained(n_cells=2000)
+        table = self.get_variance_explained(n_cells=2000, seed=DATA_SEED)
         explained = most_explained(table, self.module_spec.factors)
         best, total = explained.max(axis=1), explained.sum(axis=1)
         names = [n for n in total.sort_values(ascending=False).index if best[n] >= least_r2]

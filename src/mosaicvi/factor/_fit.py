@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 START_SHARE = 0.5
 """Share of the training cells that a restart starts from."""
 
+JUDGE_SEED = 0
+"""Seed of the cells, halves and draws that factors and fits are compared by, the same for all."""
+
 TRIAL_RATE = 1 / 12
 """Learning rate of short fits without a factor, as a share of the peak."""
 
@@ -67,7 +70,9 @@ class FitPlan:
     informed
         Factors with a gene set.
     seed
-        Seed of the first start.
+        Seed of the order of cells and of the noise of the first fit.
+    restart_seed
+        Seed of the cells that restarts start from.
     trainer
         Passed on to :func:`~mosaicvi.train.run_fit`.
     """
@@ -78,6 +83,7 @@ class FitPlan:
     learning_rate: float
     informed: tuple[str, ...]
     seed: int
+    restart_seed: int
     trainer: dict[str, Any]
 
     def run(self, module: FactorModule, number: int, *, start: bool) -> Fitted:
@@ -98,7 +104,7 @@ class FitPlan:
         with _training.seeded(seed):
             if start:
                 members = informed_members(module, self.informed)
-                start_module(module, dataset, self._first(number), members=members, seed=seed)
+                start_module(module, dataset, self._first(number), members=members, seed=number)
             plan = MosaicTrainingPlan(
                 module,
                 FactorObjective(data.n_train),
@@ -112,10 +118,10 @@ class FitPlan:
                 patience=max(5, self.epochs // 5) if self.early_stopping else None,
                 **self.trainer,
             )
-            left = reduce_factors(module, dataset, data.train_idx, seed=seed)
+            left = reduce_factors(module, dataset, data.train_idx, seed=JUDGE_SEED)
             if result.status != "interrupted":
                 rate = TRIAL_RATE * self.learning_rate
-                kept = drop_surplus(module, data, learning_rate=rate, seed=seed)
+                kept = drop_surplus(module, data, learning_rate=rate, seed=JUDGE_SEED)
                 left = [left[place] for place in kept]
             sweep_weights(module, dataset, data.train_idx)
         return Fitted(module, result, left, self._loss(module))
@@ -125,14 +131,14 @@ class FitPlan:
         cells = self.datamodule.train_idx
         if number == 0:
             return cells
-        rng = np.random.default_rng([self.seed, number])
+        rng = np.random.default_rng([self.restart_seed, number])
         return np.sort(rng.choice(cells, max(1, round(START_SHARE * len(cells))), replace=False))
 
     def _loss(self, module: FactorModule) -> float:
         data = self.datamodule
         cells = data.val_idx if len(data.val_idx) else data.train_idx
-        batch = bound_batch(module, data.dataset, cells, self.seed)
-        return negative_bound(module, batch, data.n_train, self.seed)
+        batch = bound_batch(module, data.dataset, cells, JUDGE_SEED)
+        return negative_bound(module, batch, data.n_train, JUDGE_SEED)
 
 
 def fit_best(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mosaicvi._errors import RequestError
 from mosaicvi.factor._bound import cell_bounds, parameter_nats
+from mosaicvi.factor._sampler import FactorSampler
 from mosaicvi.factor._set_getters import GeneSetGetters
 from mosaicvi.factor._variance import cell_deviances, most_explained, variance_table
 from mosaicvi.model._cells import Indices, select
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+    from mosaicvi.model._posterior import PosteriorSampler
 
 ACTIVE_R2 = 0.005
 """From this deviance R2 on a factor counts as active in a modality."""
@@ -27,6 +29,19 @@ class FactorGetters(GeneSetGetters):
     """Answers of a factor model, beside those that both models give."""
 
     groups: str | None
+    refine: int
+
+    def _sampler(self, adata: MuData | None, seed: int | None) -> PosteriorSampler:
+        plain = super()._sampler(adata, seed)
+        return FactorSampler(
+            plain.module,
+            plain.data,
+            plain.dataset,
+            library_pool=plain.library_pool,
+            disagreements=plain.disagreements,
+            seed=plain.seed,
+            n_steps=self.refine,
+        )
 
     def get_factors(
         self,

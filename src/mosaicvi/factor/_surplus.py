@@ -26,6 +26,10 @@ MOST_CELLS, MOST_VALUES = 600, 2_400_000
 LEAST_SHARE = 0.003
 """A factor adds at least this share of what all explain of unseen values, in some modality."""
 
+ENOUGH_NATS = 1.0
+"""Or this, in nats a cell: where a few factors explain very much, little beside them is not
+little."""
+
 N_ERRORS = 2.0
 """And that many standard errors."""
 
@@ -34,6 +38,10 @@ N_STEPS = 64
 
 N_JUDGED = 6
 """Factors that are judged: those that are weakest by a quadratic estimate."""
+
+LEAST_BETTER = 0.1
+"""Nats a cell by which the bound must be better without a factor: what draws make two bounds of one
+fit differ by."""
 
 DOUBTFUL_SHARE, N_TRIED = 0.01, 2
 """Factors that add less than this are tried without, weakest first, until so many are needed."""
@@ -50,19 +58,30 @@ class Judgement:
     share
         What each adds, where it adds most, as a share of what all factors explain there; zero where
         no gain is beyond its error.
+    nats
+        The same in nats a cell, the most of all modalities.
     """
 
     factors: list[int]
     share: np.ndarray
+    nats: np.ndarray
 
     def surplus(self) -> list[int]:
         """Those that add too little."""
-        return [k for k, s in zip(self.factors, self.share, strict=True) if s < LEAST_SHARE]
+        little = (self.share < LEAST_SHARE) & (self.nats < ENOUGH_NATS)
+        return [k for k, gone in zip(self.factors, little, strict=True) if gone]
 
-    def without_first(self) -> Judgement:
-        """The others, by the numbers that they have once the first is removed."""
-        gone = self.factors[0]
-        return Judgement([k - (k > gone) for k in self.factors[1:]], self.share[1:])
+    def without_weakest(self) -> Judgement:
+        """The others, by the numbers that they have once the weakest of those is removed."""
+        place = self.weakest()
+        gone = self.factors[place]
+        left = np.arange(len(self.factors)) != place
+        factors = [k - (k > gone) for k, keep in zip(self.factors, left, strict=True) if keep]
+        return Judgement(factors, self.share[left], self.nats[left])
+
+    def weakest(self) -> int:
+        """Place of the first that adds too little."""
+        return self.factors.index(self.surplus()[0])
 
     def and_then(self, later: Judgement) -> Judgement:
         """The later judgement of those that it judges: what others add cannot have become less."""
@@ -70,6 +89,7 @@ class Judgement:
         return Judgement(
             later.factors + [self.factors[n] for n in old],
             np.concatenate([later.share, self.share[old]]),
+            np.concatenate([later.nats, self.nats[old]]),
         )
 
 
@@ -104,8 +124,8 @@ def judge(
         strength = strengths(module, dataset.fetch(indices).to(module.device), n_train)
         chosen = sorted(free_factors(module), key=lambda number: strength[number])[:N_JUDGED]
     if not chosen:
-        return Judgement([], np.zeros(0))
-    shares, rough = [], []
+        return Judgement([], np.zeros(0), np.zeros(0))
+    shares, rough, nats = [], [], []
     found = unseen_nats(module, dataset, indices, chosen, n_train=n_train, seed=seed)
     for table in found.values():
         own = table[np.isfinite(table[:, 0])]
@@ -116,13 +136,16 @@ def judge(
         if explained <= 0:
             rough.append(np.zeros(len(chosen)))
             shares.append(np.zeros(len(chosen)))
+            nats.append(np.zeros(len(chosen)))
             continue
         error = gain.std(0) / np.sqrt(len(own))
+        sure = gain.mean(0) > N_ERRORS * error
         rough.append(gain.mean(0) / explained)
-        shares.append(np.where(gain.mean(0) > N_ERRORS * error, rough[-1], 0.0))
+        shares.append(np.where(sure, rough[-1], 0.0))
+        nats.append(np.where(sure, gain.mean(0), 0.0))
     share, unsure = np.max(shares, axis=0), np.max(rough, axis=0)
     order = np.lexsort([unsure, share])
-    return Judgement([chosen[place] for place in order], share[order])
+    return Judgement([chosen[place] for place in order], share[order], np.max(nats, axis=0)[order])
 
 
 def drop_surplus(
@@ -160,7 +183,7 @@ def drop_surplus(
     n_features = sum(len(weights.loc) for weights in module.weights.values())
     n_cells = min(len(cells), MOST_CELLS, max(100, MOST_VALUES // n_features))
     cells = np.sort(rng.choice(cells, n_cells, replace=False))
-    left, found = list(range(module.n_latent)), Judgement([], np.zeros(0))
+    left, found = list(range(module.n_latent)), Judgement([], np.zeros(0), np.zeros(0))
     n_before = len(left)
     while module.n_latent > 1:
         again = found.surplus() if found.factors else None
@@ -171,9 +194,10 @@ def drop_surplus(
         )
         if not found.surplus():
             break
-        _remove(module, found.factors[0])
-        del left[found.factors[0]]
-        found = found.without_first()
+        gone = found.factors[found.weakest()]
+        _remove(module, gone)
+        del left[gone]
+        found = found.without_weakest()
     doubtful = [
         left[k] for k, s in zip(found.factors, found.share, strict=True) if s < DOUBTFUL_SHARE
     ]
@@ -228,7 +252,7 @@ class _Trial:
             name = waiting.pop(0)
             tried = self.refitted(best, left.index(name))
             after = negative_bound(tried, batch, data.n_train, self.seed)
-            if after > loss:
+            if after > loss - LEAST_BETTER:
                 continue
             nats = self._unseen(best) if nats is None else nats
             without = self._unseen(tried)
