@@ -141,9 +141,15 @@ def test_every_pair_aligns_with_links_between_all_three(data: Simulated) -> None
 
 
 def test_permuted_links_align_nothing(data: Simulated) -> None:
-    wrong = fit(data.seen, graph_of(data.seen, permuted(data.links)), epochs=EPOCHS)
-    for both, found in apart(wrong, data.whole).items():
-        assert found > 0.4, both
+    """As by chance, over permutations: wrong links of one put groups of cells together or apart.
+
+    A pair of modalities under one permutation lies .07 from .5 in one of three cases.
+    """
+    found = []
+    for seed in range(3):
+        wrong = fit(data.seen, graph_of(data.seen, permuted(data.links, seed)), epochs=EPOCHS)
+        found += apart(wrong, data.whole).values()
+    assert abs(np.mean(found) - 0.5) < 0.07
 
 
 @pytest.mark.parametrize("seed", [1, 2])
