@@ -340,3 +340,19 @@ class TestMixture:
         (first,) = torch.autograd.grad(value, logit, retain_graph=True)
         (second,) = torch.autograd.grad(value, logit)
         assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", [*COUNTED, "nb_mixture"])
+def test_nan_stays_nan(name: str, used: list[object]) -> None:
+    """A fit that has diverged must show it."""
+    likelihood = likelihoods.get(name)
+    given = TestMixture.drawn(14) if name == "nb_mixture" else drawn(name)
+    for group in ("heads", "feature_parameters"):
+        for key, each in given[group].items():
+            wrong = each.clone()
+            wrong[..., 7] = torch.nan
+            value = likelihood.log_prob_of_heads(**{**given, group: {**given[group], key: wrong}})
+            assert value.isnan().all(), key
+    assert name == "nb_mixture" or len(used) == len(likelihood.heads) + len(
+        likelihood.feature_parameters
+    )

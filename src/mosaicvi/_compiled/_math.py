@@ -49,7 +49,9 @@ def compiled(function):
 @elementary
 def exp(x):
     """``exp(x)`` in single precision, between e^-87 and e^88."""
-    x = min(max(x, LOWEST_EXPONENT), HIGHEST_EXPONENT)
+    # not by min and max, which may make a number of NaN
+    x = LOWEST_EXPONENT if x < LOWEST_EXPONENT else x
+    x = HIGHEST_EXPONENT if x > HIGHEST_EXPONENT else x
     n = np.float32(math.floor(x * LOG2_E + HALF))
     f = x - n * LN2_HIGH - n * LN2_LOW
     p = ((((E0 * f + E1) * f + E2) * f + E3) * f + E4) * f + E5
@@ -67,7 +69,8 @@ def log(x):
     p = ((p + L6) * m + L7) * m + L8
     n = np.float32(exponent)
     z = m * m
-    return (m * z * p + n * LN2_LOW - HALF * z + m) + n * LN2_HIGH
+    # bits of NaN are a number: the difference makes it NaN again
+    return (m * z * p + n * LN2_LOW - HALF * z + m) + n * LN2_HIGH + (x - x)
 
 
 @elementary

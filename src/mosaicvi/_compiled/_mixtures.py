@@ -31,7 +31,7 @@ G0, G1, G2 = (np.float32(each) for each in (1 / 12, -1 / 360, 1 / 1260))
 D0, D1, D2 = (np.float32(each) for each in (-1 / 12, 1 / 120, -1 / 252))
 A0, A1, A2, A3 = (np.float32(-2 / (2 * k + 3)) for k in range(4))
 TWO, THREE, NARROW = np.float32(2), np.float32(3), np.float32(0.2)
-SMALLEST_MEAN, BOUND = np.float32(1e-30), np.float32(15.0)
+BOUND = np.float32(15.0)
 """Log means stay within this bound, as :data:`~mosaicvi.likelihoods._nb_mixture.LARGEST_LOG_MEAN`
 says."""
 
@@ -126,17 +126,23 @@ def _theta_slopes(x, theta, mean, series, own, out):
 
 
 @vectorised
+def _bounded(log_mean):
+    """A log mean within its bounds; NaN stays NaN."""
+    log_mean = -BOUND if log_mean < -BOUND else log_mean
+    return BOUND if log_mean > BOUND else log_mean
+
+
+@vectorised
 def _background_means(background, out):
     for i in range(len(out)):
-        out[i] = max(exp(min(max(background[i], -BOUND), BOUND)), SMALLEST_MEAN)
+        out[i] = exp(_bounded(background[i]))
 
 
 @vectorised
 def _foreground_means(background, foreground, out):
     for i in range(len(out)):
-        low = min(max(background[i], -BOUND), BOUND)
         excess = max(foreground[i], ZERO) + log(ONE + exp(-abs(foreground[i])))
-        out[i] = max(exp(min(low + excess, BOUND)), SMALLEST_MEAN)
+        out[i] = exp(_bounded(_bounded(background[i]) + excess))
 
 
 @vectorised
@@ -276,7 +282,7 @@ def mixtures_backward(
             g = gradient[row]
             if observed.shape[0] > 0 and not observed[row, f]:
                 g = ZERO
-            low = min(max(background[i], -BOUND), BOUND)
+            low = _bounded(background[i])
             tail = exp(-abs(foreground[i]))
             excess = max(foreground[i], ZERO) + log(ONE + tail)
             high = _within(low + excess, g * by_high[i])
