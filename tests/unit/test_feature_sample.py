@@ -12,6 +12,8 @@ from mosaicvi import RequestError, likelihoods
 from mosaicvi._types import SparseCounts
 from mosaicvi.model import _training
 from mosaicvi.module import Objective, ObjectiveSpec
+from mosaicvi.module._objective import INCLUSION_STEPS
+from mosaicvi.nn import Decoder
 from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
 
 N_CELLS, N_FEATURES, N_SAMPLED = 6, 300, 100
@@ -216,6 +218,26 @@ def test_each_modality_can_have_its_number_of_decoded_features() -> None:
         assert drawn["protein"] is None
     none = Objective(ObjectiveSpec(decoded_features={"protein": 5}))
     assert none._samples(model.module, batch) == {"rna": None, "protein": None}
+
+
+def test_probabilities_are_found_anew_every_25_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And features are drawn with them in every step."""
+    model = build(small_mosaic(60, n_types=3), {"rna": "zinb", "protein": "nb_mixture"}, seed=3)
+    batch = model._cells(None).dataset.fetch(np.arange(60))
+    model.module.train()
+    asked: list[int] = []
+    inclusion_of = Decoder.inclusion
+
+    def counted(self: Decoder, n_sampled: int) -> torch.Tensor | None:
+        asked.append(n_sampled)
+        return inclusion_of(self, n_sampled)
+
+    monkeypatch.setattr(Decoder, "inclusion", counted)
+    objective = Objective(ObjectiveSpec(decoded_features={"rna": 10}))
+    drawn = [objective._samples(model.module, batch)["rna"] for _ in range(INCLUSION_STEPS + 1)]
+    assert asked == [10, 10]
+    assert all(each is not None for each in drawn)
+    assert len({tuple(each.features.tolist()) for each in drawn if each is not None}) > 10
 
 
 def test_decoded_features_of_an_unknown_modality_are_refused() -> None:

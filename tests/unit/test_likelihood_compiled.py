@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mosaicvi import likelihoods
-from mosaicvi._compiled import _math
+from mosaicvi._compiled import _blocks, _math
 from mosaicvi._types import SparseCounts
 from mosaicvi.likelihoods import _fused, _nb_mixture, _rows, _wide
 from mosaicvi.likelihoods._base import Product
@@ -259,6 +259,32 @@ class TestWideProducts:
         for key, gradient in gradients.items():
             scale = float(slopes[key].abs().max())
             torch.testing.assert_close(gradient.double(), slopes[key], rtol=1e-4, atol=1e-5 * scale)
+
+    def test_rows_are_shared_among_threads(
+        self, name: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Eight rows a block, so that there are five; matrix products may differ in last bits."""
+        given, leaves = self.products(name, weighted)
+        monkeypatch.setattr(_wide, "WIDE", 0)
+        monkeypatch.setattr(_blocks, "ROWS_A_BLOCK", 8)
+        own = {key: each for key, each in leaves.items() if key == "log_factor"}
+        tensors = [each.requires_grad_() for each in leaves.values()]
+        before, results = torch.get_num_threads(), []
+        try:
+            for n_threads in (1, 3):
+                torch.set_num_threads(n_threads)
+                value = likelihoods.get(name).log_prob_of_product(
+                    product=Product(leaves["inputs"], leaves["embeddings"], leaves["bias"]),
+                    feature_parameters=own,
+                    **given,
+                )
+                assert value is not None
+                weights = torch.linspace(-1, 1, len(value))
+                results.append((value, *torch.autograd.grad((value * weights).sum(), tensors)))
+        finally:
+            torch.set_num_threads(before)
+        for left, right in zip(*results, strict=True):
+            torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-4)
 
     def test_columns_out_of_order_are_left_to_logits(
         self, name: str, weighted: bool, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ import torch
 
 from mosaicvi._types import SparseCounts
 from mosaicvi.likelihoods._math import at_stored
-from mosaicvi.likelihoods._nb import negative_binomial, negative_binomial_at_stored
+from mosaicvi.likelihoods._nb_density import negative_binomial, negative_binomial_at_stored
 from mosaicvi.likelihoods._poisson import poisson
 from mosaicvi.likelihoods._small_counts import LARGEST, split_small
 

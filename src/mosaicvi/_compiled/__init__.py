@@ -15,11 +15,18 @@ that torch can differentiate, and tests hold them against the same densities wri
 
 from mosaicvi._compiled._blocks import each_block, row_blocks
 from mosaicvi._compiled._counts import counts_backward, counts_forward
-from mosaicvi._compiled._mixtures import mixtures_backward, mixtures_forward
+from mosaicvi._compiled._math import SMALLEST_MEAN
+from mosaicvi._compiled._mixtures import (
+    LARGEST_LOG_MEAN,
+    mixtures_backward,
+    mixtures_forward,
+)
 from mosaicvi._compiled._products import ascending, chunk_backward, chunk_forward, stored_rates
 from mosaicvi._compiled._rates import rates_backward, rates_forward
 
 __all__ = [
+    "LARGEST_LOG_MEAN",
+    "SMALLEST_MEAN",
     "ascending",
     "chunk_backward",
     "chunk_forward",

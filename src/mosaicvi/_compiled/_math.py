@@ -23,8 +23,9 @@ L0, L1, L2 = (np.float32(e) for e in (7.0376836292e-2, -1.1514610310e-1, 1.16769
 L3, L4, L5 = (np.float32(e) for e in (-1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1))
 L6, L7, L8 = (np.float32(e) for e in (2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1))
 BIAS, MANTISSA, ROOT_HALF = np.int32(127), np.int32(23), np.int32(0x3F3504F3)
-SMALLEST_LOG_MEAN = math.log(1e-30)
-"""Log of the floor of a mean at stored entries."""
+SMALLEST_MEAN = 1e-30
+"""Floor of a mean, far below anything a decoder emits and above float32's smallest normal."""
+SMALLEST_LOG_MEAN = math.log(SMALLEST_MEAN)
 CHUNK, LANES = 256, 16
 """Features that are summed in single precision, before the sum is added in double."""
 

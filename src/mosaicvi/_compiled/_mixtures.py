@@ -1,8 +1,8 @@
 """Entries of two negative binomials, background and foreground.
 
 Panels are narrow, so loops run over the entries of several rows at a time. Formulas are those of
-:func:`mosaicvi.likelihoods._nb.negative_binomial`, in which no two large terms cancel (Loader
-2000). Each loop writes one array: with more, compilers give up on vector instructions.
+:func:`~mosaicvi.likelihoods._nb_density.negative_binomial`, in which no two large terms cancel
+(Loader 2000). Each loop writes one array: with more, compilers give up on vector instructions.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ G0, G1, G2 = (np.float32(each) for each in (1 / 12, -1 / 360, 1 / 1260))
 D0, D1, D2 = (np.float32(each) for each in (-1 / 12, 1 / 120, -1 / 252))
 A0, A1, A2, A3 = (np.float32(-2 / (2 * k + 3)) for k in range(4))
 TWO, THREE, NARROW = np.float32(2), np.float32(3), np.float32(0.2)
-BOUND = np.float32(15.0)
-"""Log means stay within this bound, as :data:`~mosaicvi.likelihoods._nb_mixture.LARGEST_LOG_MEAN`
-says."""
+LARGEST_LOG_MEAN = 15.0
+"""Guard against float overflow: means stay within exp(-15) and exp(15)."""
+BOUND = np.float32(LARGEST_LOG_MEAN)
 
 
 @vectorised

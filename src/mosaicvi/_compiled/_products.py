@@ -6,26 +6,20 @@ import math
 
 import numpy as np
 
-from mosaicvi._compiled._math import (
-    CHUNK,
-    ZERO,
-    compiled,
-    exp,
-    largest,
-    row_of,
-    vectorised,
-)
-from mosaicvi._compiled._rates import rates_of, stored_rate
+from mosaicvi._compiled._math import CHUNK, ZERO, compiled, largest, row_of
+from mosaicvi._compiled._rates import rate_gradient, rates_of, stored_rate
 
 
 @compiled
 def chunk_forward(
-    start, indptr, indices, points, logits, weights, counted, tops, sums, rates, at_stored,
+    rows, start, indptr, indices, points, logits, weights, counted, tops, sums, rates, at_stored,
 ):  # fmt: skip
     """Take a chunk of features into what :func:`rates_forward` sums over all of them.
 
     Parameters
     ----------
+    rows
+        First row and the row after the last.
     start
         First feature of the chunk.
     indptr, indices
@@ -41,9 +35,9 @@ def chunk_forward(
     at_stored
         Written: logits of the chunk's stored entries.
     """
-    n_rows, n_chunk = logits.shape
+    n_chunk = logits.shape[1]
     at, best = row_of(CHUNK), row_of(CHUNK)
-    for row in range(n_rows):
+    for row in range(rows[0], rows[1]):
         top = largest(logits[row], best)
         if top > tops[row]:
             shrink = math.exp(tops[row] - top)
@@ -63,11 +57,11 @@ def chunk_forward(
 
 @compiled
 def stored_rates(
-    indptr, indices, stored, weights, library, log_factor, factorials, binary, kept, at_stored,
-    value, change,
+    rows, indptr, indices, stored, weights, library, log_factor, factorials, binary, kept,
+    at_stored, value, change,
 ):  # fmt: skip
     """Add what stored values change in a row of zeros, to values and to slopes."""
-    for row in range(len(indptr) - 1):
+    for row in range(rows[0], rows[1]):
         shift = math.log(library[row] / kept[row, 1]) - kept[row, 0]
         for j in range(indptr[row], indptr[row + 1]):
             f = indices[j]
@@ -81,42 +75,22 @@ def stored_rates(
             kept[row, 2] += change[j]
 
 
-@vectorised
-def _rate_gradient_in_place(logits, top, scale, factor, weights, level):
-    for f in range(len(logits)):
-        change = weights[f] * (factor[f] + level)
-        logits[f] = scale * exp(logits[f] - top) * change
-
-
-@vectorised
-def _rate_gradients_in_place(logits, top, scale, factor, weights, level, by_factor):
-    for f in range(len(logits)):
-        logits[f] = scale * exp(logits[f] - top) * weights[f]
-    for f in range(len(logits)):
-        by_factor[f] += logits[f] * factor[f]
-    for f in range(len(logits)):
-        logits[f] *= factor[f] + level
-
-
 @compiled
 def chunk_backward(
-    start, indptr, indices, points, logits, weights, factor, library, kept, gradient, change,
+    rows, start, indptr, indices, points, logits, weights, factor, library, kept, gradient, change,
     by_factor,
 ):  # fmt: skip
     """Overwrite the logits of a chunk with the gradient by them; add to that by log factors."""
-    n_rows, n_chunk = logits.shape
+    n_chunk = logits.shape[1]
     learnt = len(by_factor) > 0
-    for row in range(n_rows):
+    for row in range(rows[0], rows[1]):
         g = np.float32(gradient[row])
         top, scale = np.float32(kept[row, 0]), np.float32(library[row] / kept[row, 1])
         level = np.float32(kept[row, 2] / library[row])
         for first in range(0, n_chunk, CHUNK):
             part = slice(first, min(first + CHUNK, n_chunk))
-            given = logits[row, part], top, -g * scale, factor[part], weights[part], level
-            if learnt:
-                _rate_gradients_in_place(*given, by_factor[part])
-            else:
-                _rate_gradient_in_place(*given)
+            given = factor[part], weights[part], weights[part], level, by_factor[part]
+            rate_gradient(logits[row, part], top, -g * scale, *given)
         j = points[row]
         while j < indptr[row + 1] and indices[j] < start + n_chunk:
             logits[row, indices[j] - start] += g * change[j]

@@ -96,20 +96,33 @@ def rates_forward(
 
 
 @vectorised
-def _rate_gradient(logits, top, scale, factor, share, weights, level, by_logits):
+def _scaled_rates(logits, top, scale, factor, share, weights, level):
     for f in range(len(logits)):
         change = factor[f] * share[f] + weights[f] * level
-        by_logits[f] = scale * exp(logits[f] - top) * change
+        logits[f] = scale * exp(logits[f] - top) * change
 
 
 @vectorised
-def _rate_gradients(logits, top, scale, factor, share, weights, level, by_logits, by_factor):
+def _scaled_rates_and_factors(logits, top, scale, factor, share, weights, level, by_factor):
     for f in range(len(logits)):
-        by_logits[f] = scale * exp(logits[f] - top)
+        logits[f] = scale * exp(logits[f] - top)
     for f in range(len(logits)):
-        by_factor[f] += by_logits[f] * factor[f] * share[f]
+        by_factor[f] += logits[f] * factor[f] * share[f]
     for f in range(len(logits)):
-        by_logits[f] *= factor[f] * share[f] + weights[f] * level
+        logits[f] *= factor[f] * share[f] + weights[f] * level
+
+
+@exact
+def rate_gradient(logits, top, scale, factor, share, weights, level, by_factor):
+    """Overwrite logits of a row, as of zeros, with the gradient by them.
+
+    In place, since a loop that reads and writes one array by two names stays scalar; and
+    ``by_factor`` is added to, if there is room in it.
+    """
+    if len(by_factor) > 0:
+        _scaled_rates_and_factors(logits, top, scale, factor, share, weights, level, by_factor)
+    else:
+        _scaled_rates(logits, top, scale, factor, share, weights, level)
 
 
 @compiled
@@ -131,11 +144,9 @@ def rates_backward(
             effective(weights, observed[cell], share)
         for start in range(0, n_features, CHUNK):
             part = slice(start, min(start + CHUNK, n_features))
-            given = factor[part], share[part], weights[part], level, by_logits[row, part]
-            if learnt:
-                _rate_gradients(logits[row, part], top, -g * scale, *given, by_factor[part])
-            else:
-                _rate_gradient(logits[row, part], top, -g * scale, *given)
+            by_logits[row, part] = logits[row, part]
+            given = factor[part], share[part], weights[part], level, by_factor[part]
+            rate_gradient(by_logits[row, part], top, -g * scale, *given)
         for j in range(indptr[cell], indptr[cell + 1]):
             f = indices[j]
             if stored[j] <= ZERO or share[f] == ZERO:

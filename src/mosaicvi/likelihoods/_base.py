@@ -67,9 +67,9 @@ class Product(NamedTuple):
     Attributes
     ----------
     inputs
-        Shape ``(n_cells, n)``.
+        Shape ``(..., n_cells, n)``.
     embeddings
-        Shape ``(n_features, n)``.
+        Shape ``(n_features, n)``, or one set a draw, ``(n_draws, n_features, n)``.
     bias
         Shape ``(n_features,)``.
     """
@@ -77,6 +77,12 @@ class Product(NamedTuple):
     inputs: Float[Tensor, "*draws cells inputs"]
     embeddings: Float[Tensor, "*#draws features inputs"]
     bias: Float[Tensor, " features"]
+
+    def dense(self) -> Float[Tensor, "*draws cells features"]:
+        """The head, written out, shape ``(..., n_cells, n_features)``."""
+        if self.embeddings.dim() == 2:
+            return torch.nn.functional.linear(self.inputs, self.embeddings, self.bias)
+        return self.inputs @ self.embeddings.mT + self.bias
 
 
 class Likelihood(ABC):

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from mosaicvi._compiled import SMALLEST_MEAN
 from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters, Product
@@ -21,7 +22,7 @@ from mosaicvi.likelihoods._composition import (
     measured_library,
 )
 from mosaicvi.likelihoods._fused import CompiledRates
-from mosaicvi.likelihoods._math import SMALLEST_MEAN, full_precision, one_way_clamp
+from mosaicvi.likelihoods._math import full_precision, one_way_clamp
 from mosaicvi.likelihoods._rate import Entry, RateLikelihood, rate_rows
 from mosaicvi.likelihoods._rows import rows_from_logits
 from mosaicvi.likelihoods._wide import wide_rates

@@ -49,9 +49,9 @@ class _Mixture(torch.autograd.Function):
     def backward(
         ctx: Any, gradient: Float[Tensor, " cells"]
     ) -> tuple[Float[Tensor, "..."] | None, ...]:
-        observed, background, foreground, *kept = ctx.saved_tensors
+        observed, background, foreground, *kept, by_theta = ctx.saved_tensors
         # A graph that is kept may be run backward again, so what is overwritten is a copy.
-        low, high, logit, by_theta = (each.clone() for each in kept)
+        low, high, logit = (each.clone() for each in kept)
         shape = background.shape
         blocks = _compiled.row_blocks(len(background))
         sums = torch.zeros(len(blocks), 2, shape[1])

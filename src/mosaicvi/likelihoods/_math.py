@@ -19,8 +19,6 @@ from torch.autograd.function import once_differentiable
 from mosaicvi._types import Bool, Float, Int, Shaped, SparseCounts, Values
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-SMALLEST_MEAN = 1e-30
-"""Floor of a mean, far below anything a decoder emits and above float32's smallest normal."""
 
 _BLOCK_ENTRIES = 1 << 20
 """Entries a block: 4 MB a temporary in float32, whatever the number of cells and samples."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
+from mosaicvi._compiled import LARGEST_LOG_MEAN
 from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
@@ -26,11 +27,8 @@ from mosaicvi.likelihoods._math import (
     take_rows,
     without_graph,
 )
-from mosaicvi.likelihoods._nb import negative_binomial
+from mosaicvi.likelihoods._nb_density import negative_binomial
 from mosaicvi.likelihoods._split import split_log_counts
-
-LARGEST_LOG_MEAN = 15.0
-"""Guard against float overflow: means stay within exp(-15) and exp(15)."""
 
 
 def _pair(

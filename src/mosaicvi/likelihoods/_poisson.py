@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mosaicvi._compiled import SMALLEST_MEAN
 from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters, Product
@@ -23,7 +24,7 @@ from mosaicvi.likelihoods._composition import (
     start_composition,
 )
 from mosaicvi.likelihoods._fused import CompiledRates
-from mosaicvi.likelihoods._math import SMALLEST_MEAN, log_excess, stirling_error
+from mosaicvi.likelihoods._math import log_excess, stirling_error
 from mosaicvi.likelihoods._rate import RateLikelihood, rate_rows
 from mosaicvi.likelihoods._rows import rows_from_logits
 from mosaicvi.likelihoods._small_counts import log_factorials, split_small

@@ -42,36 +42,34 @@ class _Wide(torch.autograd.Function):
         bias: Float[Tensor, " features"],
         log_factor: Float[Tensor, " features"],
     ) -> Float[Tensor, " cells"]:
-        n_rows, n_features = values.shape
-        indptr, indices = values.indptr.numpy(), values.indices.numpy()
+        n_rows = values.n_cells
+        blocks = _compiled.row_blocks(n_rows)
+        pattern = values.indptr.numpy(), values.indices.numpy()
         tops = np.full(n_rows, -np.inf)
         sums, rates = np.zeros((2, n_rows))
-        points, at_stored = indptr[:-1].copy(), np.empty(len(indices), np.float32)
+        points, at_stored = pattern[0][:-1].copy(), np.empty(len(pattern[1]), np.float32)
         factor = log_factor.exp()
         counted = factor * weights
+        state = tops, sums, rates, at_stored
         for start, stop, logits in _chunks(inputs, embeddings, bias):
             part = slice(start, stop)
             given = points, logits.numpy(), weights[part].numpy(), counted[part].numpy()
-            _compiled.chunk_forward(start, indptr, indices, *given, tops, sums, rates, at_stored)
+
+            def take(_: int, rows: tuple[int, int], start: int = start, given: Any = given) -> None:
+                _compiled.chunk_forward(rows, start, *pattern, *given, *state)
+
+            _compiled.each_block(blocks, take)
         value = -rates * library.numpy() / sums
-        kept, change = np.stack([tops, sums, value], 1), np.empty(len(indices), np.float32)
-        _compiled.stored_rates(
-            indptr,
-            indices,
-            values.values.numpy(),
-            weights.numpy(),
-            library.numpy(),
-            log_factor.numpy(),
-            log_factorials(log_factor).numpy(),
-            binary,
-            kept,
-            at_stored,
-            value,
-            change,
-        )
+        kept, change = np.stack([tops, sums, value], 1), np.empty_like(at_stored)
+        features = weights, library, log_factor, log_factorials(log_factor)
+        read = values.values.numpy(), *(each.numpy() for each in features), binary
+
+        def add_stored(_: int, rows: tuple[int, int]) -> None:
+            _compiled.stored_rates(rows, *pattern, *read, kept, at_stored, value, change)
+
+        _compiled.each_block(blocks, add_stored)
         ctx.save_for_backward(weights, library, inputs, embeddings, bias, factor)
         ctx.values, ctx.kept, ctx.change = values, kept, change
-        ctx.n_features = n_features
         return torch.from_numpy(value).to(inputs.dtype)
 
     @staticmethod
@@ -80,33 +78,35 @@ class _Wide(torch.autograd.Function):
         ctx: Any, gradient: Float[Tensor, " cells"]
     ) -> tuple[Float[Tensor, "..."] | None, ...]:
         weights, library, inputs, embeddings, bias, factor = ctx.saved_tensors
-        indptr, indices = ctx.values.indptr.numpy(), ctx.values.indices.numpy()
-        points = indptr[:-1].copy()
+        blocks = _compiled.row_blocks(len(inputs))
+        pattern = ctx.values.indptr.numpy(), ctx.values.indices.numpy()
+        points = pattern[0][:-1].copy()
         learnt = ctx.needs_input_grad[7]
-        by_factor = torch.zeros(len(factor) if learnt else 0)
+        by_factor = torch.zeros(len(blocks), len(factor) if learnt else 0)
         by_inputs = torch.zeros_like(inputs)
         by_embeddings, by_bias = torch.empty_like(embeddings), torch.empty_like(bias)
-        cells = gradient.contiguous().numpy()
+        read = library.numpy(), ctx.kept, gradient.contiguous().numpy(), ctx.change
         for start, stop, logits in _chunks(inputs, embeddings, bias):
             part = slice(start, stop)
-            _compiled.chunk_backward(
-                start,
-                indptr,
-                indices,
-                points,
-                logits.numpy(),
-                weights[part].numpy(),
-                factor[part].numpy(),
-                library.numpy(),
-                ctx.kept,
-                cells,
-                ctx.change,
-                by_factor[part].numpy(),
-            )
+            given = points, logits.numpy(), weights[part].numpy(), factor[part].numpy()
+            added = by_factor[:, part]
+
+            def turn(
+                number: int,
+                rows: tuple[int, int],
+                start: int = start,
+                given: Any = given,
+                added: Any = added,
+            ) -> None:
+                sums = added[number].numpy()
+                _compiled.chunk_backward(rows, start, *pattern, *given, *read, sums)
+
+            _compiled.each_block(blocks, turn)
             torch.mm(logits.T, inputs, out=by_embeddings[part])
             by_inputs.addmm_(logits, embeddings[part])
             torch.sum(logits, 0, out=by_bias[part])
-        return *(None,) * 4, by_inputs, by_embeddings, by_bias, by_factor if learnt else None
+        factors = by_factor.sum(0) if learnt else None
+        return *(None,) * 4, by_inputs, by_embeddings, by_bias, factors
 
 
 def _chunks(

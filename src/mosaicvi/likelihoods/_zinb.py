@@ -32,8 +32,8 @@ from mosaicvi.likelihoods._math import (
     sum_log,
     weigh_stored,
 )
-from mosaicvi.likelihoods._nb import (
-    NegativeBinomial,
+from mosaicvi.likelihoods._nb import NegativeBinomial
+from mosaicvi.likelihoods._nb_density import (
     negative_binomial_at_stored,
     negative_binomial_entries,
 )

@@ -187,11 +187,7 @@ class Decoder(nn.Module):
         trunk = self.trunk(z)
         heads = {}
         for head in self.likelihood.heads:
-            inputs, weights, bias = self._product(head.name, trunk, linked, features, columns)
-            if weights.dim() == 2:
-                value = nn.functional.linear(inputs, weights, bias)
-            else:
-                value = inputs @ weights.mT + bias
+            value = self._product(head.name, trunk, linked, features, columns).dense()
             if head.name in offsets:
                 value = value + offsets[head.name]
             if head.bilinear and self.covariates is not None and covariates is not None:
@@ -293,9 +289,12 @@ class Decoder(nn.Module):
             )
             if value is not None:
                 return value
+            heads = {self.mean_head: product.dense()}
+        else:
+            heads = self(z, offsets, covariates, linked, features, columns)
         return self.likelihood.log_prob_of_heads(
             values,
-            self(z, offsets, covariates, linked, features, columns),
+            heads,
             parameters,
             library_size=library_size,
             panel=panel,
