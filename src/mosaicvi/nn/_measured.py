@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from mosaicvi._types import Bool, Float
+from mosaicvi._types import Bool, Float, Shaped
 
 Value = TypeVar("Value")
 
@@ -55,11 +55,11 @@ class Remembered(Generic[Value]):
     features takes a twentieth of the step.
     """
 
-    def __init__(self, function: Callable[[Tensor], Value]) -> None:
+    def __init__(self, function: Callable[[Shaped[Tensor, "..."]], Value]) -> None:
         self._function = function
-        self._last: tuple[Tensor, int, Value] | None = None
+        self._last: tuple[Shaped[Tensor, "..."], int, Value] | None = None
 
-    def __call__(self, x: Tensor) -> Value:
+    def __call__(self, x: Shaped[Tensor, "..."]) -> Value:
         """The function's value at ``x``."""
         if x.is_inference():  # whether it has changed cannot be known
             return self._function(x)
