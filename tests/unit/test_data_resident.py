@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from tests.helpers import mosaic
 from torch import Tensor
@@ -88,9 +89,11 @@ def test_counts_take_six_bytes_and_large_ones_stay_exact() -> None:
     table = ResidentDataset(dataset, np.arange(len(dataset)), CPU)._modalities["rna"].table
     assert isinstance(table.values, SparseCounts)
     assert (table.values.indices.dtype, table.values.values.dtype) == (torch.int32, torch.int16)
-    large = torch.tensor([1.0, 70_000.0])
-    assert resident._narrow(large) is large
-    assert resident._narrow(torch.tensor([0.5])).dtype == torch.float32
+    for value in (32_767.0, 32_768.0, 70_000.0, 0.5):
+        counts = sp.csr_matrix(np.array([[0, 1, value]], dtype=np.float32))
+        narrow = resident._narrow(counts).values
+        assert narrow.tolist() == [1, value]
+        assert narrow.dtype == (torch.int16 if value == 32_767 else torch.float32)
 
 
 def test_a_cell_that_was_not_moved_is_no_cell_without_the_modality() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from mosaicvi._types import SparseCounts, Values, sent
 from mosaicvi.data._batch import ModalityBatch, MultiBatch
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
     from mosaicvi.data._dataset import MultiDataset
 
 SHARE = 0.5
@@ -139,15 +141,16 @@ class ResidentDataset(Dataset[MultiBatch]):
         kept = kept[kept >= 0]
         number = np.full(part.n_cells + 1, ELSEWHERE, dtype=np.int64)
         number[kept], number[ABSENT] = np.arange(len(kept)), ABSENT
-        whole = dataset.rows_of(name, np.arange(len(kept)), kept)
-        values, lengths = whole.values, None
-        if isinstance(values, SparseCounts):
-            lengths = np.diff(values.indptr.numpy())
-            narrow = values.indices.int(), _narrow(values.values)
-            values = SparseCounts(values.indptr, *narrow, values.n_features)
+        dense = isinstance(part.values, np.ndarray)
+        whole = dataset.rows_of(name, np.arange(len(kept)), kept, with_values=dense)
+        if not dense:
+            block: Any = part.values if len(kept) == part.n_cells else part.values[kept]
+            table = _Table(_narrow(block).to(self.device), np.diff(block.indptr))
+        else:
+            table = _Table(whole.values.to(self.device), None)
         return _Resident(
             rows=number[part.rows],
-            table=_Table(values.to(self.device), lengths),
+            table=table,
             encoder_input=whole.encoder_input.to(self.device),
             library_size=whole.library_size.to(self.device),
             batch=whole.batch.to(self.device),
@@ -155,10 +158,18 @@ class ResidentDataset(Dataset[MultiBatch]):
         )
 
 
-def _narrow(values: Tensor) -> Tensor:
-    """Whole numbers below 2^15 in 16 bits, others as they are."""
-    short = values.to(torch.int16)
-    return short if torch.equal(short.to(values.dtype), values) else values
+def _narrow(counts: csr_matrix) -> SparseCounts:
+    """Columns in 32 bits, and counts in 16 where all are whole numbers below 2^15."""
+    values = counts.data.astype(np.float32)
+    if values.max(initial=0) < 1 << 15:
+        short = values.astype(np.int16)
+        values = short if np.array_equal(short, values) else values
+    return SparseCounts(
+        torch.tensor(counts.indptr, dtype=torch.int64),
+        torch.tensor(counts.indices, dtype=torch.int32),
+        torch.tensor(values),
+        int(counts.shape[1]),
+    )
 
 
 def bytes_of(dataset: MultiDataset, cells: np.ndarray) -> int:
