@@ -20,6 +20,9 @@ ALIGNMENTS = ("auto", "anchors", "pairs", "none")
 ENOUGH_PAIRS = 0.5
 """Share of the smaller modality's cells that must be paired for pairs to align without anchors."""
 
+FEW_PAIRS = 0.05
+"""Share of the smaller modality's cells below which pairs may be names that coincide by chance."""
+
 
 def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: str) -> str:
     """Decide how modalities are aligned, and say so.
@@ -78,7 +81,36 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
         for first, second in pairs
     )
     logger.info("alignment=%r (%s)", chosen, said)
+    _warn_few_pairs(data, edges)
     return chosen
+
+
+def _warn_few_pairs(data: MosaicData, edges: dict[tuple[str, str], int]) -> None:
+    """Tell of so few cells that hold two modalities that it may be chance that names coincide.
+
+    Cells that hold a third modality too do not count: there the overlap is a part of a larger one.
+    """
+    present = {name: each.present for name, each in data.modalities.items()}
+    number = np.sum(list(present.values()), axis=0)
+    for first, second in edges:
+        count = int((present[first] & present[second] & (number == 2)).sum())
+        smaller = min(data.modalities[name].n_cells for name in (first, second))
+        if 0 < count < FEW_PAIRS * smaller:
+            warnings.warn(
+                f"only {count} cells hold both {first!r} and {second!r} ({count / smaller:.1%} of "
+                "the smaller modality). If these are different cells that have one name by chance, "
+                "as barcodes of two captures may, everything that ties the modalities is wrong: "
+                f"give the cells of each names of their own, such as {second!r} before each name. "
+                "If they are the same cells, they are few to learn from"
+                + (
+                    "."
+                    if edges[first, second]
+                    else ": pass graph= (mosaicvi.graph.from_names, from_coordinates or "
+                    "from_table), which adds what features say."
+                ),
+                MosaicviWarning,
+                stacklevel=2,
+            )
 
 
 def _wants_anchors(
