@@ -221,6 +221,19 @@ def test_atlas_takes_chromosomes_of_either_style() -> None:
     assert len(built.edges.source) == 2
 
 
+def test_atlas_reads_symbols_of_genes_named_by_identifiers() -> None:
+    from mosaicvi.tl._build_atlas import _built_graph
+
+    cells = [f"c{i}" for i in range(4)]
+    genes = [f"ENSG{i:011d}" for i in range(12)]
+    symbols = ["CD3D", "CD4", "MS4A1", *[f"ACTB{i}" for i in range(9)]]
+    parts = {"rna": counts_modality(cells, genes), "protein": counts_modality(cells, ["CD4"])}
+    with pytest.raises(DataError, match="called gene_symbols"):
+        _built_graph(make_mudata(parts), None)
+    parts["rna"].var["gene_symbols"] = symbols
+    assert len(_built_graph(make_mudata(parts), None).edges.source) == 1
+
+
 def test_atlas_of_a_mudata_is_refused(paired: MuData) -> None:
     with pytest.raises(RequestError, match=r"dict\(mdata.mod\)"):
         tl.build_atlas(paired)  # type: ignore[arg-type]

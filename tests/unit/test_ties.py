@@ -78,6 +78,32 @@ def test_auto(
     assert choose_alignment(data(cells), given, "auto") == expected
 
 
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [
+        (("ACGTACGTACGTACG{}-1", "ACGTACGTACGTACG{}"), True),
+        (("s1_AACCGGTTAACCGGT{}", "AACCGGTTAACCGGT{}-1"), True),
+        (("cell{}-1", "cell{}-2"), False),
+        (("ACGTACGTACGTACG{}-1", "TTTTACGTACGTACG{}-1"), False),
+    ],
+)
+def test_cells_named_in_two_ways_are_told_of(names: tuple[str, str], warned: bool) -> None:
+    parts = {
+        name: counts_modality([pattern.format(base) for base in "ACGT"], FEATURES[name])
+        for name, pattern in zip(RNA_PROTEIN, names, strict=True)
+    }
+    given = build_manager(make_mudata(parts), dict.fromkeys(RNA_PROTEIN, "nb")).data
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(DataError, match="nothing ties"):
+            choose_alignment(given, None, "auto")
+    texts = [str(each.message) for each in said if "barcodes are in both" in str(each.message)]
+    assert bool(texts) is warned
+    if warned:
+        assert repr(names[0].format("A")) in texts[0]
+        assert "4 barcodes" in texts[0]
+
+
 FEW = {"rna": range(21), "protein": range(20, 40)}
 
 

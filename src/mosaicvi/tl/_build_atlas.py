@@ -18,6 +18,7 @@ from mosaicvi.data._columns import labels
 from mosaicvi.data._structure import check_modality, rows_of
 from mosaicvi.datasets._assemble import assemble
 from mosaicvi.graph import from_coordinates, from_names
+from mosaicvi.graph._match import is_ensembl
 from mosaicvi.model import MosaicVI
 from mosaicvi.model._ties import ENOUGH_PAIRS
 from mosaicvi.tl._alignment_confidence import alignment_confidence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture", "atac": "poisson"}
 """Likelihood of a modality that goes by one of these names."""
+SYMBOLS = ("gene_symbols", "gene_symbol", "gene_name", "gene_names", "feature_name", "symbol")
+"""Columns in which readers and archives keep symbols, where features are named by identifiers."""
 UNS_MODALITY = "modality"
 BATCH = "atlas_batch"
 """A name that no assay has, so that it contradicts none of their columns."""
@@ -50,8 +53,9 @@ def build_atlas(
 
     Cells of the same name in two assays are the same cell. Where such pairs are fewer than half of
     the smaller assay, features help to tie assays, through a graph: the one that is given, else
-    names of antibodies to genes for ``protein`` and coordinates for ``atac``, both to ``rna``; what
-    is chosen is logged. Barcodes of different captures coincide by chance: a warning says where few
+    names of antibodies to genes for ``protein`` and coordinates for ``atac``, both to ``rna`` (of
+    genes named by Ensembl identifiers, a column such as ``gene_symbols`` is read); what is chosen
+    is logged. Barcodes of different captures coincide by chance: a warning says where few
     names are shared.
 
     Parameters
@@ -231,7 +235,15 @@ def _built_graph(mdata: MuData, annotation: Any) -> FeatureGraph:
     if {"rna", "protein"} <= set(mdata.mod):
         logger.info("graph: antibodies linked to genes by name (graph.from_names).")
         antigen = "antigen" if "antigen" in mdata.mod["protein"].var.columns else None
-        found.append(from_names(mdata, "rna", "protein", antigen_key=antigen))
+        found.append(
+            from_names(
+                mdata,
+                "rna",
+                "protein",
+                antigen_key=antigen,
+                gene_symbols=_symbols(mdata.mod["rna"]),
+            )
+        )
     if {"rna", "atac"} <= set(mdata.mod):
         logger.info("graph: genes linked to peaks by coordinates (graph.from_coordinates).")
         found.append(
@@ -247,6 +259,13 @@ def _built_graph(mdata: MuData, annotation: Any) -> FeatureGraph:
             "call the assays 'rna', 'protein' and 'atac', for which graphs are built",
         )
     return found[0].union(*found[1:])
+
+
+def _symbols(rna: AnnData) -> str | None:
+    """Column with gene symbols, where genes are named by Ensembl identifiers and one is there."""
+    if not is_ensembl(rna.var_names):
+        return None
+    return next((key for key in SYMBOLS if key in rna.var.columns), None)
 
 
 def _neighbours(mdata: MuData, seed: int) -> None:
