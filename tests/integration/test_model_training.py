@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,6 +19,7 @@ from mosaicvi.model._training import optimizer_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from mudata import MuData
 
@@ -271,3 +272,23 @@ def test_values_of_the_target_do_not_matter_to_its_imputation(model: MosaicVI) -
     right = answer(model, "protein", ["rna"], adata=query)
     for name, values in layers(left).items():
         np.testing.assert_array_equal(values, layers(right)[name], err_msg=name)
+
+
+class Modes(pl.Callback):
+    """Whether the network is in training mode, at each training step."""
+
+    def __init__(self) -> None:
+        self.seen: set[bool] = set()
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        self.seen.add(bool(pl_module.module.training))
+
+
+def test_training_on_drops_units_as_the_first_training_does(tmp_path: Path) -> None:
+    model = fit(build(small_mosaic(120)), max_epochs=1)
+    model.save(tmp_path / "model")
+    for again in (model, MosaicVI.load(tmp_path / "model", model.adata.copy())):
+        modes = Modes()
+        fit(again, max_epochs=1, callbacks=[modes])
+        assert modes.seen == {True}
+        assert not again.module.training

@@ -108,6 +108,8 @@ def run_fit(
                 "in MosaicVI by plan_kwargs={'learning_rate': ...}",
             ) from error
     interrupted = False
+    # A module that was fitted or loaded is in evaluation mode, and Lightning leaves it there.
+    plan.module.train()
     try:
         with _quiet_lightning(), intra_op_threads(_threads(plan, datamodule, trainer)):
             trainer.fit(plan, datamodule=datamodule)
