@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.fits import answer, assert_same_answer, build, fit, layers, small_mosaic
+from tests.fits import QUIET, answer, assert_same_answer, build, fit, layers, small_mosaic
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 
 from mosaicvi import MosaicVI
@@ -292,3 +293,12 @@ def test_training_on_drops_units_as_the_first_training_does(tmp_path: Path) -> N
         fit(again, max_epochs=1, callbacks=[modes])
         assert modes.seen == {True}
         assert not again.module.training
+
+
+def test_no_validation_cells_are_no_reason_to_warn() -> None:
+    model = build(small_mosaic(60))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.train(1, train_size=1.0, **QUIET)
+    assert not [str(each.message) for each in said if "is zero" in str(each.message)]
+    assert np.isfinite(model.get_latent_representation()).any()

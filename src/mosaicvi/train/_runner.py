@@ -163,6 +163,8 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning calls a function of torch that torch has deprecated.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            # No validation cells, as train_size=1 asks for.
+            warnings.filterwarnings("ignore", message="Total length of .* is zero")
             yield
     finally:
         for each, level in zip(loggers, levels, strict=True):
