@@ -212,7 +212,7 @@ class FactorVI(FactorGetters):
             .0125 (.003 for named factors); factors that add less are seldom found in other cells.
             Where cells are few, .003 keeps more factors, which predict a little better.
         least_stability
-            Fit either half of the training cells too, which takes about as long again, for
+            Fit either half of the training cells too, which takes half as long again, for
             :meth:`get_stability` to say which factors both find; and drop those whose weights are
             correlated less than this with those of their partners there, on average (0 drops
             none). None: no such fits. Only where training starts.
@@ -299,7 +299,9 @@ class FactorVI(FactorGetters):
         names = names or [str(total.idxmax())]
         order = [self.module_spec.factors.index(str(name)) for name in names]
         self.module.keep(torch.as_tensor(order, device=self.module.device))
-        renamed, informed = name_factors(self.module, tuple(names), self.module_spec.informed)
+        renamed, informed = name_factors(
+            self.module, tuple(names), self.module_spec.informed, explained
+        )
         self.module_spec = replace(self.module_spec, factors=renamed, informed=informed)
 
     def _prepare(self, manager: MosaicManager) -> PreparedData:

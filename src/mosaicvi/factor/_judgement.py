@@ -24,7 +24,7 @@ that come back")."""
 SHARES = 0.003, 0.0125
 """Bounds of that as a share of what all factors explain. The first is asked of named factors."""
 
-ENOUGH_NATS, ENOUGH_IN_ALL = 1.0, 5000.0
+ENOUGH_NATS, ENOUGH_IN_ALL = 1.0, 4500.0
 """Or it adds so many nats a cell, and so many in all: where a few factors explain very much, little
 beside them is not little."""
 

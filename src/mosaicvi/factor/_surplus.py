@@ -71,49 +71,69 @@ def drop_surplus(
     -------
     Numbers of the factors that are left, as they were before.
     """
-    dataset, rng = datamodule.dataset, np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     cells = np.concatenate([datamodule.train_idx, datamodule.val_idx])
     n_features = sum(len(weights.loc) for weights in module.weights.values())
     n_cells = min(len(cells), MOST_CELLS, max(100, MOST_VALUES // n_features))
     cells = np.sort(rng.choice(cells, n_cells, replace=False))
-    left, n_before = list(range(module.n_latent)), module.n_latent
+    left, trial = list(range(module.n_latent)), _Trial(datamodule, cells, learning_rate, seed)
     for number in sorted(lost, reverse=True):
         _remove(module, number)
         del left[number]
-    found = Judgement([], np.zeros(0), np.zeros(0))
-    among: list[int] | None = None
-    while module.n_latent > 1:
-        again = judge(
-            module,
-            dataset,
-            cells,
-            datamodule.n_train,
-            seed=seed,
-            among=among,
-            least_share=least_share,
-        )
-        found = found.and_then(again)
-        if not found.surplus():
-            break
-        gone = found.factors[found.weakest()]
-        _remove(module, gone)
-        del left[gone]
-        found = found.without_weakest()
-        # Those that added enough are not judged again; once none is left, the next weakest are.
-        among = found.surplus() or None
-        if among is None and found.factors:
-            break
+    changed, found = bool(lost), None
+    while found is None or changed:
+        if changed:
+            module.become(trial.refitted(module, None))
+        found, gone = _judged(module, trial, least_share)
+        for number in gone:
+            del left[number]
+        changed = bool(gone)
     free = free_factors(module)
     doubtful = [
         left[k]
         for k, share in zip(found.factors, found.share, strict=True)
         if share < DOUBTFUL_SHARE and k in free
     ]
-    if doubtful or len(left) < n_before:
-        best, left = _Trial(datamodule, cells, learning_rate, seed).reduce(module, left, doubtful)
-    if len(left) < n_before:
-        module.become(best)
+    n_before = len(left)
+    if doubtful:
+        best, left = trial.reduce(module, left, doubtful)
+        if len(left) < n_before:
+            module.become(best)
     return left
+
+
+def _judged(
+    module: FactorModule, trial: _Trial, least_share: float | None
+) -> tuple[Judgement, list[int]]:
+    """Remove factors that add too little, weakest first, in place.
+
+    Returns
+    -------
+    Judgement of others, and the number that each that went had at that time.
+    """
+    data, found, went = trial.datamodule, Judgement([], np.zeros(0), np.zeros(0)), []
+    among: list[int] | None = None
+    while module.n_latent > 1:
+        again = judge(
+            module,
+            data.dataset,
+            trial.cells,
+            data.n_train,
+            seed=trial.seed,
+            among=among,
+            least_share=least_share,
+        )
+        found = found.and_then(again)
+        if not found.surplus():
+            break
+        went.append(found.factors[found.weakest()])
+        _remove(module, went[-1])
+        found = found.without_weakest()
+        # Those that added enough are not judged again; once none is left, the next weakest are.
+        among = found.surplus() or None
+        if among is None and found.factors:
+            break
+    return found, went
 
 
 def _remove(module: FactorModule, number: int) -> None:
