@@ -98,18 +98,21 @@ class SparseCounts:
         """Return the same sparsity pattern with other stored values, shape ``(n_stored,)``."""
         return SparseCounts(self.indptr, self.indices, values, self.n_features)
 
-    def take(self, rows: Tensor) -> SparseCounts:
+    def take(self, rows: Tensor, n_stored: int | None = None) -> SparseCounts:
         """Gather rows, in the given order; works on any device without leaving it.
 
         Parameters
         ----------
         rows
             Row numbers, shape ``(n_taken,)``, int64; repeats allowed.
+        n_stored
+            Stored values of these rows together, where they are known: an accelerator is then not
+            waited for.
         """
         starts, ends = self.indptr[rows], self.indptr[rows + 1]
         lengths = ends - starts
         indptr = torch.cat([lengths.new_zeros(1), torch.cumsum(lengths, 0)])
-        offsets = torch.repeat_interleave(starts - indptr[:-1], lengths)
+        offsets = torch.repeat_interleave(starts - indptr[:-1], lengths, output_size=n_stored)
         source = torch.arange(int(offsets.shape[0]), device=rows.device) + offsets
         return SparseCounts(indptr, self.indices[source], self.values[source], self.n_features)
 
@@ -168,6 +171,14 @@ class SparseCounts:
         return cls(indptr, columns, matrix[rows, columns], int(matrix.shape[1]))
 
 
+def sent(numbers: np.ndarray, device: torch.device) -> Tensor:
+    """Copy to a device; where that is a GPU, without waiting for what it is doing."""
+    found = torch.tensor(numbers)  # a copy, for arrays may be read-only
+    if device.type == "cuda":
+        found = found.pin_memory()
+    return found.to(device, non_blocking=True)
+
+
 Values = SparseCounts | Tensor
 """Values of one modality for some cells: sparse counts, or a dense ``(n_cells, n_features)``."""
 
@@ -185,4 +196,5 @@ __all__ = [
     "Shaped",
     "SparseCounts",
     "Values",
+    "sent",
 ]

@@ -227,8 +227,9 @@ class TestWideProducts:
         }
         return given, leaves
 
+    @pytest.mark.parametrize("folded", [False, True])
     def test_as_the_logits_would_give(
-        self, name: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
+        self, name: str, weighted: bool, folded: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         given, leaves = self.products(name, weighted)
         likelihood = likelihoods.get(name)
@@ -241,8 +242,12 @@ class TestWideProducts:
             }
             own = {key: each for key, each in tensors.items() if key == "log_factor"}
             product = Product(tensors["inputs"], tensors["embeddings"], tensors["bias"])
+            if folded:
+                ones = torch.ones(len(product.inputs), 1, dtype=product.inputs.dtype)
+                columns = product.embeddings, tensors["bias"].unsqueeze(-1)
+                product = Product(torch.cat([product.inputs, ones], 1), torch.cat(columns, 1), None)
             if exact:
-                logits = product.inputs @ product.embeddings.T + product.bias
+                logits = tensors["inputs"] @ tensors["embeddings"].T + tensors["bias"]
                 value = likelihood.log_prob_of_heads(
                     heads={"mean": logits}, feature_parameters=own, panel=None, **double(given)
                 )

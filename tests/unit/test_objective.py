@@ -13,6 +13,7 @@ from scipy import stats
 from tests.fits import build, without_truth
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import cross_entropy, normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mosaicvi._types import SparseCounts
 from mosaicvi.data._pairs import PairBatch
@@ -447,3 +448,32 @@ def test_modalities_that_are_aligned_share_an_encoder_of_shared_scores() -> None
     torch.testing.assert_close(alone[0].mean, alone[1].mean)
     assert alone[0].mean.abs().max() > 1e-3
     assert (alone[0].variances > alone[1].variances).all()
+
+
+def test_what_a_step_does_is_not_read_from_tensors(model: MosaicVI) -> None:
+    """On an accelerator, a number that Python asks for waits for all that was asked before."""
+
+    class Asked(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            name = str(function)
+            assert "_local_scalar_dense" not in name, name
+            assert "nonzero" not in name, name
+            return function(*args, **(kwargs or {}))
+
+    batch = fetch(model)
+    wide = replace(PLAIN, cross_features=8)  # the cross term sees some of the cells
+    with Asked():
+        terms = Objective(wide)(model.module, batch).terms
+    assert {"cross/rna", "cross/protein", "consistency", "contrastive"} <= set(terms)
+
+
+@pytest.mark.parametrize("muted", [(), ("protein",)])
+def test_who_is_heard_is_the_same_on_the_host(
+    model: MosaicVI, muted: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.module, "muted", muted)
+    batch = fetch(model)
+    heard = model.module.experts(batch).heard
+    np.testing.assert_array_equal(model.module.heard_on_host(batch), heard.numpy())

@@ -21,6 +21,7 @@ from mosaicvi._compiled._mixtures import (
     mixtures_backward,
     mixtures_forward,
 )
+from mosaicvi._compiled._offsets import student_prior
 from mosaicvi._compiled._products import ascending, chunk_backward, chunk_forward, stored_rates
 from mosaicvi._compiled._rates import rates_backward, rates_forward
 
@@ -39,4 +40,5 @@ __all__ = [
     "rates_forward",
     "row_blocks",
     "stored_rates",
+    "student_prior",
 ]

@@ -12,6 +12,7 @@ from mosaicvi._types import SparseCounts, Values
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
     import torch
 
 
@@ -38,6 +39,9 @@ class ModalityBatch:
     observed
         False at missing values of a continuous modality, shape ``(n_present, n_features)``; None
         when nothing is missing.
+    on_host
+        ``positions`` where Python runs: what a step does next depends on them, and must not wait
+        for an accelerator to tell. None: they are read from ``positions``.
     """
 
     positions: Tensor
@@ -46,6 +50,12 @@ class ModalityBatch:
     library_size: Tensor
     batch: Tensor
     observed: Tensor | None = None
+    on_host: np.ndarray | None = None
+
+    @property
+    def places(self) -> np.ndarray:
+        """``positions`` where Python runs, int64 ``(n_present,)``."""
+        return self.positions.cpu().numpy() if self.on_host is None else self.on_host
 
     @property
     def values(self) -> Values:
@@ -85,6 +95,7 @@ class ModalityBatch:
             library_size=move(self.library_size),
             batch=move(self.batch),
             observed=_optional(self.observed, move),
+            on_host=self.places,
         )
 
 

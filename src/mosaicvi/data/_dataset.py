@@ -88,7 +88,7 @@ class MultiDataset(Dataset[MultiBatch]):
             rows = part.rows[indices]
             positions = np.flatnonzero(rows >= 0)
             if len(positions):
-                modalities[name] = self._rows_of(
+                modalities[name] = self.rows_of(
                     name, positions, rows[positions], with_values=with_values, window=window
                 )
         categorical, continuous = self.data.categorical, self.data.continuous
@@ -110,15 +110,28 @@ class MultiDataset(Dataset[MultiBatch]):
                 window[name] = (rows, part.values.take(rows))
         return window
 
-    def _rows_of(
+    def rows_of(
         self,
         name: str,
         positions: np.ndarray,
         rows: np.ndarray,
         *,
-        with_values: bool,
-        window: Window | None,
+        with_values: bool = True,
+        window: Window | None = None,
     ) -> ModalityBatch:
+        """Gather rows of one modality.
+
+        Parameters
+        ----------
+        name
+            Modality.
+        positions
+            Which cells of the minibatch these are, ascending.
+        rows
+            Rows of the modality, shape ``(n_present,)``, int64.
+        with_values, window
+            As in :meth:`fetch`.
+        """
         part = self.data.modalities[name]
         values: Values | None = None
         observed = None
@@ -136,6 +149,7 @@ class MultiDataset(Dataset[MultiBatch]):
             library_size=torch.from_numpy(part.library_size[rows]),
             batch=torch.from_numpy(part.batch[rows]),
             observed=observed,
+            on_host=positions,
         )
 
 

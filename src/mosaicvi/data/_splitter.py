@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from mosaicvi._errors import RequestError
 from mosaicvi.data._dataset import MultiDataset
+from mosaicvi.data._resident import ResidentDataset, fits
 from mosaicvi.data._sampler import StratifiedBatchSampler
 from mosaicvi.data._stream import (
     BlockBatchSampler,
@@ -21,8 +23,6 @@ from mosaicvi.data._stream import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import torch
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._mosaic_data import MosaicData
@@ -62,9 +62,13 @@ class MosaicDataModule(LightningDataModule):
         disk, in sizes that follow from its bytes a cell.
     loader_kwargs
         Further arguments of ``torch.utils.data.DataLoader``, such as ``num_workers`` (default 0)
-        and ``pin_memory``. Values on disk are read by a thread, and take ``pin_memory`` alone.
+        and ``pin_memory`` (default: where training runs on a GPU). Values on disk are read by a
+        thread, and take ``pin_memory`` alone.
     groups
         See :class:`MultiDataset`.
+    resident
+        Whether training and validation cells are moved to the device once, where minibatches are
+        then gathered; None: on a GPU, where they take at most half of its free memory.
 
     Attributes
     ----------
@@ -77,7 +81,7 @@ class MosaicDataModule(LightningDataModule):
     ------
     RequestError
         If sizes or cells are out of range, there is no cell to train on, or values on disk are to
-        be read by worker processes.
+        be read by worker processes or to be resident.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class MosaicDataModule(LightningDataModule):
         blocks: BlockShuffle | None = None,
         loader_kwargs: Mapping[str, Any] | None = None,
         groups: np.ndarray | None = None,
+        resident: bool | None = None,
     ) -> None:
         super().__init__()
         self.dataset = MultiDataset(data, encoder_inputs or {}, groups)
@@ -110,6 +115,14 @@ class MosaicDataModule(LightningDataModule):
                 key="loader_kwargs",
                 expected="pin_memory alone: a thread reads ahead",
             )
+        if resident and (data.on_disk or self._loader_kwargs["num_workers"]):
+            raise RequestError(
+                "values on disk, or read by worker processes, cannot lie on the device",
+                key="resident",
+                expected="False, or mdata in memory and num_workers=0",
+            )
+        self._resident = resident
+        self._moved: ResidentDataset | None = None
         self.blocks = default_shuffle(data) if blocks is None and data.on_disk else blocks
         if external_indexing is not None:
             parts = _given_parts(external_indexing, data.n_cells)
@@ -153,29 +166,45 @@ class MosaicDataModule(LightningDataModule):
 
     def val_dataloader(self) -> Loader | list[Any]:
         """Validation cells; the order never changes, and each minibatch is in proportion."""
-        return self._fixed(self.val_idx)
+        return self._fixed(self.val_idx, resident=True)
 
     def test_dataloader(self) -> Loader | list[Any]:
         """Test cells, as :meth:`val_dataloader`."""
-        return self._fixed(self.test_idx)
+        return self._fixed(self.test_idx, resident=False)
 
-    def _fixed(self, indices: np.ndarray) -> Loader | list[Any]:
+    def _fixed(self, indices: np.ndarray, *, resident: bool) -> Loader | list[Any]:
         if not len(indices):
             return []
         patterns = self.dataset.data.patterns
         return self._loader(
-            StratifiedBatchSampler(patterns, indices, self.batch_size, shuffle=False)
+            StratifiedBatchSampler(patterns, indices, self.batch_size, shuffle=False),
+            resident=resident,
         )
 
-    def _loader(self, sampler: StratifiedBatchSampler | BlockBatchSampler) -> Loader:
+    def _loader(
+        self, sampler: StratifiedBatchSampler | BlockBatchSampler, *, resident: bool = True
+    ) -> Loader:
+        # Before a fit, when loaders are asked how long they are, nothing moves.
+        trainer = self.trainer
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        arguments = {"pin_memory": device.type == "cuda", **self._loader_kwargs}
         if self.blocks is not None and self.dataset.data.on_disk:
-            return StreamedLoader(
-                self.dataset,
-                sampler,
-                self.blocks.window_cells,
-                pin_memory=bool(self._loader_kwargs.get("pin_memory", False)),
-            )
-        return DataLoader(self.dataset, batch_size=None, sampler=sampler, **self._loader_kwargs)
+            window, pin = self.blocks.window_cells, bool(arguments["pin_memory"])
+            return StreamedLoader(self.dataset, sampler, window, pin_memory=pin)
+        moved = self._on(device) if resident and trainer is not None else None
+        if moved is not None:
+            return DataLoader(moved, batch_size=None, sampler=sampler)
+        return DataLoader(self.dataset, batch_size=None, sampler=sampler, **arguments)
+
+    def _on(self, device: torch.device) -> ResidentDataset | None:
+        """Training and validation cells on the device; None where they stay in memory."""
+        cells = np.concatenate([self.train_idx, self.val_idx])
+        wanted = self._resident
+        if wanted is None:
+            wanted = not self._loader_kwargs["num_workers"] and fits(self.dataset, cells, device)
+        if wanted and (self._moved is None or self._moved.device != device):
+            self._moved = ResidentDataset(self.dataset, cells, device)
+        return self._moved if wanted else None
 
     def transfer_batch_to_device(
         self, batch: MultiBatch, device: torch.device, dataloader_idx: int

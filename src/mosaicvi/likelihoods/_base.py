@@ -71,18 +71,19 @@ class Product(NamedTuple):
     embeddings
         Shape ``(n_features, n)``, or one set a draw, ``(n_draws, n_features, n)``.
     bias
-        Shape ``(n_features,)``.
+        Shape ``(n_features,)``; None: it is one of the columns.
     """
 
     inputs: Float[Tensor, "*draws cells inputs"]
     embeddings: Float[Tensor, "*#draws features inputs"]
-    bias: Float[Tensor, " features"]
+    bias: Float[Tensor, " features"] | None
 
     def dense(self) -> Float[Tensor, "*draws cells features"]:
         """The head, written out, shape ``(..., n_cells, n_features)``."""
         if self.embeddings.dim() == 2:
-            return torch.nn.functional.linear(self.inputs, self.embeddings, self.bias)
-        return self.inputs @ self.embeddings.mT + self.bias
+            return torch.nn.functional.linear(*self)
+        product = self.inputs @ self.embeddings.mT
+        return product if self.bias is None else product + self.bias
 
 
 class Likelihood(ABC):

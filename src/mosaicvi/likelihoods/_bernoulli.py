@@ -160,7 +160,7 @@ class Bernoulli(RateLikelihood):
         weights: Float[Tensor, " features"] | None = None,
     ) -> Float[Tensor, " cells"] | None:
         """Log-probability of each cell, shape ``(n_cells,)``, a few features at a time."""
-        like = product.bias.expand(len(product.inputs), -1)
+        like = product.inputs.new_empty(()).expand(len(product.inputs), len(product.embeddings))
         library = self._library(library_size, like, None, weights)
         return wide_rates(
             as_counts(values),

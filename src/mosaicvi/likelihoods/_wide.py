@@ -28,7 +28,7 @@ WIDE = 1 << 21
 
 
 class _Wide(torch.autograd.Function):
-    """Log density of rows whose logits are ``inputs @ embeddings.T + bias``."""
+    """Log density of rows whose logits are ``inputs @ embeddings.T``, plus ``bias`` if any."""
 
     @staticmethod
     def forward(
@@ -39,7 +39,7 @@ class _Wide(torch.autograd.Function):
         library: Float[Tensor, " cells"],
         inputs: Float[Tensor, "cells inputs"],
         embeddings: Float[Tensor, "features inputs"],
-        bias: Float[Tensor, " features"],
+        bias: Float[Tensor, " features"] | None,
         log_factor: Float[Tensor, " features"],
     ) -> Float[Tensor, " cells"]:
         n_rows = values.n_cells
@@ -84,7 +84,8 @@ class _Wide(torch.autograd.Function):
         learnt = ctx.needs_input_grad[7]
         by_factor = torch.zeros(len(blocks), len(factor) if learnt else 0)
         by_inputs = torch.zeros_like(inputs)
-        by_embeddings, by_bias = torch.empty_like(embeddings), torch.empty_like(bias)
+        by_embeddings = torch.empty_like(embeddings)
+        by_bias = None if bias is None else torch.empty_like(bias)
         read = library.numpy(), ctx.kept, gradient.contiguous().numpy(), ctx.change
         for start, stop, logits in _chunks(inputs, embeddings, bias):
             part = slice(start, stop)
@@ -104,7 +105,8 @@ class _Wide(torch.autograd.Function):
             _compiled.each_block(blocks, turn)
             torch.mm(logits.T, inputs, out=by_embeddings[part])
             by_inputs.addmm_(logits, embeddings[part])
-            torch.sum(logits, 0, out=by_bias[part])
+            if by_bias is not None:
+                torch.sum(logits, 0, out=by_bias[part])
         factors = by_factor.sum(0) if learnt else None
         return *(None,) * 4, by_inputs, by_embeddings, by_bias, factors
 
@@ -112,7 +114,7 @@ class _Wide(torch.autograd.Function):
 def _chunks(
     inputs: Float[Tensor, "cells inputs"],
     embeddings: Float[Tensor, "features inputs"],
-    bias: Float[Tensor, " features"],
+    bias: Float[Tensor, " features"] | None,
 ) -> Iterator[tuple[int, int, Float[Tensor, "cells chunk"]]]:
     """First and last feature of each chunk, and its logits, which the next one overwrites."""
     n_features = len(embeddings)
@@ -120,7 +122,10 @@ def _chunks(
     for start in range(0, n_features, CHUNK):
         stop = min(start + CHUNK, n_features)
         logits = room[: len(inputs) * (stop - start)].view(len(inputs), stop - start)
-        torch.addmm(bias[start:stop], inputs, embeddings[start:stop].T, out=logits)
+        if bias is None:
+            torch.mm(inputs, embeddings[start:stop].T, out=logits)
+        else:
+            torch.addmm(bias[start:stop], inputs, embeddings[start:stop].T, out=logits)
         yield start, stop, logits
 
 
@@ -151,8 +156,8 @@ def wide_rates(
         For how many features each one stands; None: for itself.
     """
     inputs, embeddings, bias = product
-    parts = [values.values, library, inputs, embeddings, bias]
-    parts += [each for each in (log_factor, weights) if each is not None]
+    parts = [values.values, library, inputs, embeddings]
+    parts += [each for each in (bias, log_factor, weights) if each is not None]
     if any(each.device.type != "cpu" or each.dtype != torch.float32 for each in parts):
         return None
     if inputs.dim() != 2 or len(inputs) * len(embeddings) < WIDE:
@@ -167,7 +172,7 @@ def wide_rates(
         library.expand(len(inputs)).contiguous(),
         inputs.contiguous(),
         embeddings.contiguous(),
-        bias.contiguous(),
+        None if bias is None else bias.contiguous(),
         torch.zeros(n_features) if log_factor is None else log_factor.contiguous(),
     )
     return value

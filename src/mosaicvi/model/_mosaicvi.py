@@ -184,7 +184,8 @@ class MosaicVI(PosteriorGetters):
             :class:`~mosaicvi.train.OptimizerSpec`, such as ``kl_weight`` or ``learning_rate``.
         datasplitter_kwargs
             Passed to the data module: ``blocks``, a :class:`~mosaicvi.BlockShuffle` of cells on
-            disk (see :doc:`/large_data`), ``drop_last``, ``shuffle``, ``loader_kwargs``.
+            disk, or ``resident``, whether cells lie on the GPU (see :doc:`/large_data`),
+            ``drop_last``, ``shuffle``, ``loader_kwargs``.
         **trainer_kwargs
             Passed to :class:`~scvi.train.Trainer`, such as ``enable_progress_bar=False``.
 

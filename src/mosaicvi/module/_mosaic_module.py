@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -187,6 +188,16 @@ class MosaicModule(MultimodalModule):
         trusted = [[name not in self.muted] for name in self.modalities]
         speaks = present & torch.tensor(trusted, device=present.device)
         return torch.where(speaks.any(0), speaks, present)
+
+    def heard_on_host(self, batch: MultiBatch) -> np.ndarray:
+        """:meth:`heard` of a minibatch's modalities, as an array where Python runs."""
+        present = np.zeros((len(self.modalities), batch.n_cells), dtype=bool)
+        for number, name in enumerate(self.modalities):
+            if name in batch.modalities:
+                present[number, batch.modalities[name].places] = True
+        speaks = present.copy()
+        speaks[[self.modalities.index(name) for name in self.muted]] = False
+        return np.where(speaks.any(0), speaks, present)
 
     def posterior(self, experts: Experts, subset: Tensor | None = None) -> GaussianMixture:
         """Fuse the experts of a subset of the observed modalities.

@@ -27,9 +27,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mosaicvi._types import sent
 from mosaicvi.alignment import infonce
 from mosaicvi.fusion import kl
 from mosaicvi.module._evidence import draw, random_evidence
@@ -65,6 +67,9 @@ class Told:
         Cells of which several modalities are heard, bool ``(n_cells,)``; None: there are none.
     hidden
         Modality to the cells that it shares with others, where terms hide it, bool ``(n_cells,)``.
+    shared
+        The same where Python runs: how large a step's parts are depends on it, and reading it from
+        an accelerator would wait for that.
     partial
         Modality to the posterior from a random subset of the others.
     alone
@@ -74,6 +79,7 @@ class Told:
     joint: GaussianMixture
     several: Tensor | None = None
     hidden: Mapping[str, Tensor] = field(default_factory=dict)
+    shared: Mapping[str, np.ndarray] = field(default_factory=dict)
     partial: Mapping[str, GaussianMixture] = field(default_factory=dict)
     alone: Mapping[str, GaussianMixture] = field(default_factory=dict)
 
@@ -107,7 +113,7 @@ class Objective:
         linked = module.feature_embeddings()
         weights = self.spec.at(progress)
         experts = module.experts(batch)
-        told = self._told(module, experts)
+        told = self._told(module, batch, experts)
         terms: dict[str, Tensor] = {}
         total = torch.zeros((), device=batch.indices.device)
         # What modalities without trust add, apart, so that it changes no sum of the others.
@@ -133,7 +139,7 @@ class Objective:
         terms["kl"] = told.joint.kl_to_prior().mean()
         total = total + weights["kl"] * terms["kl"]
         if told.several is not None:
-            total = total + self._paired(module, batch, experts, told, terms, weights)
+            total = total + self._paired(module, batch, told, terms, weights)
         if guidance and self.spec.alignment_weight > 0:
             terms["alignment"] = self._anchored(module, guidance)
             total = total + weights["alignment"] * terms["alignment"]
@@ -148,13 +154,15 @@ class Objective:
         total = total + weights["prior"] * weighted / self.spec.n_train_cells
         return Losses(terms, total + aside, total)
 
-    def _told(self, module: MosaicModule, experts: Experts) -> Told:
+    def _told(self, module: MosaicModule, batch: MultiBatch, experts: Experts) -> Told:
         """Posteriors that the terms need, fused in one call: on a small minibatch calls cost."""
-        several = experts.heard.sum(0) >= 2
-        if not several.any():
+        heard = module.heard_on_host(batch)
+        shared = heard & (heard.sum(0) >= 2)
+        numbers = np.flatnonzero(shared.any(1)).tolist()
+        if not numbers:
             return Told(module.posterior(experts))
         spec = self.spec
-        numbers = [n for n in range(len(module.modalities)) if (experts.heard[n] & several).any()]
+        several = experts.heard.sum(0) >= 2
         alone = {n: module.subset_of([module.modalities[n]]) for n in numbers}
         subsets: list[Tensor | None] = [None]
         partial_at: dict[int, int] = {}
@@ -178,6 +186,7 @@ class Objective:
             fused[0],
             several,
             {names[number]: experts.heard[number] & several for number in numbers},
+            {names[number]: shared[number] for number in numbers},
             {names[number]: fused[place] for number, place in partial_at.items()},
             {names[number]: fused[place] for number, place in alone_at.items()},
         )
@@ -198,16 +207,17 @@ class Objective:
         costs K decodings a cell; the share keeps that near the cost of the cells' own
         reconstruction, and leaves the expectation as it is.
         """
-        positions = batch.modalities[name].positions
-        points = z[positions]
+        part = batch.modalities[name]
+        points = z[part.positions]
         if name not in told.partial or self.spec.cross_weight <= 0:
             return -module.score(name, points, batch, linked=linked, sample=sample), None
-        rows = torch.nonzero(told.hidden[name][positions]).squeeze(-1)
-        budget = max(MIN_CROSS_CELLS, round(len(rows) * self.share(module, name, sample)))
-        if budget < len(rows):
-            rows = rows[torch.randperm(len(rows), device=rows.device)[:budget].sort().values]
+        chosen = np.flatnonzero(told.shared[name][part.places])
+        budget = max(MIN_CROSS_CELLS, round(len(chosen) * self.share(module, name, sample)))
+        if budget < len(chosen):
+            chosen = chosen[torch.randperm(len(chosen))[:budget].sort().values.numpy()]
+        rows = sent(chosen, z.device)
         n_own, n_samples = len(points), self.spec.n_cross_samples
-        draws = draw(told.partial[name].take(positions[rows]), n_samples)
+        draws = draw(told.partial[name].take(part.positions[rows]), n_samples)
         every = torch.arange(n_own, device=rows.device)
         nats = -module.score(
             name,
@@ -217,7 +227,7 @@ class Objective:
             linked=linked,
             sample=sample,
         )
-        log_prob = -nats[n_own:].view(n_samples, len(rows))
+        log_prob = -nats[n_own:].view(n_samples, len(chosen))
         return nats[:n_own], (math.log(n_samples) - torch.logsumexp(log_prob, 0)).mean()
 
     def _priors(self, module: MosaicModule) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -247,7 +257,6 @@ class Objective:
         self,
         module: MosaicModule,
         batch: MultiBatch,
-        experts: Experts,
         told: Told,
         terms: dict[str, Tensor],
         weights: Mapping[str, float],
@@ -259,12 +268,13 @@ class Objective:
         share = told.several.float().mean()
         if told.partial and self.spec.consistency_weight > 0:
             divergences = [
-                kl(told.joint, partial)[told.hidden[name]] for name, partial in told.partial.items()
+                kl(told.joint, partial)[sent(np.flatnonzero(told.shared[name]), total.device)]
+                for name, partial in told.partial.items()
             ]
             terms["consistency"] = torch.cat(divergences).mean()
             total = total + weights["consistency"] * share * terms["consistency"]
         if self.spec.contrastive_weight > 0:
-            terms["contrastive"] = self._contrastive(module, batch, experts, told.alone)
+            terms["contrastive"] = self._contrastive(module, batch, told)
             total = total + weights["contrastive"] * share * terms["contrastive"]
         return total
 
@@ -301,22 +311,19 @@ class Objective:
         self,
         module: MosaicModule,
         batch: MultiBatch,
-        experts: Experts,
-        alone: Mapping[str, GaussianMixture],
+        told: Told,
     ) -> Tensor:
         """InfoNCE over every pair of modalities, averaged over pairs of cells."""
         temperature = module.log_temperature.exp().clamp(*self.spec.temperature_range)
-        heads = {name: module.contrastive_head(each.mean) for name, each in alone.items()}
+        heads = {name: module.contrastive_head(each.mean) for name, each in told.alone.items()}
         losses = []
         for left, right in combinations(heads, 2):
-            both = (
-                experts.heard[module.modalities.index(left)]
-                & experts.heard[module.modalities.index(right)]
-            )
-            if int(both.sum()) < 2:
+            both = np.flatnonzero(told.shared[left] & told.shared[right])
+            if len(both) < 2:
                 continue
-            groups = self._groups(batch, left)[both]
-            sides = heads[left][both], heads[right][both]
+            cells = sent(both, batch.indices.device)
+            groups = self._groups(batch, left)[cells]
+            sides = heads[left][cells], heads[right][cells]
             losses.append(infonce(*sides, temperature=temperature, groups=groups).mean())
         if not losses:
             return torch.zeros((), device=batch.indices.device)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mosaicvi._types import Bool, Float, Int
-from mosaicvi.nn._penalties import student
+from mosaicvi.nn._measured import Measured, Remembered
+from mosaicvi.nn._student import centred, student
 
 POOLING_WEIGHT = 20.0
 """How many feature differences the prior spread counts for when features are pooled."""
@@ -56,6 +57,7 @@ class BatchOffsets(nn.Module):
         self.prior_scale, self.prior_weight = prior_scale, prior_weight
         self.raw = nn.Parameter(torch.zeros(n_batches, n_features))
         self.register_buffer("measured", measured.bool())
+        self._known = Remembered(Measured.of)
 
     @property
     def n_batches(self) -> int:
@@ -70,21 +72,20 @@ class BatchOffsets(nn.Module):
         A batch that did not measure a feature has offset zero there. ``features`` are the numbers
         of those asked for; None: all.
         """
-        raw: Tensor = self.raw if features is None else self.raw[:, features]
-        measured = self.measured if features is None else self.measured[:, features]
-        if raw.device.type == "cpu" and bool(measured.all()):
-            return raw - raw.mean(0)
-        present = measured.to(raw.dtype)
-        counts = present.sum(0).clamp_min(1.0)
-        return (raw - (raw * present).sum(0) / counts) * present
+        known = self._known(self.measured)
+        raw: Tensor = self.raw
+        present, counts = known.present, known.counts
+        if features is not None:
+            raw, counts = raw.index_select(1, features), counts[features]
+            present = None if present is None else present[:, features]
+        return centred(raw, present, counts)
 
     def negative_log_prior(self) -> Float[Tensor, ""]:
         """Student negative log-density of all offsets up to a constant, in nats, a scalar."""
-        degrees = (self.measured.sum(0) - 1).clamp_min(0).to(self.raw.dtype)
-        with torch.no_grad():
-            centred = self.table()
-        weight = self.prior_weight + degrees
-        return student(self.raw, centred, weight, self.prior_weight * self.prior_scale**2)
+        known = self._known(self.measured)
+        weight = self.prior_weight + known.degrees
+        scale = self.prior_weight * self.prior_scale**2
+        return student(self.raw, known.present, known.counts, weight, scale)
 
     def pooled_variance(self) -> Float[Tensor, ""]:
         r"""Spread between batches that all features together show, a scalar.
@@ -95,18 +96,18 @@ class BatchOffsets(nn.Module):
         Two batches say little about one feature, but much about the spread that many features
         share (empirical Bayes; Efron and Morris 1973). With one batch it stays the prior's.
         """
-        freedom = (self.measured.sum(0) - 1).clamp_min(0).to(self.raw.dtype).sum()
+        freedom = self._known(self.measured).degrees.sum()
         squares = self.table().square().sum()
         return (POOLING_WEIGHT * self.prior_scale**2 + squares) / (POOLING_WEIGHT + freedom)
 
     def predictive(self) -> tuple[Float[Tensor, " features"], Float[Tensor, " features"]]:
         """Scale and degrees of freedom of a new batch's offset, each ``(n_features,)``."""
-        n_measured = self.measured.sum(0).to(self.raw.dtype)
-        degrees = self.prior_weight + (n_measured - 1).clamp_min(0)
+        known = self._known(self.measured)
+        degrees = self.prior_weight + known.degrees
         squares = self.table().square().sum(0)
         variance = (self.prior_weight * self.pooled_variance() + squares) / degrees
         # The mean over S batches is itself uncertain by a factor 1 / S.
-        return (variance * (1 + 1 / n_measured.clamp_min(1))).sqrt(), degrees
+        return (variance * (1 + 1 / known.counts)).sqrt(), degrees
 
     def draw_new(
         self,

@@ -11,6 +11,7 @@ from mosaicvi._types import Bool, Float, Inexact, Int, Values
 from mosaicvi.likelihoods._base import FeatureStart, Likelihood, Product
 from mosaicvi.nn._batch_offsets import BatchOffsets
 from mosaicvi.nn._feature_sample import FeatureSample, inclusion
+from mosaicvi.nn._measured import Measured, Remembered
 from mosaicvi.nn._named_modules import NamedModules
 from mosaicvi.nn._penalties import half_squares
 from mosaicvi.nn._trunk import DecoderSpec, Trunk
@@ -89,6 +90,7 @@ class Decoder(nn.Module):
             nn.Parameter(torch.zeros(n_covariates, n_features)) if n_covariates else None
         )
         self.register_buffer("measured", measured.bool())
+        self._known = Remembered(Measured.of)
 
     @property
     def mean_head(self) -> str:
@@ -122,9 +124,9 @@ class Decoder(nn.Module):
         columns = {}
         for name, each in self.offsets.items():
             if each.n_batches > 1:
-                one_hot = nn.functional.one_hot(batch.clamp_min(0), each.n_batches)
                 table = each.table(features)
-                indicator = (one_hot * (batch >= 0).unsqueeze(-1)).to(table.dtype)
+                codes = torch.arange(each.n_batches, device=batch.device)
+                indicator = (batch.unsqueeze(-1) == codes).to(table.dtype)
                 columns[name] = (indicator, table.T)
         return columns
 
@@ -142,8 +144,7 @@ class Decoder(nn.Module):
         A batch that trained without the modality has no panel of its own: should new cells of it
         bring the modality, all features count.
         """
-        table = self.measured | ~self.measured.any(1, keepdim=True)
-        return None if bool(table.all()) else table
+        return self._known(self.measured).panels
 
     def head_embeddings(
         self, head: str, linked: Float[Tensor, "*draws features latent"] | None
@@ -204,7 +205,7 @@ class Decoder(nn.Module):
         features: Int[Tensor, " sampled"] | None,
         columns: Mapping[str, tuple[Float[Tensor, "..."], Float[Tensor, "..."]]] | None,
     ) -> Product:
-        """Inputs, embeddings and bias of a head, without offsets and covariates."""
+        """Inputs, embeddings and bias of a head, with offsets in ``columns``, no covariates."""
         weights, bias = self.head_embeddings(head, linked), self.biases[head]
         if features is not None:
             weights, bias = weights.index_select(-2, features), bias[features]
@@ -212,7 +213,10 @@ class Decoder(nn.Module):
             return Product(trunk, weights, bias)
         inputs, extra = columns[head]
         inputs = inputs.expand(*trunk.shape[:-1], inputs.shape[-1])
-        return Product(torch.cat([trunk, inputs], -1), torch.cat([weights, extra], -1), bias)
+        # The bias as one more column: added alone, it is two more passes over all entries.
+        ones = inputs.new_ones(1).expand(*trunk.shape[:-1], 1)
+        weights = torch.cat([weights, extra, bias.unsqueeze(-1)], -1)
+        return Product(torch.cat([trunk, inputs, ones], -1), weights, None)
 
     def distribution(
         self,
