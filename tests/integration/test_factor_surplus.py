@@ -13,9 +13,10 @@ from tests.recovery.test_factors import fitted
 
 from mosaicvi import likelihoods
 from mosaicvi.data import MosaicDataModule
-from mosaicvi.factor import _surplus, _unseen
+from mosaicvi.factor import _judgement, _surplus, _unseen
 from mosaicvi.factor._head_slope import closed_slope, depth_variance, head_slope
-from mosaicvi.factor._surplus import DOUBTFUL_SHARE, LEAST_SHARE, Judgement, drop_surplus, judge
+from mosaicvi.factor._judgement import SHARES, Judgement, judge
+from mosaicvi.factor._surplus import DOUBTFUL_SHARE, drop_surplus
 from mosaicvi.factor._unseen import CellFit, Halves, halve, unseen_nats
 
 if TYPE_CHECKING:
@@ -70,17 +71,52 @@ def test_true_factors_add_and_noise_does_not(model: FactorVI) -> None:
     dataset = model._cells(None).dataset
     found = judge(module, dataset, model.train_indices_, len(model.train_indices_), seed=0)
     assert found.factors[0] == module.n_latent - 1
-    assert found.share[0] < LEAST_SHARE
+    assert found.share[0] < SHARES[0]
     assert (found.share[1:] > 10 * DOUBTFUL_SHARE).all()
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_noise_is_dropped_unless_it_is_named(model: FactorVI, named: bool) -> None:
+def test_noise_is_dropped_whatever_its_name(model: FactorVI, named: bool) -> None:
     module = with_noise(model, named=named)
     before = module.n_latent
     left = drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0)
-    assert left == list(range(before if named else before - 1))
+    assert left == list(range(before - 1))
     assert module.n_latent == len(left)
+
+
+def test_what_a_factor_must_add_falls_with_cells() -> None:
+    share, nats, free = np.array([0.005, 0.02]), np.array([0.5, 3.0]), np.zeros(2, dtype=bool)
+    for n_cells, least in ((100, 0.0125), (1200, 0.01), (2400, 0.005), (90_000, 0.003)):
+        found = _judgement._margin(share, nats * 0, free, n_cells, None)
+        np.testing.assert_allclose(found, share / least)
+    # A gene set asked for it.
+    np.testing.assert_allclose(_judgement._margin(share, nats, ~free, 100, None), share / 0.003)
+    # A small share of what strong factors explain, which is nats enough.
+    found = _judgement._margin(share / 100, nats, free, 10_000, None)
+    np.testing.assert_allclose(found, [0.5, 3.0])
+    np.testing.assert_allclose(_judgement._margin(share, nats, free, 100, 0.01), [0.5, 2.0])
+    np.testing.assert_allclose(_judgement._margin(-share, nats, free, 100, 0.0), 1.0)
+
+
+def test_factors_that_are_lost_go_whatever_they_add(model: FactorVI) -> None:
+    module = copy.deepcopy(model.module)
+    left = drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0, lost=[0, 2])
+    assert left == [1]
+    assert module.n_latent == 1
+
+
+def test_all_are_judged_where_the_weakest_are_surplus(
+    model: FactorVI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judged in turns of one, noise goes as well as when all are judged at once."""
+    module = with_noise(model)
+    module.keep(torch.tensor([0, 1, 2, 3, 3]))
+    with torch.no_grad():
+        for weights in module.weights.values():
+            weights.loc[:, 4] = -0.5 * weights.loc[:, 3].flip(0)
+    monkeypatch.setattr(_judgement, "N_JUDGED", 1)
+    left = drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0)
+    assert left == [0, 1, 2]
 
 
 def test_nothing_changes_where_nothing_is_surplus(model: FactorVI) -> None:
@@ -246,8 +282,8 @@ def test_a_fit_that_predicts_worse_without_a_factor_keeps_it(
     assert left == [0, 1, 2]
     # With the bound alone they would go.
     monkeypatch.setattr(_surplus, "N_ERRORS", 1e9)
-    monkeypatch.setattr(_surplus, "LEAST_SHARE", -1.0)
-    assert len(drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0)) == 1
+    given = {"learning_rate": 0.005, "seed": 0, "least_share": 0.0}
+    assert len(drop_surplus(module, minibatches(model), **given)) == 1
 
 
 def test_depth_variance_is_that_of_sums(model: FactorVI) -> None:
@@ -267,25 +303,24 @@ def test_depth_variance_is_that_of_sums(model: FactorVI) -> None:
 
 
 def test_judgements_follow_factors_that_are_renumbered() -> None:
-    none = np.zeros(4)
-    first = Judgement([4, 0, 5, 2], np.array([0.0, 0.001, 0.0015, 0.3]), none)
+    share = np.array([0.0, 0.001, 0.0015, 0.3])
+    first = Judgement([4, 0, 5, 2], share, share / 0.01)
     assert first.surplus() == [4, 0, 5]
     rest = first.without_weakest()
     assert rest.factors == [0, 4, 2]  # the factor that was 5
-    again = rest.and_then(Judgement([4, 0], np.array([0.0, 0.2]), np.zeros(2)))
+    again = rest.and_then(Judgement([4, 0], np.array([0.0, 0.2]), np.array([0.0, 20.0])))
     assert again.factors == [4, 0, 2]
     np.testing.assert_allclose(again.share, [0.0, 0.2, 0.3])
     assert again.surplus() == [4]
     assert Judgement([1], np.zeros(1), np.zeros(1)).without_weakest().factors == []
 
 
-def test_little_beside_much_is_not_surplus() -> None:
-    """A small share of what strong factors explain, which is nats enough, keeps a factor."""
-    found = Judgement([1, 3, 2], np.array([0.001, 0.0015, 0.4]), np.array([1.1, 0.2, 200.0]))
+def test_each_factor_is_held_against_its_own_least() -> None:
+    found = Judgement([1, 3, 2], np.array([0.004, 0.005, 0.4]), np.array([1.3, 0.5, 40.0]))
     assert found.surplus() == [3]
     rest = found.without_weakest()
     assert rest.factors == [1, 2]
-    np.testing.assert_allclose(rest.nats, [1.1, 200.0])
+    np.testing.assert_allclose(rest.margin, [1.3, 40.0])
     assert rest.surplus() == []
 
 
@@ -295,10 +330,10 @@ def test_a_bound_must_be_better_by_more_than_its_noise(
     monkeypatch.setattr(_surplus, "N_STEPS", 2)
     monkeypatch.setattr(_surplus, "DOUBTFUL_SHARE", 1.0)
     monkeypatch.setattr(_surplus, "N_ERRORS", 1e9)
-    monkeypatch.setattr(_surplus, "LEAST_SHARE", -1.0)
+    given = {"learning_rate": 0.005, "seed": 0, "least_share": 0.0}
     for gain, left in ((0.9, 3), (1.1, 1)):
         step = gain * _surplus.LEAST_BETTER
         bound = lambda each, *_, step=step: step * each.n_latent  # noqa: E731
         monkeypatch.setattr(_surplus, "negative_bound", bound)
         module = copy.deepcopy(model.module)
-        assert len(drop_surplus(module, minibatches(model), learning_rate=0.005, seed=0)) == left
+        assert len(drop_surplus(module, minibatches(model), **given)) == left

@@ -301,6 +301,37 @@ def test_no_restarts_no_stability(model: FactorVI) -> None:
         built().train(1, restarts=0, **QUIET)
 
 
+def test_halves_say_which_factors_come_back(tmp_path: Path) -> None:
+    def fit(least: float, epochs: int = 10) -> FactorVI:
+        model = built(n_factors=4)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            model.train(epochs, least_stability=least, **QUIET)
+        return model
+
+    model = fit(0.0)
+    table = model.get_stability()
+    assert list(table.index) == list(model.factors)
+    assert list(table.columns) == ["halves", "half 1", "half 2"]
+    np.testing.assert_allclose(table["halves"], table[["half 1", "half 2"]].mean(axis=1))
+    assert table.to_numpy().min() >= 0
+    assert table.to_numpy().max() <= 1 + 1e-6
+    pd.testing.assert_frame_equal(table, fit(0.0).get_stability())
+    model.save(tmp_path / "model")
+    again = FactorVI.load(tmp_path / "model", adata=False)
+    np.testing.assert_allclose(again.get_stability(), table)
+    # None is found so well: the best one is left, and that the halves are asked changes no more.
+    assert len(fit(0.9999).factors) == 1
+    plain = trained(epochs=10, n_factors=4)
+    np.testing.assert_array_equal(plain.get_weights("rna"), model.get_weights("rna"))
+
+
+@pytest.mark.parametrize("key", ["least_share", "least_stability"])
+def test_shares_and_correlations_are_below_one(key: str) -> None:
+    with pytest.raises(RequestError, match=key):
+        built().train(1, **{key: 1.0}, **QUIET)
+
+
 @pytest.mark.parametrize("by", ["weights", "factors"])
 def test_stability_over_models(model: FactorVI, by: str) -> None:
     table = tl.factor_stability([model, model], by=by)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.fits import answer, assert_same_answer, build, fit, layers, small_mosaic
+from tests.fits import QUIET, answer, assert_same_answer, build, fit, layers, small_mosaic
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 
 from mosaicvi import MosaicVI
@@ -19,6 +20,7 @@ from mosaicvi.model._training import optimizer_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from mudata import MuData
 
@@ -271,3 +273,32 @@ def test_values_of_the_target_do_not_matter_to_its_imputation(model: MosaicVI) -
     right = answer(model, "protein", ["rna"], adata=query)
     for name, values in layers(left).items():
         np.testing.assert_array_equal(values, layers(right)[name], err_msg=name)
+
+
+class Modes(pl.Callback):
+    """Whether the network is in training mode, at each training step."""
+
+    def __init__(self) -> None:
+        self.seen: set[bool] = set()
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        self.seen.add(bool(pl_module.module.training))
+
+
+def test_training_on_drops_units_as_the_first_training_does(tmp_path: Path) -> None:
+    model = fit(build(small_mosaic(120)), max_epochs=1)
+    model.save(tmp_path / "model")
+    for again in (model, MosaicVI.load(tmp_path / "model", model.adata.copy())):
+        modes = Modes()
+        fit(again, max_epochs=1, callbacks=[modes])
+        assert modes.seen == {True}
+        assert not again.module.training
+
+
+def test_no_validation_cells_are_no_reason_to_warn() -> None:
+    model = build(small_mosaic(60))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.train(1, train_size=1.0, **QUIET)
+    assert not [str(each.message) for each in said if "is zero" in str(each.message)]
+    assert np.isfinite(model.get_latent_representation()).any()

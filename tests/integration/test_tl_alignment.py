@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.fits import QUIET, build, fit, small_mosaic, without_truth
-from tests.helpers import fingerprint
+from tests.helpers import counts_modality, fingerprint, make_mudata
 
 from mosaicvi import graph, pl, tl
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.tl._latents import unimodal_cells
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mudata import MuData
 
     from mosaicvi import MosaicVI
@@ -183,6 +185,57 @@ def test_atlas_of_what_nothing_ties(paired: MuData) -> None:
         tl.build_atlas([rna, other], modalities=["rna", "spots"])
     with pytest.raises(RequestError, match="two or more"):
         tl.build_atlas({"rna": rna})
+
+
+@pytest.mark.parametrize(
+    ("antibodies", "with_graph"),
+    [(("CD3", "CD4", "CD8a", "CD14", "CD19", "CD56"), True), ("uvwxyz", False)],
+)
+def test_cells_of_one_name_by_chance_are_told_of_and_features_are_asked(
+    antibodies: Sequence[str], with_graph: bool
+) -> None:
+    genes = ["CD3D", "CD4", "CD8A", "CD14", "CD19", "NCAM1", *map("GENE{}".format, range(34))]
+    rna = counts_modality([f"c{i}" for i in range(60)], genes)
+    protein = counts_modality([f"c{i}" for i in range(58, 118)], antibodies)
+    with pytest.warns(MosaicviWarning) as said:
+        _, model = tl.build_atlas(
+            {"rna": rna, "protein": protein},
+            model_kwargs={"n_latent": 4, "n_hidden": 16},
+            train_kwargs={"max_epochs": 1, **QUIET},
+        )
+    texts = [str(each.message) for each in said]
+    assert any("only 2 cells hold both" in text and "(3.3%" in text for text in texts)
+    assert (model.graph is not None) is with_graph
+    assert any("no graph could be built" in text for text in texts) is not with_graph
+
+
+def test_atlas_takes_chromosomes_of_either_style() -> None:
+    from mosaicvi.tl._build_atlas import _built_graph
+
+    cells = [f"c{i}" for i in range(4)]
+    peaks = [f"chr1:{place}-{place + 100}" for place in (1000, 50_000, 200_000)]
+    parts = {"rna": counts_modality(cells, ["GENE1"]), "atac": counts_modality(cells, peaks)}
+    genes = {"chrom": "1", "start": 900, "end": 60_000, "gene": "GENE1", "strand": "+"}
+    built = _built_graph(make_mudata(parts), pd.DataFrame([genes]))
+    assert len(built.edges.source) == 2
+
+
+def test_atlas_reads_symbols_of_genes_named_by_identifiers() -> None:
+    from mosaicvi.tl._build_atlas import _built_graph
+
+    cells = [f"c{i}" for i in range(4)]
+    genes = [f"ENSG{i:011d}" for i in range(12)]
+    symbols = ["CD3D", "CD4", "MS4A1", *[f"ACTB{i}" for i in range(9)]]
+    parts = {"rna": counts_modality(cells, genes), "protein": counts_modality(cells, ["CD4"])}
+    with pytest.raises(DataError, match="called gene_symbols"):
+        _built_graph(make_mudata(parts), None)
+    parts["rna"].var["gene_symbols"] = symbols
+    assert len(_built_graph(make_mudata(parts), None).edges.source) == 1
+
+
+def test_atlas_of_a_mudata_is_refused(paired: MuData) -> None:
+    with pytest.raises(RequestError, match=r"dict\(mdata.mod\)"):
+        tl.build_atlas(paired)  # type: ignore[arg-type]
 
 
 def test_atlas_names_from_uns(paired: MuData) -> None:

@@ -7,12 +7,14 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 from tests.fits import QUIET, small_mosaic
 from tests.helpers import make_mudata
 
 from mosaicvi import FactorVI
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
+from mosaicvi.factor._gene_sets import name_factors
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -127,6 +129,20 @@ def test_sets_of_any_form_are_the_same(tmp_path) -> None:
         model = built(form)
         assert model.factors == expected.factors
         np.testing.assert_array_equal(model.module.weights["rna"].log_odds.numpy(), odds)
+
+
+@pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
+@pytest.mark.parametrize(("explained", "named"), [(0.01, True), (0.0005, False)])
+def test_a_factor_that_says_nothing_of_its_genes_has_no_name(explained: float, named: bool) -> None:
+    model = built({"A": GENES})
+    weights, member = model.module.weights["rna"], model.module.weights["rna"].log_odds[:, 0] > 0
+    with torch.no_grad():
+        weights.loc[member, 0], weights.inclusion[member, 0] = 1.0, 0.99
+    table = pd.DataFrame({"rna": explained, "protein": 0.3}, index=list(model.factors))
+    names, informed = name_factors(model.module, model.factors, ("A",), table)
+    assert names[0] == ("A" if named else "factor1")
+    assert informed == (("A",) if named else ())
+    assert bool((weights.log_odds[:, 0] != 0).any()) == named
 
 
 def test_sets_that_match_nothing() -> None:

@@ -177,6 +177,22 @@ def test_depth_in_a_factor_is_stated_a_modality() -> None:
     assert real.depths(z) == {}
 
 
+def test_depth_within_types_is_what_types_do_not_differ_by() -> None:
+    rng = np.random.default_rng(0)
+    kind = np.arange(200) % 2
+    depth = np.where(kind, 2000, 300) + rng.integers(-100, 100, 200)
+    shares = np.array([[0.19] * 5 + [0.01] * 5, [0.01] * 5 + [0.19] * 5])
+    counts = np.stack([rng.multinomial(n, shares[k]) for n, k in zip(depth, kind, strict=True)])
+    parts = {"a": AnnData(counts.astype(np.float32))}
+    mdata = combine(parts, pd.DataFrame(index=parts["a"].obs_names))
+    task = HeldOutTask(FactorInput(mdata, {"a": "nb"}, 1, 0), {})
+    rows = mdata.obs_names.astype(int)
+    told = task.depths((kind + rng.normal(0, 0.1, 200))[rows, None])
+    assert told["depth_correlations"]["a"] > 0.9
+    assert told["depth_within_types"]["a"] < 0.3
+    assert task.depths(np.log1p(depth)[rows, None])["depth_within_types"]["a"] > 0.95
+
+
 def test_agreement_of_fits_that_saw_other_cells() -> None:
     rng = np.random.default_rng(0)
     z, w = rng.normal(size=(200, 3)), rng.normal(size=(50, 3))

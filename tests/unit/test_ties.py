@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.helpers import cell_names, counts_modality, make_mudata
 from mosaicvi._errors import DataError, MosaicviError, RequestError
 from mosaicvi.data import build_manager
 from mosaicvi.graph import Edges, FeatureGraph
+from mosaicvi.model import _ties
 from mosaicvi.model._construct import fit_once, modality_size
 from mosaicvi.model._ties import choose_alignment
 
@@ -75,6 +77,59 @@ def test_auto(
 ) -> None:
     given = graph(*edges) if edges else None
     assert choose_alignment(data(cells), given, "auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [
+        (("ACGTACGTACGTACG{}-1", "ACGTACGTACGTACG{}"), True),
+        (("s1_AACCGGTTAACCGGT{}", "AACCGGTTAACCGGT{}-1"), True),
+        (("cell{}-1", "cell{}-2"), False),
+        (("ACGTACGTACGTACG{}-1", "TTTTACGTACGTACG{}-1"), False),
+    ],
+)
+def test_cells_named_in_two_ways_are_told_of(names: tuple[str, str], warned: bool) -> None:
+    parts = {
+        name: counts_modality([pattern.format(base) for base in "ACGT"], FEATURES[name])
+        for name, pattern in zip(RNA_PROTEIN, names, strict=True)
+    }
+    given = build_manager(make_mudata(parts), dict.fromkeys(RNA_PROTEIN, "nb")).data
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(DataError, match="nothing ties"):
+            choose_alignment(given, None, "auto")
+    texts = [str(each.message) for each in said if "barcodes are in both" in str(each.message)]
+    assert bool(texts) is warned
+    if warned:
+        assert repr(names[0].format("A")) in texts[0]
+        assert "4 barcodes" in texts[0]
+
+
+FEW = {"rna": range(21), "protein": range(20, 40)}
+
+
+@pytest.mark.parametrize(
+    ("cells", "linked", "warned"),
+    [
+        (FEW, False, True),
+        (FEW, True, True),
+        # A share of .1, and none.
+        ({"rna": range(22), "protein": range(20, 40)}, False, False),
+        (UNPAIRED, True, False),
+        # Cells of all three modalities: a part of the cells that hold two.
+        ({"rna": range(40), "protein": range(21), "atac": range(20, 40)}, False, False),
+    ],
+)
+def test_few_pairs_are_told_of(
+    cells: Mapping[str, Sequence[int]], linked: bool, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ties, "FEW_PAIRS", 0.06)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        choose_alignment(data(cells), graph(RNA_PROTEIN) if linked else None, "auto")
+    texts = [str(each.message) for each in said if "only 1 cells hold both" in str(each.message)]
+    assert bool(texts) is warned
+    assert all(("pass graph=" in text) is not linked for text in texts)
 
 
 def test_the_choice_is_said_with_its_reasons(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mosaicvi._errors import RequestError
+from mosaicvi.bm._cell_types import leiden_types
 from mosaicvi.bm._cells import DEFAULT_LIKELIHOOD, bare_tables
 from mosaicvi.bm._factor_cohort import INCOMPLETE, draw_cohort
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
@@ -19,6 +20,7 @@ from mosaicvi.bm._factor_score import HeldOut
 from mosaicvi.bm._input import REPORT, prediction_path
 from mosaicvi.bm._load import check_modalities, combine, load
 from mosaicvi.bm._tables import without
+from mosaicvi.factor._stability import correlations
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,21 +90,44 @@ class HeldOutTask:
     def depths(self, factors: np.ndarray) -> dict[str, Any]:
         """How much of each modality's depth is in a factor, over the cells that show it.
 
-        The largest absolute correlation of a factor with the log of a cell's counts.
+        The largest absolute correlation of a factor with the log of a cell's counts, over all
+        cells, and within types: of what both differ by from the means of the cell's type.
         """
-        mdata, found = self.public.mdata, {}
+        mdata, found, within = self.public.mdata, {}, {}
         for name, part in mdata.mod.items():
             if self.public.likelihoods[name] == "normal":
                 continue
             rows = mdata.obs_names.get_indexer(part.obs_names)
             depth = np.log1p(np.asarray(part.X.sum(1), dtype=np.float64).ravel())
-            own = factors[rows]
-            varied = own.std(0) > 0
-            strength = [abs(float(np.corrcoef(each, depth)[0, 1])) for each in own.T[varied]]
-            found[name] = max(strength, default=0.0)
+            found[name] = _strongest(factors[rows], depth)
+            known = self.types[rows] >= 0
+            within[name] = _strongest(
+                _centred(factors[rows][known], self.types[rows][known]),
+                _centred(depth[known, None], self.types[rows][known])[:, 0],
+            )
         if not found:
             return {}
-        return {"depth_correlations": found, "depth_correlation": max(found.values())}
+        return {
+            "depth_correlations": found,
+            "depth_correlation": max(found.values()),
+            "depth_within_types": within,
+        }
+
+    @cached_property
+    def types(self) -> np.ndarray:
+        """Type of each cell, a number from zero; below zero where it is not known.
+
+        Leiden clusters of the count modality with most features, of the cells that show it.
+        """
+        mdata = self.public.mdata
+        counts = {n: p for n, p in mdata.mod.items() if self.public.likelihoods[n] != "normal"}
+        types = np.full(mdata.n_obs, -1)
+        if counts:
+            part = max(counts.values(), key=lambda each: int(each.n_vars))
+            clusters = leiden_types(sp.csr_matrix(part.X), sp.csr_matrix(part.X[:1]))[0]
+            rows = mdata.obs_names.get_indexer(part.obs_names)
+            types[rows] = np.unique(clusters, return_inverse=True)[1]
+        return types
 
     def describe(self) -> dict[str, Any]:
         """Numbers of cells and features, of all and of hidden ones."""
@@ -238,6 +263,18 @@ class HeldOutFactors:
     @cached_property
     def _loaded(self) -> MuData:
         return load(self.data)
+
+
+def _strongest(factors: np.ndarray, depth: np.ndarray) -> float:
+    """Largest absolute correlation of a column with the depth; zero where nothing varies."""
+    return float(correlations(factors, depth[:, None]).max(initial=0.0))
+
+
+def _centred(values: np.ndarray, types: np.ndarray) -> np.ndarray:
+    """Rows less the means of their types."""
+    count = np.maximum(np.bincount(types), 1)[:, None]
+    means = np.stack([np.bincount(types, column) for column in values.T], axis=1) / count
+    return np.asarray(values - means[types])
 
 
 def _complete(tables: dict[str, AnnData]) -> pd.Index:

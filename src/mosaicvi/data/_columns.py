@@ -219,7 +219,9 @@ def _merge(
                     key=key,
                     expected="one value a cell",
                     remedy="correct one of them, or put the values to use into a column of "
-                    "mdata.obs under a name that no modality has, and pass that name",
+                    "mdata.obs under a name that no modality has, and pass that name; if different "
+                    "cells have one name by chance, as barcodes of two captures may, give those of "
+                    "one modality other names",
                 )
         merged.append((values, known))
     return merged
@@ -251,6 +253,8 @@ def _complete(
                 for name in rows
                 if name in mdata.mod
             ),
+            remedy=f"name a column that is there; new cells need it as well: mdata.obs[{key!r}] = "
+            "the value of each cell, for a batch any name that the model does not know",
         )
     for name, its_rows in needed.items():
         lacking = np.flatnonzero((its_rows >= 0) & ~known)

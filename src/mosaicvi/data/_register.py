@@ -16,6 +16,7 @@ from mosaicvi.data._background import log_background
 from mosaicvi.data._coverage import check_pair, coverage_layers
 from mosaicvi.data._formats import forget
 from mosaicvi.data._names import check_one_species, is_interval, looks_mouse, species_of
+from mosaicvi.data._odd_features import warn_odd_features
 from mosaicvi.data._panel import check_panel, read_panel
 from mosaicvi.data._schema import ModalitySpec, Request, likelihood_of
 from mosaicvi.data._separable import warn_inseparable
@@ -166,6 +167,7 @@ def _register_modality(
     if spec.size_factor_key is not None:
         _columns.size_factors(mdata, name, spec.size_factor_key, rows)
     warn_many_genes(var_names, spec, name)
+    warn_odd_features(adata, name, likelihood_of(spec))
     return RegisteredModality(
         spec=spec,
         var_names=var_names,

@@ -29,6 +29,10 @@ _CHUNK = 1 << 20
 """Stored values a chunk: a scan's temporary memory stays at a few megabytes."""
 
 
+FEW_EMPTY = 0.05
+"""Share of cells without counts above which a message says it."""
+
+
 @dataclass(frozen=True)
 class Scan:
     """Summary of stored values.
@@ -93,6 +97,9 @@ def read_layer(adata: AnnData, layer: str | None, modality: str) -> Matrix | Row
             modality=modality,
             key=layer,
             expected=f"some of {list(_scvi.layer_names(adata))}, None for X, or 'auto'",
+            remedy="name the layer of each modality, layer={modality: name}, and leave out those "
+            "whose counts are in X"
+            + ("; for .raw build the modality from adata.raw.to_adata()" if layer == "raw" else ""),
         )
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
@@ -204,15 +211,34 @@ def check_values(
         _check_largest(matrix, layer, likelihood.largest, spec, modality)
     if summary.fractional:
         _check_fractions(matrix, layer, summary, spec, modality)
+    _warn_empty(adata, matrix, layer, modality)
+
+
+def _warn_empty(
+    adata: AnnData, matrix: Matrix | RowSource, layer: str | None, modality: str
+) -> None:
+    """Tell of cells without counts, which are measured zeros here and no missing values."""
     empty = int((row_totals(matrix) == 0).sum())
     if empty:
+        share = (
+            f" ({empty / adata.n_obs:.0%} of its cells)" if empty > FEW_EMPTY * adata.n_obs else ""
+        )
         warnings.warn(
-            f"modality {modality!r}: {empty} cells have no counts in {place(layer)}. They are "
-            "kept as measured zeros; if they are failed captures, remove them from the modality "
-            "and call mdata.update().",
+            f"modality {modality!r}: {empty} cells have no counts in {place(layer)}{share}. They "
+            "are kept as measured zeros. Cells that were not measured (padded with zeros, as other "
+            "packages ask for) or whose capture failed must not be in the modality: leave them "
+            f"out, {_leave_out(modality)}; then call mdata.update().",
             MosaicviWarning,
             stacklevel=2,
         )
+
+
+def _leave_out(modality: str) -> str:
+    """Write how cells without a modality are left out of it."""
+    return (
+        f'mdata.mod["{modality}"] = mdata["{modality}"][measured].copy(), with measured true for '
+        "cells that have it"
+    )
 
 
 def _check_positive(
@@ -309,7 +335,16 @@ def _bad_value(
         expected=f"non-negative counts for the likelihood {spec.likelihood!r}"
         if is_count
         else "finite values, or NaN where a value is missing",
-        remedy="name the layer that holds raw counts, ModalitySpec(..., layer=...)"
+        remedy=(
+            "name the layer that holds raw counts, ModalitySpec(..., layer=...)"
+            + (
+                f"; where NaN says that a cell was not measured, leave it out: "
+                f"{_leave_out(modality)}, then mdata.update(); where it says that a feature was "
+                "not, fill in zeros and say so with panel_key="
+                if kind == "NaN"
+                else ""
+            )
+        )
         if is_count
         else "set these values to NaN, or remove them",
     )

@@ -46,6 +46,8 @@ class FactorSpec:
     stability
         Absolute correlation of each factor with its partner in each of the other restarts,
         ``(n_factors, n_restarts - 1)``; empty without restarts. Saved with the sizes.
+    halves
+        The same in the fits of either half of the cells, ``(n_factors, 2)``; empty without.
     """
 
     modalities: Mapping[str, ModalitySize]
@@ -56,6 +58,7 @@ class FactorSpec:
     n_categories: tuple[int, ...] = ()
     n_continuous: int = 0
     stability: tuple[tuple[float, ...], ...] = ()
+    halves: tuple[tuple[float, ...], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain types for JSON."""
@@ -67,10 +70,10 @@ class FactorSpec:
         sizes = {name: ModalitySize(**size) for name, size in values["modalities"].items()}
         names = ("factors", "groups", "nonnegative", "informed", "n_categories")
         rest = {key: tuple(values.get(key, ())) for key in names}
-        stability = tuple(tuple(row) for row in values.get("stability", ()))
-        return cls(
-            modalities=sizes, n_continuous=values["n_continuous"], stability=stability, **rest
-        )
+        rest |= {
+            key: tuple(tuple(row) for row in values.get(key, ())) for key in ("stability", "halves")
+        }
+        return cls(modalities=sizes, n_continuous=values["n_continuous"], **rest)
 
 
 def build_factor_module(

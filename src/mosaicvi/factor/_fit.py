@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mosaicvi.data import MosaicDataModule
 from mosaicvi.factor._gene_sets import informed_members
 from mosaicvi.factor._objective import FactorObjective
 from mosaicvi.factor._reduce import bound_batch, negative_bound, reduce_factors
+from mosaicvi.factor._stability import stability
 from mosaicvi.factor._start import start_module
 from mosaicvi.factor._surplus import drop_surplus
 from mosaicvi.factor._sweeps import sweep_weights
@@ -18,7 +21,6 @@ from mosaicvi.model import _training
 from mosaicvi.train import FitResult, MosaicTrainingPlan, OptimizerSpec, run_fit
 
 if TYPE_CHECKING:
-    from mosaicvi.data import MosaicDataModule
     from mosaicvi.factor._factor_module import FactorModule
 
 START_SHARE = 0.5
@@ -29,6 +31,13 @@ JUDGE_SEED = 0
 
 TRIAL_RATE = 1 / 12
 """Learning rate of short fits without a factor, as a share of the peak."""
+
+HALF_STEPS = 150
+"""Steps of a fit to half of the cells, or as many epochs as the whole takes if that is fewer: which
+factors come back is seen as well after 150 as after 600."""
+
+HALF_BATCH = 32
+"""Cells of a minibatch there, an eighth of the half, but at least so many."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,11 @@ class FitPlan:
         Seed of the order of cells and of the noise of the first fit.
     restart_seed
         Seed of the cells that restarts start from.
+    least_share
+        Factors that add less to the prediction of unseen values are dropped; None: by the number
+        of cells.
+    least_stability
+        Factors that fits of half of the cells find less well are dropped; None: there are none.
     trainer
         Passed on to :func:`~mosaicvi.train.run_fit`.
     """
@@ -84,9 +98,18 @@ class FitPlan:
     informed: tuple[str, ...]
     seed: int
     restart_seed: int
+    least_share: float | None
+    least_stability: float | None
     trainer: dict[str, Any]
 
-    def run(self, module: FactorModule, number: int, *, start: bool) -> Fitted:
+    def run(
+        self,
+        module: FactorModule,
+        number: int,
+        *,
+        start: bool,
+        halves: HalfFits | None = None,
+    ) -> Fitted:
         """Fit a network, in place.
 
         Parameters
@@ -98,33 +121,51 @@ class FitPlan:
             random half of the training cells.
         start
             Whether it starts anew; else training goes on.
+        halves
+            Fits of half of the cells that are to find its factors.
         """
         data, dataset, seed = self.datamodule, self.datamodule.dataset, self.seed + number
-        n_batches = len(data.train_dataloader())
         with _training.seeded(seed):
             if start:
-                members = informed_members(module, self.informed)
-                start_module(module, dataset, self._first(number), members=members, seed=number)
-            plan = MosaicTrainingPlan(
-                module,
-                FactorObjective(data.n_train),
-                OptimizerSpec(learning_rate=self.learning_rate),
-                n_steps=self.epochs * n_batches,
-            )
-            result = run_fit(
-                plan,
-                data,
-                max_epochs=self.epochs,
-                patience=max(5, self.epochs // 5) if self.early_stopping else None,
-                **self.trainer,
-            )
+                self.start(module, self._first(number), number)
+            patience = max(5, self.epochs // 5) if self.early_stopping else None
+            result = self.fit(module, data, self.epochs, patience=patience, **self.trainer)
             left = reduce_factors(module, dataset, data.train_idx, seed=JUDGE_SEED)
             if result.status != "interrupted":
-                rate = TRIAL_RATE * self.learning_rate
-                kept = drop_surplus(module, data, learning_rate=rate, seed=JUDGE_SEED)
+                kept = drop_surplus(
+                    module,
+                    data,
+                    learning_rate=TRIAL_RATE * self.learning_rate,
+                    seed=JUDGE_SEED,
+                    least_share=self.least_share,
+                    lost=[] if halves is None else halves.lost(module),
+                )
                 left = [left[place] for place in kept]
             sweep_weights(module, dataset, data.train_idx)
         return Fitted(module, result, left, self._loss(module))
+
+    def start(self, module: FactorModule, cells: np.ndarray, seed: int) -> None:
+        """Put a network where training starts, in place."""
+        members = informed_members(module, self.informed)
+        start_module(module, self.datamodule.dataset, cells, members=members, seed=seed)
+
+    def fit(
+        self,
+        module: FactorModule,
+        data: MosaicDataModule,
+        epochs: int,
+        *,
+        patience: int | None,
+        **trainer: Any,
+    ) -> FitResult:
+        """Train a network, in place."""
+        plan = MosaicTrainingPlan(
+            module,
+            FactorObjective(data.n_train),
+            OptimizerSpec(learning_rate=self.learning_rate),
+            n_steps=epochs * len(data.train_dataloader()),
+        )
+        return run_fit(plan, data, max_epochs=epochs, patience=patience, **trainer)
 
     def _first(self, number: int) -> np.ndarray:
         """Cells that a restart starts from."""
@@ -141,9 +182,67 @@ class FitPlan:
         return negative_bound(module, batch, data.n_train, JUDGE_SEED)
 
 
+@dataclass(frozen=True)
+class HalfFits:
+    """Fits of either half of the training cells, made when they are first asked for.
+
+    A factor that half of the cells do not show is one that other cells may not show either. Each
+    half is fitted on its own from its own start; both belong to the data, as all seeds are fixed.
+
+    Attributes
+    ----------
+    plan
+        The fit of all cells.
+    blank
+        The network as it was before training.
+    """
+
+    plan: FitPlan
+    blank: FactorModule
+
+    @cached_property
+    def networks(self) -> tuple[FactorModule, ...]:
+        """The two networks; none if training was interrupted, or a half has no cell."""
+        plan, data = self.plan, self.plan.datamodule
+        dataset = data.dataset
+        cells = _training.split(dataset.data, data.train_idx, 0.5, None, JUDGE_SEED)[:2]
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+        trainer = {key: plan.trainer[key] for key in ("accelerator", "devices")} | quiet
+        found = []
+        for own in cells:
+            if not len(own):
+                return ()
+            part = MosaicDataModule(
+                dataset.data,
+                dataset.encoder_inputs,
+                batch_size=min(data.batch_size, max(HALF_BATCH, len(own) // 8)),
+                seed=JUDGE_SEED,
+                external_indexing=(own, data.val_idx),
+                groups=dataset.groups,
+            )
+            module = copy.deepcopy(self.blank)
+            epochs = max(1, min(plan.epochs, round(HALF_STEPS / len(part.train_dataloader()))))
+            with _training.seeded(JUDGE_SEED):
+                plan.start(module, own, JUDGE_SEED)
+                result = plan.fit(module, part, epochs, patience=None, **trainer)
+                if result.status == "interrupted":
+                    return ()
+                reduce_factors(module, dataset, own, seed=JUDGE_SEED)
+            found.append(module)
+        return tuple(found)
+
+    def lost(self, module: FactorModule) -> list[int]:
+        """Factors of a network that they do not find, but never all."""
+        if not self.networks:
+            return []
+        found = np.mean(stability(module, self.networks), axis=1)
+        lost = found < min(self.plan.least_stability or 0.0, float(found.max()))
+        return [int(number) for number in np.flatnonzero(lost)]
+
+
 def fit_best(
     module: FactorModule, plan: FitPlan, restarts: int, *, start: bool
-) -> tuple[Fitted, list[FactorModule]]:
+) -> tuple[Fitted, list[FactorModule], tuple[FactorModule, ...]]:
     """Fit some times, and keep the fit with the best bound.
 
     Parameters
@@ -159,13 +258,18 @@ def fit_best(
 
     Returns
     -------
-    The best fit, and the networks of the others.
+    The best fit, the networks of the others, and those of half of the cells each.
     """
+    halves = None
+    if start and plan.least_stability is not None:
+        halves = HalfFits(plan, copy.deepcopy(module))
     fresh = [copy.deepcopy(module) for _ in range(restarts - 1)]
-    fits = [plan.run(module, 0, start=start)]
+    fits = [plan.run(module, 0, start=start, halves=halves)]
     for number, each in enumerate(fresh, start=1):
         if fits[-1].result.status == "interrupted":
             break
-        fits.append(plan.run(each.to(module.device), number, start=True))
+        fits.append(plan.run(each.to(module.device), number, start=True, halves=halves))
     best = min(fits, key=lambda fit: fit.loss)
-    return best, [fit.module for fit in fits if fit is not best]
+    known = halves is not None and best.result.status != "interrupted"
+    others = [fit.module for fit in fits if fit is not best]
+    return best, others, halves.networks if halves is not None and known else ()

@@ -33,6 +33,10 @@ CHANCE = 0.01
 """Probability of as many members among the strong features by chance, above which the data do not
 bear a name out."""
 
+LEAST_EXPLAINED = 0.001
+"""Deviance R2 in the modality of its genes, alone or beside all others, below which a factor has no
+name: whatever its weights are, it says nothing of the genes that it would be named after."""
+
 
 @dataclass(frozen=True)
 class Members:
@@ -223,12 +227,16 @@ def borne_out(weights: np.ndarray, member: np.ndarray) -> bool:
 
 
 def name_factors(
-    module: FactorModule, factors: tuple[str, ...], informed: tuple[str, ...]
+    module: FactorModule,
+    factors: tuple[str, ...],
+    informed: tuple[str, ...],
+    explained: pd.DataFrame,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of factors that were kept and ordered, and which of them are still those of sets.
 
-    A named factor keeps its name where the data bear it out, and its members' mean weight is made
-    positive; otherwise it becomes a free one. Free factors are numbered.
+    A named factor keeps its name where the data bear it out and it explains something of the genes,
+    and its members' mean weight is made positive; otherwise it becomes a free one. Free factors are
+    numbered.
 
     Parameters
     ----------
@@ -238,6 +246,8 @@ def name_factors(
         Their names so far.
     informed
         Names of sets.
+    explained
+        What each factor explains or adds, factors x modalities.
     """
     signs = torch.ones(len(factors), device=module.device)
     named: list[str] = []
@@ -246,7 +256,8 @@ def name_factors(
             continue
         for modality, member in prior_members(module, number).items():
             weights = module.weights[modality].mean()[:, number].detach().cpu().numpy()
-            if borne_out(weights, member):
+            acts = float(explained[modality][name]) >= LEAST_EXPLAINED
+            if acts and borne_out(weights, member):
                 named.append(name)
                 if weights[member].mean() < 0:
                     signs[number] = -1

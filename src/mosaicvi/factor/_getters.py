@@ -153,33 +153,39 @@ class FactorGetters(GeneSetGetters):
         return float(cells.mean() - parameter_nats(self.module) / max(n_train, 1))
 
     def get_stability(self) -> pd.DataFrame:
-        """How well the other restarts of :meth:`train` found each factor.
+        """How well fits of half of the cells, and the other restarts, found each factor.
 
         Models of several seeds are compared by :func:`mosaicvi.tl.factor_stability`.
 
         Returns
         -------
-        DataFrame, a row a factor: ``stability`` (mean absolute correlation of its weights with
-        those of its partner, over the other restarts; from 0 to 1), ``least`` (the smallest) and
+        DataFrame, a row a factor, of absolute correlations of its weights with those of its
+        partner in another fit, from 0 to 1. ``halves``: mean of the fits of either half of the
+        training cells, ``half 1`` and ``half 2``, where ``train(least_stability=0)`` asked for
+        them. With restarts: ``stability``, the mean over the others, ``least``, the smallest, and
         ``correlation 1`` and so on.
 
         Raises
         ------
         RequestError
-            If the model was trained without restarts.
+            If training made neither.
         """
-        found = np.array(self.module_spec.stability)
-        if not found.size:
+        halves, others = np.array(self.module_spec.halves), np.array(self.module_spec.stability)
+        columns: dict[str, np.ndarray] = {}
+        if halves.size:
+            columns["halves"] = halves.mean(1)
+            columns |= {f"half {n}": values for n, values in enumerate(halves.T, start=1)}
+        if others.size:
+            columns |= {"stability": others.mean(1), "least": others.min(1)}
+            columns |= {f"correlation {n}": values for n, values in enumerate(others.T, start=1)}
+        if not columns:
             raise RequestError(
-                "the model was fitted once",
+                "the model was fitted once, and not to half of the cells",
                 key="restarts",
-                remedy="train with restarts=5, or compare models by mosaicvi.tl.factor_stability",
+                remedy="train a new model with least_stability=0 or restarts=5, or compare "
+                "models by mosaicvi.tl.factor_stability",
             )
-        columns = {f"correlation {n}": values for n, values in enumerate(found.T, start=1)}
-        return pd.DataFrame(
-            {"stability": found.mean(1), "least": found.min(1), **columns},
-            index=pd.Index(self.factors, name="factor"),
-        )
+        return pd.DataFrame(columns, index=pd.Index(self.factors, name="factor"))
 
     def get_activity(self, *, threshold: float = ACTIVE_R2) -> pd.DataFrame:
         """Which factor acts in which modality: R2 of at least ``threshold`` in any group.

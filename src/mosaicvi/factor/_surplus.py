@@ -9,35 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mosaicvi.factor._judgement import N_ERRORS, Judgement, judge
 from mosaicvi.factor._objective import FactorObjective
-from mosaicvi.factor._reduce import bound_batch, free_factors, negative_bound, strengths
+from mosaicvi.factor._reduce import bound_batch, free_factors, negative_bound
 from mosaicvi.factor._unseen import unseen_nats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mosaicvi.data import MosaicDataModule, MultiDataset
+    from mosaicvi.data import MosaicDataModule
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.factor._factor_module import FactorModule
 
 MOST_CELLS, MOST_VALUES = 600, 2_400_000
 """Cells, and values of theirs, that factors are judged on."""
 
-LEAST_SHARE = 0.003
-"""A factor adds at least this share of what all explain of unseen values, in some modality."""
-
-ENOUGH_NATS = 1.0
-"""Or this, in nats a cell: where a few factors explain very much, little beside them is not
-little."""
-
-N_ERRORS = 2.0
-"""And that many standard errors."""
-
 N_STEPS = 64
 """Steps of a trial fit."""
-
-N_JUDGED = 6
-"""Factors that are judged: those that are weakest by a quadratic estimate."""
 
 LEAST_BETTER = 0.1
 """Nats a cell by which the bound must be better without a factor: what draws make two bounds of one
@@ -47,121 +35,22 @@ DOUBTFUL_SHARE, N_TRIED = 0.01, 2
 """Factors that add less than this are tried without, weakest first, until so many are needed."""
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What factors add to the prediction of unseen values.
-
-    Attributes
-    ----------
-    factors
-        Their numbers, weakest first.
-    share
-        What each adds, where it adds most, as a share of what all factors explain there; zero where
-        no gain is beyond its error.
-    nats
-        The same in nats a cell, the most of all modalities.
-    """
-
-    factors: list[int]
-    share: np.ndarray
-    nats: np.ndarray
-
-    def surplus(self) -> list[int]:
-        """Those that add too little."""
-        little = (self.share < LEAST_SHARE) & (self.nats < ENOUGH_NATS)
-        return [k for k, gone in zip(self.factors, little, strict=True) if gone]
-
-    def without_weakest(self) -> Judgement:
-        """The others, by the numbers that they have once the weakest of those is removed."""
-        place = self.weakest()
-        gone = self.factors[place]
-        left = np.arange(len(self.factors)) != place
-        factors = [k - (k > gone) for k, keep in zip(self.factors, left, strict=True) if keep]
-        return Judgement(factors, self.share[left], self.nats[left])
-
-    def weakest(self) -> int:
-        """Place of the first that adds too little."""
-        return self.factors.index(self.surplus()[0])
-
-    def and_then(self, later: Judgement) -> Judgement:
-        """The later judgement of those that it judges: what others add cannot have become less."""
-        old = [n for n, k in enumerate(self.factors) if k not in later.factors]
-        return Judgement(
-            later.factors + [self.factors[n] for n in old],
-            np.concatenate([later.share, self.share[old]]),
-            np.concatenate([later.nats, self.nats[old]]),
-        )
-
-
-def judge(
-    module: FactorModule,
-    dataset: MultiDataset,
-    indices: np.ndarray,
-    n_train: int,
-    *,
-    seed: int,
-    among: Sequence[int] | None = None,
-) -> Judgement:
-    """Judge the weakest unnamed factors by values that they were not inferred from.
-
-    Parameters
-    ----------
-    module
-        The network.
-    dataset
-        Cells.
-    indices
-        Which of them.
-    n_train
-        Number of training cells.
-    seed
-        Seed of the halves.
-    among
-        Judge these instead.
-    """
-    chosen = list(among or ())
-    if among is None:
-        strength = strengths(module, dataset.fetch(indices).to(module.device), n_train)
-        chosen = sorted(free_factors(module), key=lambda number: strength[number])[:N_JUDGED]
-    if not chosen:
-        return Judgement([], np.zeros(0), np.zeros(0))
-    shares, rough, nats = [], [], []
-    found = unseen_nats(module, dataset, indices, chosen, n_train=n_train, seed=seed)
-    for table in found.values():
-        own = table[np.isfinite(table[:, 0])]
-        if not len(own):
-            continue
-        explained = float((own[:, 1] - own[:, 0]).mean())
-        gain = own[:, 1:2] - own[:, 2:]
-        if explained <= 0:
-            rough.append(np.zeros(len(chosen)))
-            shares.append(np.zeros(len(chosen)))
-            nats.append(np.zeros(len(chosen)))
-            continue
-        error = gain.std(0) / np.sqrt(len(own))
-        sure = gain.mean(0) > N_ERRORS * error
-        rough.append(gain.mean(0) / explained)
-        shares.append(np.where(sure, rough[-1], 0.0))
-        nats.append(np.where(sure, gain.mean(0), 0.0))
-    share, unsure = np.max(shares, axis=0), np.max(rough, axis=0)
-    order = np.lexsort([unsure, share])
-    return Judgement([chosen[place] for place in order], share[order], np.max(nats, axis=0)[order])
-
-
 def drop_surplus(
     module: FactorModule,
     datamodule: MosaicDataModule,
     *,
     learning_rate: float,
     seed: int,
+    least_share: float | None = None,
+    lost: Sequence[int] = (),
 ) -> list[int]:
-    """Drop unnamed factors that are surplus, in place.
+    """Drop factors that are surplus, in place.
 
-    First those that add nothing to the prediction of unseen values, where errors of cells' depths
-    are given their chance: overdispersion of features with a large share of the counts looks like a
-    factor else. Then the weakest, as long as a short fit without it ends with a better bound than
-    one with it, and predicts unseen values no worse: bends of other factors, which their weights
-    follow once the bend is gone.
+    First those that are known to be lost, and those that add nothing to the prediction of unseen
+    values, where errors of cells' depths are given their chance: overdispersion of features with a
+    large share of the counts looks like a factor else. Then the weakest, as long as a short fit
+    without it ends with a better bound than one with it, and predicts unseen values no worse: bends
+    of other factors, which their weights follow once the bend is gone.
 
     Parameters
     ----------
@@ -173,39 +62,78 @@ def drop_surplus(
         Of the trial fits.
     seed
         Seed of cells, halves and draws.
+    least_share
+        Share of what all explain that a factor must add; None: by the number of cells.
+    lost
+        Numbers of factors that go whatever they add.
 
     Returns
     -------
     Numbers of the factors that are left, as they were before.
     """
-    dataset, rng = datamodule.dataset, np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     cells = np.concatenate([datamodule.train_idx, datamodule.val_idx])
     n_features = sum(len(weights.loc) for weights in module.weights.values())
     n_cells = min(len(cells), MOST_CELLS, max(100, MOST_VALUES // n_features))
     cells = np.sort(rng.choice(cells, n_cells, replace=False))
-    left, found = list(range(module.n_latent)), Judgement([], np.zeros(0), np.zeros(0))
+    left, trial = list(range(module.n_latent)), _Trial(datamodule, cells, learning_rate, seed)
+    for number in sorted(lost, reverse=True):
+        _remove(module, number)
+        del left[number]
+    changed, found = bool(lost), None
+    while found is None or changed:
+        if changed:
+            module.become(trial.refitted(module, None))
+        found, gone = _judged(module, trial, least_share)
+        for number in gone:
+            del left[number]
+        changed = bool(gone)
+    free = free_factors(module)
+    doubtful = [
+        left[k]
+        for k, share in zip(found.factors, found.share, strict=True)
+        if share < DOUBTFUL_SHARE and k in free
+    ]
     n_before = len(left)
+    if doubtful:
+        best, left = trial.reduce(module, left, doubtful)
+        if len(left) < n_before:
+            module.become(best)
+    return left
+
+
+def _judged(
+    module: FactorModule, trial: _Trial, least_share: float | None
+) -> tuple[Judgement, list[int]]:
+    """Remove factors that add too little, weakest first, in place.
+
+    Returns
+    -------
+    Judgement of others, and the number that each that went had at that time.
+    """
+    data, found, went = trial.datamodule, Judgement([], np.zeros(0), np.zeros(0)), []
+    among: list[int] | None = None
     while module.n_latent > 1:
-        again = found.surplus() if found.factors else None
-        if again == []:
-            break
-        found = found.and_then(
-            judge(module, dataset, cells, datamodule.n_train, seed=seed, among=again)
+        again = judge(
+            module,
+            data.dataset,
+            trial.cells,
+            data.n_train,
+            seed=trial.seed,
+            among=among,
+            least_share=least_share,
         )
+        found = found.and_then(again)
         if not found.surplus():
             break
-        gone = found.factors[found.weakest()]
-        _remove(module, gone)
-        del left[gone]
+        went.append(found.factors[found.weakest()])
+        _remove(module, went[-1])
         found = found.without_weakest()
-    doubtful = [
-        left[k] for k, s in zip(found.factors, found.share, strict=True) if s < DOUBTFUL_SHARE
-    ]
-    if doubtful or len(left) < n_before:
-        best, left = _Trial(datamodule, cells, learning_rate, seed).reduce(module, left, doubtful)
-    if len(left) < n_before:
-        module.become(best)
-    return left
+        # Those that added enough are not judged again; once none is left, the next weakest are.
+        among = found.surplus() or None
+        if among is None and found.factors:
+            break
+    return found, went
 
 
 def _remove(module: FactorModule, number: int) -> None:

@@ -75,7 +75,7 @@ def _from_var(var: pd.DataFrame, modality: str, *, needs_strand: bool) -> Loci:
     table = columns_of(var, modality)
     if table is None:
         raise DataError(
-            f"var has no coordinates of genes, but {shown(var.columns) or 'no columns'}",
+            f"var has no coordinates of genes; its columns: {shown(var.columns) or 'none'}",
             modality=modality,
             key="annotation",
             expected="columns chrom, start, end and strand in var, or an annotation",

@@ -141,7 +141,8 @@ def _species(symbols: pd.Index, stated: str | None, modality: str) -> Species:
             modality=modality,
             key="gene_symbols",
             expected="gene symbols, such as 'CD4'",
-            remedy="name the column of var with symbols by gene_symbols=",
+            remedy="name the column of var with symbols by gene_symbols= (from_names); "
+            "tl.build_atlas finds one that is called gene_symbols",
         )
     found = by_species(symbols)
     n_human, n_mouse = len(found["human"]), len(found["mouse"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import pandas as pd
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import DataError, RequestError
 from mosaicvi._scvi import SETUP_ARGS_KEY, AnnDataManager, BaseModelClass
 from mosaicvi.data import ModalitySpec, MosaicManager, build_manager
 from mosaicvi.data._structure import check_object
@@ -141,6 +141,22 @@ class MultimodalModel(BaseModelClass):
             remedy="mdata = mudata.MuData({'rna': adata}); "
             f"{cls.__name__}.setup_mudata(mdata, {{'rna': 'zinb'}})",
         )
+
+    @classmethod
+    def _get_most_recent_anndata_manager(
+        cls, adata: MuData, required: bool = False
+    ) -> MosaicManager | None:
+        """Registration of a MuData; scvi-tools' own messages speak of ``setup_anndata``."""
+        try:
+            found: MosaicManager | None = super()._get_most_recent_anndata_manager(adata, required)
+        except ValueError as error:
+            raise DataError(
+                "the MuData was not set up for this model, or is a copy or subset of one that was",
+                expected=f"the very object that {cls.__name__}.setup_mudata was given",
+                remedy=f"call {cls.__name__}.setup_mudata(mdata, ...) on this object, then "
+                f"{cls.__name__}(mdata); a model that is trained takes other cells by adata=",
+            ) from error
+        return found
 
     def save(
         self,

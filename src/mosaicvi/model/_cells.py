@@ -64,7 +64,7 @@ def select(data: MosaicData, indices: Indices | None) -> np.ndarray:
     Raises
     ------
     RequestError
-        If a number is out of range or a mask has the wrong length.
+        If a number is out of range, a mask has the wrong length, or names of cells are given.
     """
     if indices is None:
         return np.arange(data.n_cells)
@@ -75,9 +75,16 @@ def select(data: MosaicData, indices: Indices | None) -> np.ndarray:
                 f"a mask of {given.size} entries for {data.n_cells} cells", key="indices"
             )
         return np.flatnonzero(given)
-    rows = given.astype(np.int64).ravel()
-    if rows.size == 0:
+    if given.size == 0:
         raise RequestError("no cell selected", key="indices")
+    if given.dtype.kind not in "iu":
+        raise RequestError(
+            f"found {type(given.flat[0]).__name__} values, the first {given.flat[0]!s}",
+            key="indices",
+            expected="row numbers, or a mask of True and False over all cells",
+            remedy="for names of cells: mdata.obs_names.get_indexer(names)",
+        )
+    rows = given.astype(np.int64).ravel()
     if (rows < -data.n_cells).any() or (rows >= data.n_cells).any():
         raise RequestError(
             f"row numbers between {rows.min()} and {rows.max()}",

@@ -81,8 +81,8 @@ class MosaicVI(PosteriorGetters):
     Raises
     ------
     DataError
-        If neither cells that hold both nor edges of the graph tie a modality to the others, or the
-        graph lacks a modality.
+        If the MuData was not set up, neither cells that hold both nor edges of the graph tie a
+        modality to the others, or the graph lacks a modality.
     RequestError
         If ``alignment`` is unknown, or ``"anchors"`` without an edge between two modalities.
 

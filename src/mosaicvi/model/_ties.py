@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -19,6 +20,14 @@ ALIGNMENTS = ("auto", "anchors", "pairs", "none")
 
 ENOUGH_PAIRS = 0.5
 """Share of the smaller modality's cells that must be paired for pairs to align without anchors."""
+
+LIKE_NAMES = 0.5
+"""Share of the smaller modality's barcodes that another one has, if both are of the same cells."""
+
+_BASES = re.compile(r"[ACGT]{12,}")
+
+FEW_PAIRS = 0.05
+"""Share of the smaller modality's cells below which pairs may be names that coincide by chance."""
 
 
 def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: str) -> str:
@@ -66,6 +75,7 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
             key="alignment",
             remedy="pass graph=, from mosaicvi.graph.from_names, from_coordinates or from_table",
         )
+    _warn_like_names(data, pairs)
     usable = pairs if alignment == "pairs" else {b: pairs[b] + edges[b] for b in pairs}
     _check_tied(names, usable, pairs, edges)
     if alignment != "auto":
@@ -78,7 +88,63 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
         for first, second in pairs
     )
     logger.info("alignment=%r (%s)", chosen, said)
+    _warn_few_pairs(data, edges)
     return chosen
+
+
+def _warn_like_names(data: MosaicData, pairs: dict[tuple[str, str], int]) -> None:
+    """Tell of modalities that share barcodes and no cell: cells named in two ways."""
+    for (first, second), count in pairs.items():
+        if count:
+            continue
+        barcodes = [
+            {_barcode(cell): cell for cell in data.obs_names[data.modalities[name].present]}
+            for name in (first, second)
+        ]
+        both = sorted(barcodes[0].keys() & barcodes[1].keys())
+        if len(both) >= LIKE_NAMES * min(map(len, barcodes)):
+            named = [each[both[0]] for each in barcodes]
+            warnings.warn(
+                f"no cell holds both {first!r} and {second!r}, but {len(both)} barcodes are in "
+                f"both, as in {named[0]!r} and {named[1]!r}. If these are the same cells, give "
+                "them the same names in both modalities and build the MuData anew.",
+                MosaicviWarning,
+                stacklevel=2,
+            )
+
+
+def _barcode(cell: str) -> str:
+    """Barcode in the name of a cell, else the name."""
+    found = _BASES.search(str(cell))
+    return found.group() if found else str(cell)
+
+
+def _warn_few_pairs(data: MosaicData, edges: dict[tuple[str, str], int]) -> None:
+    """Tell of so few cells that hold two modalities that it may be chance that names coincide.
+
+    Cells that hold a third modality too do not count: there the overlap is a part of a larger one.
+    """
+    present = {name: each.present for name, each in data.modalities.items()}
+    number = np.sum(list(present.values()), axis=0)
+    for first, second in edges:
+        count = int((present[first] & present[second] & (number == 2)).sum())
+        smaller = min(data.modalities[name].n_cells for name in (first, second))
+        if 0 < count < FEW_PAIRS * smaller:
+            warnings.warn(
+                f"only {count} cells hold both {first!r} and {second!r} ({count / smaller:.1%} of "
+                "the smaller modality). If these are different cells that have one name by chance, "
+                "as barcodes of two captures may, everything that ties the modalities is wrong: "
+                f"give the cells of each names of their own, such as {second!r} before each name. "
+                "If they are the same cells, they are few to learn from"
+                + (
+                    "."
+                    if edges[first, second]
+                    else ": pass graph= (mosaicvi.graph.from_names, from_coordinates or "
+                    "from_table), which adds what features say."
+                ),
+                MosaicviWarning,
+                stacklevel=2,
+            )
 
 
 def _wants_anchors(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from matplotlib import colormaps
 
 from mosaicvi._errors import RequestError
+from mosaicvi.data._structure import shown
 from mosaicvi.pl._style import BLUE, CYCLE, GREY, INK, MAX_POINTS, ORANGE, PALE, axes
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+    from mudata import MuData
 
     from mosaicvi.factor import FactorVI
 
@@ -126,7 +129,8 @@ def factors(
     first, second
         Names of the factors; None: the first two.
     color
-        Categorical column of ``mdata.obs`` that colours cells; None: one colour.
+        Categorical column that colours cells, of ``mdata.obs``, else of the first modality whose
+        ``obs`` has it; None: one colour.
     ax
         Axes to draw on; None: new ones.
 
@@ -150,9 +154,7 @@ def factors(
     if color is None:
         ax.scatter(points[:, 0], points[:, 1], s=size, color=BLUE, linewidths=0)
     else:
-        if color not in model.adata.obs:
-            raise RequestError(f"no column {color!r} in mdata.obs", key="color")
-        labels = model.adata.obs[color].astype(str).to_numpy()[rows]
+        labels = _column(model.adata, color).astype(str).to_numpy()[rows]
         for number, label in enumerate(sorted(set(labels))):
             own = labels == label
             colour = CYCLE[number] if number < len(CYCLE) else colormaps["tab20b"](number % 20)
@@ -167,6 +169,22 @@ def factors(
     ax.set_ylabel(names[1], color=INK)
     ax.tick_params(colors=GREY)
     return ax
+
+
+def _column(mdata: MuData, key: str) -> pd.Series:
+    """Column of all cells, in ``mdata.obs`` or in a modality's ``obs``; NaN where unknown."""
+    if key in mdata.obs:
+        return cast("pd.Series", mdata.obs[key])
+    for name, adata in mdata.mod.items():
+        own = key.removeprefix(f"{name}:")
+        if own in adata.obs:
+            return cast("pd.Series", adata.obs[own].astype(object).reindex(mdata.obs_names))
+    columns = {*mdata.obs, *(each for adata in mdata.mod.values() for each in adata.obs)}
+    raise RequestError(
+        f"no column {key!r} in mdata.obs or in a modality's obs",
+        key="color",
+        expected=f"one of {shown(sorted(columns)) or 'no columns'}",
+    )
 
 
 def _factor(model: FactorVI, name: str | None, place: int = 0) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +12,15 @@ import pandas as pd
 from anndata import AnnData
 
 from mosaicvi import _keys
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.data._columns import labels
 from mosaicvi.data._structure import check_modality, rows_of
 from mosaicvi.datasets._assemble import assemble
 from mosaicvi.graph import from_coordinates, from_names
+from mosaicvi.graph._match import is_ensembl
 from mosaicvi.model import MosaicVI
+from mosaicvi.model._ties import ENOUGH_PAIRS
 from mosaicvi.tl._alignment_confidence import alignment_confidence
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture", "atac": "poisson"}
 """Likelihood of a modality that goes by one of these names."""
+SYMBOLS = ("gene_symbols", "gene_symbol", "gene_name", "gene_names", "feature_name", "symbol")
+"""Columns in which readers and archives keep symbols, where features are named by identifiers."""
 UNS_MODALITY = "modality"
 BATCH = "atlas_batch"
 """A name that no assay has, so that it contradicts none of their columns."""
@@ -45,9 +51,12 @@ def build_atlas(
 ) -> tuple[MuData, MosaicVI]:
     """Bring assays into one latent space: MuData, graph, fit, neighbours, UMAP, confidence.
 
-    Cells of the same name in two assays are the same cell. Where such pairs do not tie all assays
-    together, features do, through a graph: the one that is given, else names of antibodies to
-    genes for ``protein`` and coordinates for ``atac``, both to ``rna``; what is chosen is logged.
+    Cells of the same name in two assays are the same cell. Where such pairs are fewer than half of
+    the smaller assay, features help to tie assays, through a graph: the one that is given, else
+    names of antibodies to genes for ``protein`` and coordinates for ``atac``, both to ``rna`` (of
+    genes named by Ensembl identifiers, a column such as ``gene_symbols`` is read); what is chosen
+    is logged. Barcodes of different captures coincide by chance: a warning says where few
+    names are shared.
 
     Parameters
     ----------
@@ -66,7 +75,7 @@ def build_atlas(
         Graph to tie assays with; None: built where it is needed.
     annotation
         Where genes lie, for ``atac``: as in :func:`mosaicvi.graph.from_coordinates`; None: columns
-        of the RNA's ``var``.
+        of the RNA's ``var``. Chromosomes may be named with or without ``chr``.
     seed
         Seed of training and of the UMAP.
     model_kwargs, train_kwargs
@@ -95,12 +104,9 @@ def build_atlas(
     chosen = _likelihoods(named, likelihoods or {})
     mdata = _mudata(named, batch_key)
     MosaicVI.setup_mudata(mdata, chosen, batch_key=BATCH)
-    arguments: dict[str, Any] = {"seed": seed, **(model_kwargs or {})}
-    if graph is not None or len(tied(mdata)) > 1:
-        arguments["graph"] = _built_graph(mdata, annotation) if graph is None else graph
-    else:
-        logger.info("shared cells tie all assays; no graph is needed.")
-    model = MosaicVI(mdata, **arguments)
+    if graph is None:
+        graph = _needed_graph(mdata, annotation)
+    model = MosaicVI(mdata, **{"seed": seed, "graph": graph, **(model_kwargs or {})})
     model.train(**(train_kwargs or {}))
     mdata.obsm[_keys.OBSM_LATENT] = model.get_latent_representation()
     _neighbours(mdata, seed)
@@ -114,6 +120,13 @@ def _named(
     """Assays by name, as objects of their own that share the values."""
     if isinstance(assays, Mapping):
         pairs = list(assays.items())
+    elif not isinstance(assays, Sequence):
+        raise RequestError(
+            f"found {type(assays).__name__}",
+            key="assays",
+            expected="a dict from modality to AnnData, or a list of AnnData",
+            remedy="for a MuData: build_atlas(dict(mdata.mod))",
+        )
     else:
         given: Sequence[Any] = (
             [getattr(part, "uns", {}).get(UNS_MODALITY) for part in assays]
@@ -133,6 +146,8 @@ def _named(
             f"assays {[name for name, _ in pairs]}",
             key="assays",
             expected="two or more, each name once",
+            remedy="put cells of one assay into one AnnData, such as by anndata.concat, with their "
+            "data set in the column that batch_key names",
         )
     for name, part in pairs:
         check_modality(part, name)
@@ -174,19 +189,44 @@ def _mudata(assays: dict[str, AnnData], batch_key: str | None) -> MuData:
     return mdata
 
 
-def tied(mdata: MuData) -> list[set[str]]:
-    """Groups of modalities that shared cells tie, directly or through others."""
-    groups: list[set[str]] = []
-    for name in mdata.mod:
-        present = np.asarray(mdata.obsmap[name]).ravel() > 0
-        joined = {name}
-        for group in list(groups):
-            shared = (np.asarray(mdata.obsmap[other]).ravel() > 0 for other in group)
-            if any((present & there).any() for there in shared):
-                joined |= group
-                groups.remove(group)
-        groups.append(joined)
-    return groups
+def tied(mdata: MuData, least: float = 0.0) -> list[set[str]]:
+    """Groups of modalities that shared cells tie, directly or through others.
+
+    Parameters
+    ----------
+    mdata
+        The MuData.
+    least
+        Share of the smaller modality's cells that must be shared for two modalities to be tied;
+        zero: one cell is enough.
+    """
+    group = {name: {name} for name in mdata.mod}
+    present = {name: np.asarray(mdata.obsmap[name]).ravel() > 0 for name in mdata.mod}
+    for first, second in combinations(present, 2):
+        shared = int((present[first] & present[second]).sum())
+        if shared and shared >= least * min(present[first].sum(), present[second].sum()):
+            joined = group[first] | group[second]
+            group.update(dict.fromkeys(joined, joined))
+    return list({id(each): each for each in group.values()}.values())
+
+
+def _needed_graph(mdata: MuData, annotation: Any) -> FeatureGraph | None:
+    """Graph where few shared cells tie assays; None elsewhere, or if cells are all there is."""
+    if len(tied(mdata, ENOUGH_PAIRS)) == 1:
+        logger.info("shared cells tie all assays; no graph is needed.")
+        return None
+    try:
+        return _built_graph(mdata, annotation)
+    except DataError as error:
+        if len(tied(mdata)) > 1:
+            raise
+        warnings.warn(
+            f"only few cells tie the assays, and no graph could be built to help them: {error} "
+            "Alignment rests on these cells alone; graph= would add what features say.",
+            MosaicviWarning,
+            stacklevel=3,
+        )
+        return None
 
 
 def _built_graph(mdata: MuData, annotation: Any) -> FeatureGraph:
@@ -195,19 +235,37 @@ def _built_graph(mdata: MuData, annotation: Any) -> FeatureGraph:
     if {"rna", "protein"} <= set(mdata.mod):
         logger.info("graph: antibodies linked to genes by name (graph.from_names).")
         antigen = "antigen" if "antigen" in mdata.mod["protein"].var.columns else None
-        found.append(from_names(mdata, "rna", "protein", antigen_key=antigen))
+        found.append(
+            from_names(
+                mdata,
+                "rna",
+                "protein",
+                antigen_key=antigen,
+                gene_symbols=_symbols(mdata.mod["rna"]),
+            )
+        )
     if {"rna", "atac"} <= set(mdata.mod):
         logger.info("graph: genes linked to peaks by coordinates (graph.from_coordinates).")
-        found.append(from_coordinates(mdata, "rna", "atac", annotation=annotation))
+        found.append(
+            from_coordinates(mdata, "rna", "atac", annotation=annotation, chromosomes="auto")
+        )
     linked = set().union(*(part.modalities for part in found))
     lacking = [name for name in mdata.mod if name not in linked]
     if lacking:
         raise DataError(
             "nothing ties it to the other assays: they share no cell, and no graph can be built",
             modality=lacking[0],
-            remedy="give graph=, such as mosaicvi.graph.from_table(...)",
+            remedy="give graph=, such as mosaicvi.graph.from_table(...); or, if they are that, "
+            "call the assays 'rna', 'protein' and 'atac', for which graphs are built",
         )
     return found[0].union(*found[1:])
+
+
+def _symbols(rna: AnnData) -> str | None:
+    """Column with gene symbols, where genes are named by Ensembl identifiers and one is there."""
+    if not is_ensembl(rna.var_names):
+        return None
+    return next((key for key in SYMBOLS if key in rna.var.columns), None)
 
 
 def _neighbours(mdata: MuData, seed: int) -> None:

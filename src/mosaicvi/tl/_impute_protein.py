@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LIKELIHOODS = {RNA: "zinb", PROTEIN: "nb_mixture"}
 
+FEW_GENES = 0.1
+"""Share of the genes of query or reference, whichever has fewer, below which names hardly agree."""
+
 
 def impute_protein(
     rna: AnnData,
@@ -112,6 +115,7 @@ def impute_protein(
         reference.mod[rna_modality].n_vars,
         joint.n_genes,
     )
+    _warn_few_genes(joint.n_shared_genes, rna.n_vars, reference.mod[rna_modality].n_vars)
     MosaicVI.setup_mudata(joint.training, LIKELIHOODS, batch_key=Joint.BATCH)
     model = MosaicVI(joint.training, **{"seed": seed, **(model_kwargs or {})})
     model.train(**(train_kwargs or {}))
@@ -148,6 +152,18 @@ def _as_query(answer: AnnData, rna: AnnData, joint: Joint) -> AnnData:
         "train_on_query": joint.query is None,
     }
     return answer
+
+
+def _warn_few_genes(n_shared: int, n_query: int, n_reference: int) -> None:
+    """Tell of so few shared genes that the names of the two hardly agree."""
+    if n_shared < FEW_GENES * min(n_query, n_reference):
+        warnings.warn(
+            f"only {n_shared} genes are shared by the query ({n_query} genes) and the reference "
+            f"({n_reference}), and the answer rests on these alone. Genes may be named in two "
+            "ways: bring both to gene symbols, or both to Ensembl identifiers without versions.",
+            MosaicviWarning,
+            stacklevel=3,
+        )
 
 
 def _check(rna: object, reference: MuData, modalities: tuple[str, str]) -> None:

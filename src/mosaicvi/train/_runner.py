@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from scvi.train import Trainer
 
+from mosaicvi._errors import RequestError
 from mosaicvi._settings import logger
 from mosaicvi.train._callbacks import KeepBest
 from mosaicvi.train._threads import intra_op_threads, threads_for
@@ -72,6 +73,11 @@ def run_fit(
         As in :class:`~scvi.train.Trainer`.
     **trainer_kwargs
         Passed to :class:`~scvi.train.Trainer`.
+
+    Raises
+    ------
+    RequestError
+        If an argument is unknown.
     """
     keep = KeepBest(plan.module, patience)
     callbacks = [keep, *trainer_kwargs.pop("callbacks", [])]
@@ -83,14 +89,27 @@ def run_fit(
         **trainer_kwargs,
     }
     with _quiet_lightning():
-        trainer = Trainer(
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            callbacks=callbacks,
-            **settings,
-        )
+        try:
+            trainer = Trainer(
+                max_epochs=max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                callbacks=callbacks,
+                **settings,
+            )
+        except TypeError as error:
+            if "unexpected keyword" not in str(error):
+                raise
+            raise RequestError(
+                str(error),
+                key="train",
+                expected="an argument of train(), or of scvi.train.Trainer or Lightning's Trainer",
+                remedy="train()'s documentation says how the learning rate is set, if it is that; "
+                "in MosaicVI by plan_kwargs={'learning_rate': ...}",
+            ) from error
     interrupted = False
+    # A module that was fitted or loaded is in evaluation mode, and Lightning leaves it there.
+    plan.module.train()
     try:
         with _quiet_lightning(), intra_op_threads(_threads(plan, datamodule, trainer)):
             trainer.fit(plan, datamodule=datamodule)
@@ -144,6 +163,8 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning calls a function of torch that torch has deprecated.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            # No validation cells, as train_size=1 asks for.
+            warnings.filterwarnings("ignore", message="Total length of .* is zero")
             yield
     finally:
         for each, level in zip(loggers, levels, strict=True):
