@@ -161,7 +161,9 @@ VARIANTS = {
     "graph term 0": Variant(plan={"graph_weight": 0.0}),
     "graph term 100": Variant(plan={"graph_weight": 100.0}),
     "decoders without the graph": Variant(patches=((_construct, "graph_arrays", lambda *_: None),)),
-    "decoders with an MLP": Variant(patches=((_construct, "MIN_PAIRED_CELLS", 0),)),
+    "decoders with an MLP": Variant(
+        patches=((_construct, "MIN_PAIRED_CELLS", 0), (_construct, "ENOUGH_PAIRS", 0.0))
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from mosaicvi._errors import DataError, MosaicviError, RequestError
 from mosaicvi.data import build_manager
 from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.model import _ties
+from mosaicvi.model._construct import fit_once, modality_size
 from mosaicvi.model._ties import choose_alignment
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ FEATURES = {
 PAIRED = range(20)
 
 
-def data(cells: Mapping[str, Sequence[int]]) -> MosaicData:
+def data(cells: Mapping[str, Sequence[int]], n_cells: int = 40) -> MosaicData:
     """Modalities that hold these of 40 cells."""
-    names = cell_names(40)
+    names = cell_names(n_cells)
     parts = {
         name: counts_modality([names[i] for i in rows], FEATURES[name], seed=number)
         for number, (name, rows) in enumerate(cells.items())
@@ -258,3 +259,15 @@ def test_refused_with_a_remedy(name: str) -> None:
     for text in says:
         assert text in str(caught.value), str(caught.value)
     assert any(word in str(caught.value) for word in ("Remedy", "Expected"))
+
+
+@pytest.mark.parametrize(
+    ("n_paired", "align", "expected"),
+    [(99, False, False), (100, False, True), (119, True, False), (120, True, True)],
+)
+def test_decoders_of_aligned_modalities_have_an_mlp_where_half_of_the_cells_are_paired(
+    n_paired: int, align: bool, expected: bool
+) -> None:
+    given = data({"rna": range(240), "protein": range(240 - n_paired, 480 - n_paired)}, 480)
+    projection, _ = fit_once(given.modalities["rna"], 2, 1e4, 0)
+    assert modality_size(given, "rna", projection, 1e4, align=align).residual is expected

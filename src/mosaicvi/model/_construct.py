@@ -21,6 +21,7 @@ from mosaicvi.model._inputs import (
     target_sum,
 )
 from mosaicvi.model._linkage import graph_arrays, link
+from mosaicvi.model._ties import ENOUGH_PAIRS
 from mosaicvi.model._trust import modality_trust
 from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
 
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 
 MIN_PAIRED_CELLS = 100
 """A modality's decoder gets its residual MLP when at least this many of its cells also hold another
-modality (or when the model has only one modality); otherwise it stays bilinear."""
+modality (or when the model has only one modality); otherwise it stays bilinear. Where anchors align
+modalities, these must be :data:`~mosaicvi.model._ties.ENOUGH_PAIRS` of its cells, too: few pairs do
+not keep an MLP of each modality from using the latent space in a way of its own."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,14 @@ def construct(
     predictors = join_predictors(regressions, projections, trust)
     sizes = {
         name: replace(
-            modality_size(data, name, projections[name], target_sums[name], predictors[name]),
+            modality_size(
+                data,
+                name,
+                projections[name],
+                target_sums[name],
+                predictors[name],
+                align=align,
+            ),
             n_directions=0 if linkage is None else linkage.inputs[name].n_directions,
             trust=trust[name],
         )
@@ -208,12 +218,15 @@ def modality_size(
     projection: Projection,
     target_sum: float,
     predictor: CrossPredictor | None = None,
+    *,
+    align: bool = False,
 ) -> ModalitySize:
     """Sizes of one modality's networks; ``predictor=None``: it predicts no other modality."""
     modality = data.modalities[name]
     has_representation = modality.representation is not None
     width = projection.scale.shape[0] if has_representation else projection.components.shape[1]
     n_paired = int(((data.presence.sum(1) >= 2) & (modality.rows >= 0)).sum())
+    enough = max(MIN_PAIRED_CELLS, ENOUGH_PAIRS * modality.n_cells if align else 0)
     return ModalitySize(
         likelihood=modality.spec.likelihood,
         n_features=len(modality.var_names),
@@ -221,7 +234,7 @@ def modality_size(
         n_components=int(width),
         has_depth=modality.depth is not None,
         has_representation=has_representation,
-        residual=len(data.modalities) == 1 or n_paired >= MIN_PAIRED_CELLS,
+        residual=len(data.modalities) == 1 or n_paired >= enough,
         target_sum=target_sum,
         n_cross_scores=0 if predictor is None else predictor.n_scores,
         n_cross_members=0 if predictor is None else int(predictor.members.shape[0]),
