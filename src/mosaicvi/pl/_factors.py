@@ -154,7 +154,7 @@ def factors(
     if color is None:
         ax.scatter(points[:, 0], points[:, 1], s=size, color=BLUE, linewidths=0)
     else:
-        labels = _column(model.adata, color).astype(str).to_numpy()[rows]
+        labels = np.array([str(each) for each in _column(model.adata, color)])[rows]
         for number, label in enumerate(sorted(set(labels))):
             own = labels == label
             colour = CYCLE[number] if number < len(CYCLE) else colormaps["tab20b"](number % 20)
