@@ -91,5 +91,5 @@ def _finish(axis: Axes, varied: str) -> None:
     axis.set_xlabel(varied)
     if "share" not in varied:
         axis.set_xscale("log")
-    axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, fontsize=8)
+    axis.set_ylim(0, 1.05 * axis.dataLim.y1)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -52,7 +52,7 @@ class Remembered(Generic[Value]):
     """A function of one tensor, computed again only when the tensor is another or has changed.
 
     Steps ask the same of buffers that never change in a fit, which with tens of thousands of
-    features takes a twentieth of the step.
+    features takes longer than what is computed of them.
     """
 
     def __init__(self, function: Callable[[Shaped[Tensor, "..."]], Value]) -> None:
