@@ -35,6 +35,25 @@ def test_student_prior_of_offsets_that_some_batches_lack() -> None:
         torch.testing.assert_close(offsets.raw.grad, raw.grad, rtol=1e-4, atol=1e-6)
 
 
+def test_student_prior_written_with_tensors_as_on_accelerators() -> None:
+    """Double precision takes the path of tensors, single precision the compiled one."""
+    generator = torch.Generator().manual_seed(3)
+    raw = torch.randn(12, 700, generator=generator)
+    for measured in (torch.rand(12, 700, generator=generator) < 0.6, torch.ones(12, 700) > 0):
+        found = []
+        for dtype in (torch.float32, torch.float64):
+            offsets = BatchOffsets(12, 700, measured=measured, prior_scale=0.4, prior_weight=5.0)
+            offsets.to(dtype).raw.data = raw.to(dtype)
+            value = offsets.negative_log_prior()
+            value.backward()
+            assert value.dtype == dtype
+            found.append((value.detach().double(), offsets.raw.grad))
+        (value, gradient), (expected, slope) = found
+        assert gradient is not None
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient.double(), slope, rtol=1e-5, atol=1e-6)
+
+
 def test_table_of_some_features() -> None:
     generator = torch.Generator().manual_seed(2)
     measured = torch.rand(3, 12, generator=generator) < 0.6

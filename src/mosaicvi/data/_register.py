@@ -27,7 +27,8 @@ from mosaicvi.data._structure import (
     check_object,
     rows_of,
 )
-from mosaicvi.data._values import check_values, choose_layer, read_layer
+from mosaicvi.data._value_checks import check_values
+from mosaicvi.data._values import choose_layer, read_layer
 
 if TYPE_CHECKING:
     from anndata import AnnData

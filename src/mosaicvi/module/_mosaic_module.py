@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +22,8 @@ from mosaicvi.nn._named_modules import NamedModules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.fusion import Fusion, GaussianMixture
@@ -191,13 +192,12 @@ class MosaicModule(MultimodalModule):
 
     def heard_on_host(self, batch: MultiBatch) -> np.ndarray:
         """:meth:`heard` of a minibatch's modalities, as an array where Python runs."""
-        present = np.zeros((len(self.modalities), batch.n_cells), dtype=bool)
+        present = torch.zeros(len(self.modalities), batch.n_cells, dtype=torch.bool)
         for number, name in enumerate(self.modalities):
             if name in batch.modalities:
                 present[number, batch.modalities[name].places] = True
-        speaks = present.copy()
-        speaks[[self.modalities.index(name) for name in self.muted]] = False
-        return np.where(speaks.any(0), speaks, present)
+        heard: np.ndarray = self.heard(present).numpy()
+        return heard
 
     def posterior(self, experts: Experts, subset: Tensor | None = None) -> GaussianMixture:
         """Fuse the experts of a subset of the observed modalities.

@@ -55,7 +55,7 @@ class _Student(torch.autograd.Function):
             table = centred(raw, present, counts)
             squares = scale + table.square().sum(0)
             slope = table * (weight / squares)
-            value = 0.5 * torch.dot(weight, (squares / scale).log())
+            value = 0.5 * (weight * (squares / scale).log()).sum()
         ctx.save_for_backward(slope)
         return value
 

@@ -13,7 +13,8 @@ from anndata import AnnData
 from mosaicvi._errors import DataError
 from mosaicvi.data import ModalitySpec
 from mosaicvi.data._structure import check_modality
-from mosaicvi.data._values import check_values, choose_layer, read_layer
+from mosaicvi.data._value_checks import check_values
+from mosaicvi.data._values import choose_layer, read_layer
 from mosaicvi.datasets._assemble import assemble
 
 if TYPE_CHECKING:
