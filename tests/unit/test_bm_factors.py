@@ -8,6 +8,7 @@ from tests.helpers import mosaic
 
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._factors import FactorTask, draw_counts
+from mosaicvi.bm.factors import ON_REQUEST, TABLE, defaults, get
 
 
 def task(z: np.ndarray, activity: np.ndarray) -> FactorTask:
@@ -40,3 +41,8 @@ def test_simulated_activity_is_what_the_data_hold() -> None:
     assert depth.shape == (60,)
     assert activity.any(1).all()
     assert mdata.mod["rna"].n_obs == mdata.mod["atac"].n_obs == 45
+
+
+def test_every_method_goes_by_its_name_and_some_run_only_where_they_are_named() -> None:
+    assert all(get(name).name == name for name in TABLE)
+    assert not set(ON_REQUEST) & set(defaults(held_out=True))

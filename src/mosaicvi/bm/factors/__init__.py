@@ -11,6 +11,7 @@ TABLE = {
     "factorvi": "_factorvi:FactorVIMethod",
     "mofapy2": "_mofapy2:Mofapy2",
     "mofaflex": "_mofaflex:MofaFlex",
+    "mofaflex_counts": "_mofaflex:MofaFlexCounts",
     "pca": "_pca:PrincipalComponents",
     "marginal": "_marginal:Marginal",
 }
@@ -21,6 +22,9 @@ ACTIVE = 0.01
 
 OPTIONAL = ("mofapy2", "mofaflex")
 """Methods that run by default where their package, of the same name, can be imported."""
+
+ON_REQUEST = ("mofaflex_counts",)
+"""Methods that run where they are named: its predictions are far below those of feature means."""
 
 
 def get(name: str) -> Any:
@@ -37,5 +41,6 @@ def defaults(*, held_out: bool) -> list[str]:
         Whether values are to be predicted; else factors are to be found, and a row without any says
         nothing.
     """
-    names = [name for name in TABLE if name not in OPTIONAL or find_spec(name) is not None]
+    usual = [name for name in TABLE if name not in ON_REQUEST]
+    names = [name for name in usual if name not in OPTIONAL or find_spec(name) is not None]
     return [name for name in names if held_out or name != "marginal"]
