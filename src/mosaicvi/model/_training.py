@@ -14,8 +14,8 @@ import torch
 from mosaicvi import likelihoods
 from mosaicvi._errors import RequestError
 from mosaicvi.data._splitter import split_cells
-from mosaicvi.model._construct import modality_weights
 from mosaicvi.likelihoods._rate import RateLikelihood
+from mosaicvi.model._construct import modality_weights
 from mosaicvi.module._objective_spec import ObjectiveSpec
 from mosaicvi.train._plan import OptimizerSpec
 

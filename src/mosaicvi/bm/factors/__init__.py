@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from mosaicvi._errors import RequestError
 from mosaicvi.bm._method import find_method
 
 TABLE = {
@@ -30,6 +32,25 @@ ON_REQUEST = ("mofaflex_counts",)
 def get(name: str) -> Any:
     """Class of a method."""
     return find_method(TABLE, __name__, name)
+
+
+def imported(package: str) -> Any:
+    """The package of a method, which is optional.
+
+    Raises
+    ------
+    RequestError
+        If it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise RequestError(
+            f"the package {package} cannot be imported ({error})",
+            key="methods",
+            expected=f"{package}, or methods without it",
+            remedy=f"pip install {package}, or pip install 'mosaicvi[benchmark]'",
+        ) from error
 
 
 def defaults(*, held_out: bool) -> list[str]:

@@ -14,7 +14,7 @@ from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._load import quiet_mudata
 from mosaicvi.bm._method import BaseMethod
 from mosaicvi.bm._worker import peak_memory
-from mosaicvi.bm.factors import ACTIVE
+from mosaicvi.bm.factors import ACTIVE, imported
 from mosaicvi.bm.factors._values import linear_answer, real_mudata, real_values
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class MofaFlex(BaseMethod[FactorInput, FactorAnswer]):
 
     def fit(self) -> None:
         """Fit."""
-        import mofaflex
         import torch
 
+        mofaflex = imported("mofaflex")
         logging.getLogger("mofaflex").setLevel(logging.ERROR)
         model, training = mofaflex.presets.MOFA
         model.n_factors, model.likelihoods = self.task.n_factors, self._likelihoods()
