@@ -15,7 +15,7 @@ import torch
 from tests.fits import QUIET, answer, assert_same_answer, build, fit, layers, small_mosaic
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 
-from mosaicvi import MosaicVI
+from mosaicvi import MosaicVI, RequestError
 from mosaicvi.model._training import optimizer_spec
 
 if TYPE_CHECKING:
@@ -98,17 +98,33 @@ def test_feature_rate_is_that_of_the_decoders_features(mdata: MuData) -> None:
     assert any(name.startswith("encoders.") for name in moved)
 
 
-def test_features_learn_faster_by_default_unless_some_are_open_or_closed(model: MosaicVI) -> None:
+def test_features_learn_faster_by_default_but_regions(model: MosaicVI) -> None:
     data = small_mosaic(60)
     data["rna"].X = (data["rna"].X > 0).astype(np.float32)
     regions = build(data, {"rna": "bernoulli", "protein": "nb_mixture"})
 
-    def rate(of: MosaicVI, *, anchored: bool = False, **given: float) -> float:
+    def rate(of: MosaicVI, *, anchored: bool = False, **given: float) -> object:
         return optimizer_spec(of.module, given, anchored=anchored).feature_rate
 
-    assert rate(model) == 4
-    assert rate(model, anchored=True) == rate(regions) == 1
+    assert rate(model) == {"rna": 4, "protein": 4}
+    assert rate(regions) == {"rna": 1, "protein": 4}
+    assert rate(model, anchored=True) == 1
     assert rate(regions, feature_rate=2.0) == 2
+
+
+def test_features_of_each_modality_learn_at_their_own_rate(mdata: MuData) -> None:
+    model = build(mdata)
+    before = {name: each.detach().clone() for name, each in model.module.named_parameters()}
+    fit(model, 1, plan_kwargs={"feature_rate": {"rna": 0.0}, "weight_decay": 0.0})
+    moved = {n: not torch.equal(p, before[n]) for n, p in model.module.named_parameters()}
+    biases = {n.split(".")[1]: moved[n] for n in moved if ".biases." in n}
+    assert biases == {"rna": False, "protein": True}
+
+
+@pytest.mark.parametrize("key", ["feature_rate", "decoded_features"])
+def test_a_modality_that_the_model_lacks_is_named(model: MosaicVI, key: str) -> None:
+    with pytest.raises(RequestError, match=r"unknown modalities \['atac'\].*" + key):
+        model.train(1, plan_kwargs={key: {"atac": 2}}, **QUIET)
 
 
 def test_same_seed_same_fit(mdata: MuData, model: MosaicVI) -> None:

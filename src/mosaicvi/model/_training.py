@@ -14,6 +14,7 @@ import torch
 from mosaicvi import likelihoods
 from mosaicvi._errors import RequestError
 from mosaicvi.data._splitter import split_cells
+from mosaicvi.likelihoods._rate import RateLikelihood
 from mosaicvi.model._construct import modality_weights
 from mosaicvi.module._objective_spec import ObjectiveSpec
 from mosaicvi.train._plan import OptimizerSpec
@@ -35,7 +36,7 @@ ANCHORED_RANGE = (4, 60)
 """The same of a fit whose modalities are aligned by anchors."""
 
 FEATURE_RATE = 4.0
-"""``feature_rate`` of a fit of counts and continuous values without anchors."""
+"""``feature_rate`` of counts and continuous values in a fit without anchors."""
 
 MANY_CELLS = 5000
 """From so many training cells on, steps of a fit without anchors decode a sample of features."""
@@ -82,12 +83,31 @@ def optimizer_spec(
     """Settings of the optimiser: the user's arguments, and how fast features learn.
 
     Features that learn faster shorten a fit (decisions, "Features learn faster than networks").
-    With anchors it is the encoders, which they guide, that set its length; and regions that are
-    open or closed overfit sooner than they teach encoders anything.
+    With anchors it is the encoders, which they guide, that set its length; and regions, of which a
+    cell shows few, overfit sooner than they teach encoders anything.
+
+    Raises
+    ------
+    RequestError
+        If ``feature_rate`` names a modality that the model does not have.
     """
-    regions = any(each.likelihood.largest is not None for each in module.decoders.values())
-    rate = 1.0 if anchored or regions else FEATURE_RATE
-    return OptimizerSpec(**{"feature_rate": rate, **given})
+    rates = {
+        name: 1.0 if isinstance(each.likelihood, RateLikelihood) else FEATURE_RATE
+        for name, each in module.decoders.items()
+    }
+    _known(module, "feature_rate", given.get("feature_rate"))
+    return OptimizerSpec(**{"feature_rate": 1.0 if anchored else rates, **given})
+
+
+def _known(module: MosaicModule, key: str, given: object) -> None:
+    """Raise if an argument that may name modalities names one that the model does not have."""
+    unknown = sorted(set(given) - set(module.modalities)) if isinstance(given, Mapping) else []
+    if unknown:
+        raise RequestError(
+            f"unknown modalities {unknown}",
+            key=key,
+            expected="some of " + ", ".join(repr(name) for name in module.modalities),
+        )
 
 
 @torch.no_grad()
@@ -160,14 +180,7 @@ def objective_spec(
     RequestError
         If ``decoded_features`` names a modality that the model does not have.
     """
-    decoded = given.get("decoded_features")
-    unknown = sorted(set(decoded) - set(module.modalities)) if isinstance(decoded, Mapping) else []
-    if unknown:
-        raise RequestError(
-            f"unknown modalities {unknown}",
-            key="decoded_features",
-            expected="some of " + ", ".join(repr(name) for name in module.modalities),
-        )
+    _known(module, "decoded_features", given.get("decoded_features"))
     sampled: dict[str, Any] = {}
     if len(indices) >= MANY_CELLS and not anchored and not SAMPLING & given.keys():
         widths = {

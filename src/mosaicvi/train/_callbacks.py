@@ -23,7 +23,9 @@ class KeepBest(pl.Callback):
     module
         Network whose weights are kept.
     patience
-        Validation passes without improvement after which training stops; None never stops.
+        Validation passes without improvement after which training stops; None never stops. A pass
+        that is better than the one before it does not count: at its peak the learning rate may be
+        too high for what follows its fall to be judged.
     """
 
     def __init__(self, module: torch.nn.Module, patience: int | None) -> None:
@@ -34,13 +36,15 @@ class KeepBest(pl.Callback):
         self.stopped = False
         self._state: dict[str, torch.Tensor] = {}
         self._waited = 0
+        self._last = float("inf")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare this epoch's validation objective with the best so far."""
         metric = trainer.callback_metrics.get(VALIDATION_TOTAL)
         if metric is None or trainer.sanity_checking:
             return
-        value = float(metric)
+        value, last = float(metric), self._last
+        self._last = value
         if value < self.best_value:
             self.best_value, self.best_epoch = value, trainer.current_epoch
             self._state = {
@@ -49,7 +53,7 @@ class KeepBest(pl.Callback):
             }
             self._waited = 0
             return
-        self._waited += 1
+        self._waited += value >= last
         if self.patience is not None and self._waited >= self.patience:
             self.stopped = True
             trainer.should_stop = True

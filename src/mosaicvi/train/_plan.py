@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._pairs import PairSampler
     from mosaicvi.module import Losses, MultimodalModule
@@ -44,6 +47,7 @@ class OptimizerSpec:
         Factor of the learning rate for the decoders' parameters that belong to one feature each:
         embeddings, biases, batch offsets, dispersions. A step moves a parameter by about the
         learning rate whatever its gradient, and these have farther to go than networks' weights.
+        One number, or modality to its own; one that is not named has 1.
     gradient_norm
         Gradients are clipped to this norm.
     n_threads
@@ -54,7 +58,7 @@ class OptimizerSpec:
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     rise: float = 0.2
-    feature_rate: float = 1.0
+    feature_rate: float | Mapping[str, float] = 1.0
     gradient_norm: float = 100.0
     n_threads: int | None = None
 
@@ -114,16 +118,16 @@ class MosaicTrainingPlan(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the gradients of modalities without trust apart: they must not shorten others'."""
-        apart = self.module.muted_parameters()
-        if not apart or not gradient_clip_val or gradient_clip_algorithm == "value":
+        if not gradient_clip_val or gradient_clip_algorithm == "value":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
+        apart = self.module.muted_parameters()
         numbers = {id(parameter) for parameter in apart}
         # In the optimiser's order, as Lightning clips: a norm depends on it in its last bit.
         ordered = [each for group in optimizer.param_groups for each in group["params"]]
         rest = [each for each in ordered if id(each) not in numbers]
         for group in (rest, apart):
-            torch.nn.utils.clip_grad_norm_(group, gradient_clip_val)
+            _clip(group, gradient_clip_val)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means; one call an epoch, since each costs a synchronisation."""
@@ -150,22 +154,28 @@ class MosaicTrainingPlan(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW under a one-cycle schedule that moves every step."""
         spec = self.optimizer_spec
+        given = spec.feature_rate
+        modalities = self.module.decoders
+        rates = given if isinstance(given, Mapping) else dict.fromkeys(modalities, given)
+        owner = {
+            id(parameter): rates.get(modality, 1.0)
+            for modality, decoder in modalities.items()
+            for name, parameter in decoder.named_parameters()
+            if "trunk" not in name
+        }
         decayed: list[torch.nn.Parameter] = []
         free: list[torch.nn.Parameter] = []
-        features: list[torch.nn.Parameter] = []
+        features: dict[float, list[torch.nn.Parameter]] = {}
         for name, parameter in self.module.named_parameters():
-            if name.startswith("decoders.") and "trunk" not in name:
-                features.append(parameter)
+            if id(parameter) in owner:
+                features.setdefault(owner[id(parameter)], []).append(parameter)
             else:
                 networks = parameter.ndim > 1 and ("encoder" in name or "trunk" in name)
                 (decayed if networks else free).append(parameter)
-        rates = [spec.learning_rate, spec.learning_rate, spec.learning_rate * spec.feature_rate]
+        groups = [(decayed, spec.weight_decay, 1.0), (free, 0.0, 1.0)]
+        groups += [(parameters, 0.0, rate) for rate, parameters in features.items()]
         optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": spec.weight_decay},
-                {"params": free, "weight_decay": 0.0},
-                {"params": features, "weight_decay": 0.0},
-            ],
+            [{"params": each, "weight_decay": decay} for each, decay, _ in groups],
             lr=spec.learning_rate,
             # One kernel for all parameters: a network of many small tensors else waits for calls.
             # Lightning's mixed precision refuses to clip the gradients of such an optimiser.
@@ -175,7 +185,7 @@ class MosaicTrainingPlan(pl.LightningModule):
         total_steps = self.n_steps + 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            max_lr=rates,
+            max_lr=[spec.learning_rate * rate for *_, rate in groups],
             total_steps=total_steps,
             # The rise takes a step or more: torch divides by its length.
             pct_start=min(1.0, max(spec.rise, 2 / total_steps)),
@@ -184,3 +194,18 @@ class MosaicTrainingPlan(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _clip(parameters: Sequence[torch.nn.Parameter], largest: float) -> None:
+    """Scale gradients to a norm of at most ``largest``.
+
+    torch multiplies all of them by one where the norm is smaller, lest it read the norm back from
+    an accelerator; on a processor that is a pass over every gradient for nothing.
+    """
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    if not gradients:
+        return
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if norm.device.type == "cpu" and norm <= largest:
+        return
+    torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
