@@ -16,6 +16,7 @@ from tests.fits import QUIET, answer, assert_same_answer, build, fit, layers, sm
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 
 from mosaicvi import MosaicVI
+from mosaicvi._errors import RequestError
 from mosaicvi.model._training import optimizer_spec
 
 if TYPE_CHECKING:
@@ -153,6 +154,15 @@ def test_untrained_model_warns_and_answers(mdata: MuData) -> None:
     with pytest.warns(UserWarning, match="untrained model"):
         z = untrained.get_latent_representation()
     assert np.isfinite(z).all()
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 1.5, True])
+def test_no_fit_without_an_epoch(mdata: MuData, epochs: Any) -> None:
+    model = build(mdata)
+    with pytest.raises(RequestError, match=r"'max_epochs'.*1 or more"):
+        model.train(max_epochs=epochs)
+    assert not model.is_trained
+    assert model.fit_result is None
 
 
 def test_indices_and_train_size(mdata: MuData) -> None:
