@@ -263,6 +263,32 @@ def test_closed_slopes_are_those_of_automatic_differentiation(
             )
 
 
+@pytest.mark.parametrize("with_depth", [False, True])
+def test_slopes_with_tensors_are_the_compiled_ones(model: FactorVI, with_depth: bool) -> None:
+    """Double precision takes the path that accelerators take."""
+    module = copy.deepcopy(model.module)
+    part = model._cells(None).dataset.fetch(np.arange(150)).modalities["one"]
+    decoder, weights = module.decoders["one"], module.weights["one"].mean().detach()
+    decoder.likelihood = likelihoods.get("nb")
+    generator = torch.Generator().manual_seed(1)
+    z = 0.5 * torch.randn(150, module.n_latent, generator=generator)
+    depth = 0.1 * torch.randn(150, generator=generator) if with_depth else None
+    shown = torch.rand(150, len(weights), generator=generator) < 0.5
+    rest = {"covariates": None, "observed": shown}
+    compiled = closed_slope(decoder, part, z, weights, log_depth=depth, **rest)
+    wide = None if depth is None else depth.double()
+    tensors = closed_slope(
+        decoder.double(), part, z.double(), weights.double(), log_depth=wide, **rest
+    )
+    assert compiled is not None
+    assert tensors is not None
+    assert tensors.heads.dtype == torch.float64
+    for name in ("nats", "heads", "depth", "depth_information"):
+        one, other = getattr(compiled, name).double(), getattr(tensors, name)
+        scale = float(other.abs().max())
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * max(scale, 1e-3))
+
+
 @pytest.mark.parametrize("kind", ["zinb", "bernoulli", "normal", "nb_mixture"])
 def test_other_likelihoods_have_no_closed_slope(kind: str) -> None:
     likelihood = likelihoods.get(kind)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from tests.helpers import mosaic
 
+from mosaicvi._errors import RequestError
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._factors import FactorTask, draw_counts
+from mosaicvi.bm.factors import ON_REQUEST, TABLE, defaults, get, imported
 
 
 def task(z: np.ndarray, activity: np.ndarray) -> FactorTask:
@@ -40,3 +42,13 @@ def test_simulated_activity_is_what_the_data_hold() -> None:
     assert depth.shape == (60,)
     assert activity.any(1).all()
     assert mdata.mod["rna"].n_obs == mdata.mod["atac"].n_obs == 45
+
+
+def test_every_method_goes_by_its_name_and_some_run_only_where_they_are_named() -> None:
+    assert all(get(name).name == name for name in TABLE)
+    assert not set(ON_REQUEST) & set(defaults(held_out=True))
+
+
+def test_a_package_that_is_missing_is_named_with_how_to_install_it() -> None:
+    with pytest.raises(RequestError, match=r"package no_such_peer .*pip install no_such_peer"):
+        imported("no_such_peer")

@@ -24,6 +24,7 @@ from mosaicvi._compiled._mixtures import (
 from mosaicvi._compiled._offsets import student_prior
 from mosaicvi._compiled._products import ascending, chunk_backward, chunk_forward, stored_rates
 from mosaicvi._compiled._rates import rates_backward, rates_forward
+from mosaicvi._compiled._slopes import count_slopes
 
 __all__ = [
     "LARGEST_LOG_MEAN",
@@ -31,6 +32,7 @@ __all__ = [
     "ascending",
     "chunk_backward",
     "chunk_forward",
+    "count_slopes",
     "counts_backward",
     "counts_forward",
     "each_block",

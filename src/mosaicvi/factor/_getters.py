@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-    from mosaicvi.model._posterior import PosteriorSampler
 
 ACTIVE_R2 = 0.005
 """From this deviance R2 on a factor counts as active in a modality."""
@@ -31,7 +30,7 @@ class FactorGetters(GeneSetGetters):
     groups: str | None
     refine: int
 
-    def _sampler(self, adata: MuData | None, seed: int | None) -> PosteriorSampler:
+    def _sampler(self, adata: MuData | None, seed: int | None) -> FactorSampler:
         plain = super()._sampler(adata, seed)
         return FactorSampler(
             plain.module,

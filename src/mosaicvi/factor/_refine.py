@@ -83,9 +83,8 @@ class Refinement:
         return None if self.design is None else self.design[part.positions]
 
     @torch.no_grad()
-    def run(self, start: FullGaussian, n_steps: int) -> FullGaussian:
-        """Refine the posteriors that an encoder gave."""
-        point = start.mean
+    def run(self, point: Tensor, n_steps: int) -> FullGaussian:
+        """Posteriors of cells, from the means ``(n_cells, n_factors)`` that an encoder gave."""
         self.penalty = 1 / self.prior + self._unknown(point)
         value, gradient, information = self._slopes(point)
         length = torch.ones(len(point), device=point.device)

@@ -55,8 +55,5 @@ class FactorSampler(PosteriorSampler):
         n_features = sum(self.n_features(name) for name in names)
         size = min(n_cells, max(32, VALUES_AT_ONCE // n_features))
         for chunk in super().latent(indices, names, n_cells=size, with_values=True):
-            refined = Refinement(self.module, chunk.batch, names).run(
-                chunk.posterior,  # type: ignore[arg-type]
-                self.n_steps,
-            )
-            yield replace(chunk, posterior=refined)  # type: ignore[arg-type]
+            refinement = Refinement(self.module, chunk.batch, names)
+            yield replace(chunk, posterior=refinement.run(chunk.posterior.mean, self.n_steps))

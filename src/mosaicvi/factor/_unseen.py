@@ -8,6 +8,7 @@ the encoder, and predict the other half, with and without each factor.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +64,15 @@ class Halves:
     batch: MultiBatch
     shown: dict[str, Tensor]
     hidden: dict[str, Tensor]
+
+    @cached_property
+    def dense(self) -> dict[str, Tensor]:
+        """Modality to its values, dense."""
+        found = {}
+        for name, part in self.batch.modalities.items():
+            values = part.values
+            found[name] = values.to_dense() if isinstance(values, SparseCounts) else values
+        return found
 
     def swapped(self) -> Halves:
         """The other half is shown."""
@@ -172,7 +182,8 @@ class CellFit:
                 "log_depth": depths[name][rows] if name in depths else None,
             }
             decoder, own = self.module.decoders[name], z[rows]
-            slope = closed_slope(decoder, part, own, table, **given)
+            dense = halves.dense[name]
+            slope = closed_slope(decoder, part, own, table, values=dense, **given)
             slope = slope or head_slope(decoder, part, own, table, **given)
             square = slope.heads.square()
             # A cell's share of the information: deep cells, and cells with more values, have more.
@@ -200,17 +211,16 @@ class CellFit:
             decoder, values, library = self.module.decoders[name], part.values, part.library_size
             if name in depths:
                 library = library * depths[name][part.positions].exp()
-            parameters = decoder.distribution(
+            found[name] = decoder.log_prob(
+                values,
                 z[part.positions],
                 part.batch,
                 library if decoder.likelihood.uses_library_size else None,
                 covariates=None if design is None else design[part.positions],
                 panel=decoder.panel(part.batch),
                 linked=self.weights[name],
+                observed=halves.hidden[name],
             )
-            dense = values.to_dense() if isinstance(values, SparseCounts) else values
-            entries = decoder.likelihood.log_prob_entries(dense, parameters)
-            found[name] = torch.where(halves.hidden[name], entries, 0.0).sum(-1)
         return found
 
 

@@ -13,8 +13,7 @@ from mosaicvi._types import SparseCounts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mosaicvi.factor._factor_module import FactorModule
-    from mosaicvi.model._posterior import PosteriorSampler
+    from mosaicvi.factor._sampler import FactorSampler
 
 N_BOOTSTRAP = 200
 CELLS_AT_ONCE = 512
@@ -22,7 +21,7 @@ CELLS_AT_ONCE = 512
 
 @torch.no_grad()
 def cell_deviances(
-    sampler: PosteriorSampler,
+    sampler: FactorSampler,
     indices: np.ndarray,
     from_modalities: tuple[str, ...],
 ) -> dict[str, np.ndarray]:
@@ -34,7 +33,7 @@ def cell_deviances(
     with all others; NaN where the modality is absent. Continuous values are scaled a feature, so
     that each counts alike.
     """
-    module: FactorModule = sampler.module  # type: ignore[assignment]
+    module = sampler.module
     n_factors = module.n_latent
     shape = (len(indices), 2 + 2 * n_factors)
     eye = torch.eye(n_factors, device=module.device)

@@ -189,7 +189,7 @@ def reconstruction_nats(
 
 def _divergence(chunk: LatentChunk, z: Tensor) -> Tensor:
     """KL to the prior: exact for one Gaussian, by the drawn points for a mixture."""
-    posterior = chunk.posterior
+    posterior = chunk.mixture
     if posterior.weights.shape[0] == 1:
         return posterior.kl_to_prior()
     log_prior = -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
@@ -213,10 +213,10 @@ def modality_contribution(sampler: PosteriorSampler, indices: np.ndarray) -> pd.
         for chunk in sampler.latent(indices, None):
             experts = module.experts(chunk.batch)
             precision = experts.heard.unsqueeze(-1) / experts.variances
-            if chunk.posterior.n_components == 1:
+            if chunk.mixture.n_components == 1:
                 own = precision / (1 + precision.sum(0))
             else:
-                own = chunk.posterior.weights.unsqueeze(-1) * precision / (1 + precision)
+                own = chunk.mixture.weights.unsqueeze(-1) * precision / (1 + precision)
             parts = torch.cat([own, 1 - own.sum(0, keepdim=True)])
             shares[chunk.places] = parts.mean(-1).T.cpu().numpy()
     names = sampler.data.obs_names[indices]

@@ -17,6 +17,7 @@ from torch import Tensor
 from mosaicvi._errors import RequestError
 from mosaicvi._noise import CellNoise
 from mosaicvi._scvi import progress
+from mosaicvi.fusion import FullGaussian, GaussianMixture
 from mosaicvi.model._disagreement import draw_shifts
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._dataset import MultiDataset
     from mosaicvi.data._mosaic_data import MosaicData
-    from mosaicvi.fusion import GaussianMixture
     from mosaicvi.likelihoods._base import Likelihood
     from mosaicvi.model._disagreement import Disagreement
     from mosaicvi.module import MultimodalModule
@@ -84,8 +84,22 @@ class LatentChunk:
 
     places: np.ndarray
     batch: MultiBatch
-    posterior: GaussianMixture
+    posterior: GaussianMixture | FullGaussian
     evidence: np.ndarray
+
+    @property
+    def mixture(self) -> GaussianMixture:
+        """The posterior, of models whose posteriors are mixtures."""
+        if not isinstance(self.posterior, GaussianMixture):
+            raise TypeError(f"a {type(self.posterior).__name__} is no mixture")
+        return self.posterior
+
+    @property
+    def gaussian(self) -> FullGaussian:
+        """The posterior, of models whose latent dimensions are not independent."""
+        if not isinstance(self.posterior, FullGaussian):
+            raise TypeError(f"a {type(self.posterior).__name__} is not one Gaussian a cell")
+        return self.posterior
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from mosaicvi.bm._factor_input import FactorAnswer, FactorInput
 from mosaicvi.bm._method import BaseMethod
 from mosaicvi.bm._worker import peak_memory
+from mosaicvi.bm.factors import imported
 from mosaicvi.bm.factors._values import linear_answer, real_mudata
 
 
@@ -27,6 +28,7 @@ class Mofapy2(BaseMethod[FactorInput, FactorAnswer]):
         """Fit on real values."""
         import muon
 
+        imported("mofapy2")
         mdata = real_mudata(self.task)
         with tempfile.TemporaryDirectory() as folder:
             muon.tl.mofa(
