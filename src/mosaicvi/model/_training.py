@@ -67,7 +67,7 @@ N_PROBE_CELLS = 1024
 """Cells on which the nats of each modality are measured before training."""
 
 
-def check_epochs(max_epochs: int | None) -> None:
+def check_epochs(max_epochs: Any) -> None:
     """Refuse a fit without an epoch, after which a model would answer with noise.
 
     Raises
