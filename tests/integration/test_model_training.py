@@ -161,6 +161,15 @@ def test_untrained_model_warns_and_answers(mdata: MuData) -> None:
     assert np.isfinite(z).all()
 
 
+@pytest.mark.parametrize("epochs", [0, -1, 1.5, True])
+def test_no_fit_without_an_epoch(mdata: MuData, epochs: Any) -> None:
+    model = build(mdata)
+    with pytest.raises(RequestError, match=r"'max_epochs'.*1 or more"):
+        model.train(max_epochs=epochs)
+    assert not model.is_trained
+    assert model.fit_result is None
+
+
 def test_indices_and_train_size(mdata: MuData) -> None:
     chosen = np.arange(0, N_CELLS, 2)
     fitted = fit(build(mdata), 1, indices=chosen)
