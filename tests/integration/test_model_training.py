@@ -15,7 +15,7 @@ import torch
 from tests.fits import QUIET, answer, assert_same_answer, build, fit, layers, small_mosaic
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 
-from mosaicvi import MosaicVI
+from mosaicvi import MosaicVI, RequestError
 from mosaicvi.model._training import optimizer_spec
 
 if TYPE_CHECKING:
@@ -119,6 +119,12 @@ def test_features_of_each_modality_learn_at_their_own_rate(mdata: MuData) -> Non
     moved = {n: not torch.equal(p, before[n]) for n, p in model.module.named_parameters()}
     biases = {n.split(".")[1]: moved[n] for n in moved if ".biases." in n}
     assert biases == {"rna": False, "protein": True}
+
+
+@pytest.mark.parametrize("key", ["feature_rate", "decoded_features"])
+def test_a_modality_that_the_model_lacks_is_named(model: MosaicVI, key: str) -> None:
+    with pytest.raises(RequestError, match=r"unknown modalities \['atac'\].*" + key):
+        model.train(1, plan_kwargs={key: {"atac": 2}}, **QUIET)
 
 
 def test_same_seed_same_fit(mdata: MuData, model: MosaicVI) -> None:

@@ -85,12 +85,29 @@ def optimizer_spec(
     Features that learn faster shorten a fit (decisions, "Features learn faster than networks").
     With anchors it is the encoders, which they guide, that set its length; and regions, of which a
     cell shows few, overfit sooner than they teach encoders anything.
+
+    Raises
+    ------
+    RequestError
+        If ``feature_rate`` names a modality that the model does not have.
     """
     rates = {
         name: 1.0 if isinstance(each.likelihood, RateLikelihood) else FEATURE_RATE
         for name, each in module.decoders.items()
     }
+    _known(module, "feature_rate", given.get("feature_rate"))
     return OptimizerSpec(**{"feature_rate": 1.0 if anchored else rates, **given})
+
+
+def _known(module: MosaicModule, key: str, given: object) -> None:
+    """Raise if an argument that may name modalities names one that the model does not have."""
+    unknown = sorted(set(given) - set(module.modalities)) if isinstance(given, Mapping) else []
+    if unknown:
+        raise RequestError(
+            f"unknown modalities {unknown}",
+            key=key,
+            expected="some of " + ", ".join(repr(name) for name in module.modalities),
+        )
 
 
 @torch.no_grad()
@@ -163,14 +180,7 @@ def objective_spec(
     RequestError
         If ``decoded_features`` names a modality that the model does not have.
     """
-    decoded = given.get("decoded_features")
-    unknown = sorted(set(decoded) - set(module.modalities)) if isinstance(decoded, Mapping) else []
-    if unknown:
-        raise RequestError(
-            f"unknown modalities {unknown}",
-            key="decoded_features",
-            expected="some of " + ", ".join(repr(name) for name in module.modalities),
-        )
+    _known(module, "decoded_features", given.get("decoded_features"))
     sampled: dict[str, Any] = {}
     if len(indices) >= MANY_CELLS and not anchored and not SAMPLING & given.keys():
         widths = {

@@ -155,10 +155,11 @@ class MosaicTrainingPlan(pl.LightningModule):
         """AdamW under a one-cycle schedule that moves every step."""
         spec = self.optimizer_spec
         given = spec.feature_rate
-        rates = dict(given) if isinstance(given, Mapping) else {}
+        modalities = self.module.decoders
+        rates = given if isinstance(given, Mapping) else dict.fromkeys(modalities, given)
         owner = {
-            id(parameter): rates.get(modality, 1.0) if rates else given
-            for modality, decoder in self.module.decoders.items()
+            id(parameter): rates.get(modality, 1.0)
+            for modality, decoder in modalities.items()
             for name, parameter in decoder.named_parameters()
             if "trunk" not in name
         }

@@ -40,6 +40,7 @@ class MofaFlex(BaseMethod[FactorInput, FactorAnswer]):
         model, training = mofaflex.presets.MOFA
         model.n_factors, model.likelihoods = self.task.n_factors, self._likelihoods()
         training.seed, training.device = self.task.seed, torch.device("cpu")
+        training.save_path = False  # it would leave a file in the folder that it is run from
         for key, value in self.task.options.items():
             setattr(model if hasattr(model, key) else training, key, value)
         self._model = mofaflex.MOFAFLEX(
