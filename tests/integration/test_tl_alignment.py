@@ -13,6 +13,8 @@ from tests.helpers import counts_modality, fingerprint, make_mudata
 from mosaicvi import graph, pl, tl
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.tl._atlas_graph import AtlasGraph, tied
+from mosaicvi.tl._build_atlas import _mudata, _named
 from mosaicvi.tl._latents import unimodal_cells
 
 if TYPE_CHECKING:
@@ -156,6 +158,21 @@ def paired() -> MuData:
     return without_truth(simulate(120, specs, n_latent=3, seed=1))
 
 
+def genes_and_peaks(genes: Sequence[str]) -> MuData:
+    """Cells with some genes and three peaks, at 1, 50 and 200 kilobases."""
+    cells = [f"c{i}" for i in range(4)]
+    peaks = [f"chr1:{place}-{place + 100}" for place in (1000, 50_000, 200_000)]
+    return make_mudata(
+        {"rna": counts_modality(cells, genes), "atac": counts_modality(cells, peaks)}
+    )
+
+
+def genes_table(chromosome: str) -> pd.DataFrame:
+    """Annotation of one gene that holds the first two peaks."""
+    place = {"chrom": chromosome, "start": 900, "end": 60_000, "gene": "GENE1", "strand": "+"}
+    return pd.DataFrame([place])
+
+
 def test_atlas_in_one_call(paired: MuData) -> None:
     assays = {name: part.copy() for name, part in paired.mod.items()}
     mdata, model = tl.build_atlas(
@@ -210,27 +227,40 @@ def test_cells_of_one_name_by_chance_are_told_of_and_features_are_asked(
 
 
 def test_atlas_takes_chromosomes_of_either_style() -> None:
-    from mosaicvi.tl._build_atlas import _built_graph
-
-    cells = [f"c{i}" for i in range(4)]
-    peaks = [f"chr1:{place}-{place + 100}" for place in (1000, 50_000, 200_000)]
-    parts = {"rna": counts_modality(cells, ["GENE1"]), "atac": counts_modality(cells, peaks)}
-    genes = {"chrom": "1", "start": 900, "end": 60_000, "gene": "GENE1", "strand": "+"}
-    built = _built_graph(make_mudata(parts), pd.DataFrame([genes]))
+    built = AtlasGraph(genes_table("1")).built(genes_and_peaks(["GENE1"]))
     assert len(built.edges.source) == 2
 
 
-def test_atlas_reads_symbols_of_genes_named_by_identifiers() -> None:
-    from mosaicvi.tl._build_atlas import _built_graph
+def test_atlas_passes_the_rule_and_symbols_to_the_builder() -> None:
+    mdata = genes_and_peaks(["a"])
+    mdata["rna"].var["short"] = ["GENE1"]
+    wide = AtlasGraph(genes_table("chr1"), graph.Window(200_000), "short").built(mdata)
+    assert len(wide.edges.source) == 3
+    assert len(AtlasGraph(genes_table("chr1"), None, "short").built(mdata).edges.source) == 2
+    with pytest.raises(RequestError, match="absent"):
+        AtlasGraph(genes_table("chr1"), None, "absent").built(mdata)
 
+
+def test_atlas_says_which_settings_of_a_graph_have_no_use(paired: MuData) -> None:
+    assays = dict(paired.mod)
+    empty = graph.FeatureGraph({name: part.var_names for name, part in assays.items()})
+    with pytest.raises(RequestError, match=r"'rule'.*either graph= or rule, gene_symbols"):
+        tl.build_atlas(assays, graph=empty, rule=graph.Window(), gene_symbols="short")
+    with pytest.raises(RequestError, match=r"'rule'.*genes and peaks.*'protein'"):
+        tl.build_atlas(assays, rule=graph.Window(), likelihoods={"rna": "nb"})
+
+
+def test_atlas_reads_symbols_of_genes_named_by_identifiers() -> None:
     cells = [f"c{i}" for i in range(4)]
     genes = [f"ENSG{i:011d}" for i in range(12)]
     symbols = ["CD3D", "CD4", "MS4A1", *[f"ACTB{i}" for i in range(9)]]
     parts = {"rna": counts_modality(cells, genes), "protein": counts_modality(cells, ["CD4"])}
     with pytest.raises(DataError, match="called gene_symbols"):
-        _built_graph(make_mudata(parts), None)
+        AtlasGraph().built(make_mudata(parts))
+    parts["rna"].var["mine"] = symbols
+    assert len(AtlasGraph(gene_symbols="mine").built(make_mudata(parts)).edges.source) == 1
     parts["rna"].var["gene_symbols"] = symbols
-    assert len(_built_graph(make_mudata(parts), None).edges.source) == 1
+    assert len(AtlasGraph().built(make_mudata(parts)).edges.source) == 1
 
 
 def test_atlas_of_a_mudata_is_refused(paired: MuData) -> None:
@@ -242,8 +272,6 @@ def test_atlas_names_from_uns(paired: MuData) -> None:
     parts = [part.copy() for part in paired.mod.values()]
     for name, part in zip(paired.mod, parts, strict=True):
         part.uns["modality"] = name
-    from mosaicvi.tl._build_atlas import _mudata, _named, tied
-
     mdata = _mudata(_named(parts, None), None)
     assert list(mdata.mod) == list(paired.mod)
     assert len(tied(mdata)) == 1

@@ -197,9 +197,10 @@ class MosaicVI(PosteriorGetters):
         Raises
         ------
         RequestError
-            If an argument in ``plan_kwargs`` is unknown, ``indices`` are out of range, or the
-            model was loaded without data.
+            If ``max_epochs`` is below 1, an argument in ``plan_kwargs`` is unknown, ``indices`` are
+            out of range, or the model was loaded without data.
         """
+        _training.check_epochs(max_epochs)
         prepared = self._cells(None)
         objective_kwargs, optimizer_kwargs = _training.split_plan_arguments(plan_kwargs)
         datamodule = MosaicDataModule(

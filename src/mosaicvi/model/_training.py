@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +65,26 @@ STANDARD_NORMAL_NATS = 0.5 * math.log(2 * math.pi * math.e)
 
 N_PROBE_CELLS = 1024
 """Cells on which the nats of each modality are measured before training."""
+
+
+def check_epochs(max_epochs: Any) -> None:
+    """Refuse a fit without an epoch, after which a model would answer with noise.
+
+    Raises
+    ------
+    RequestError
+        If there is none, or not a whole number.
+    """
+    if max_epochs is None:
+        return
+    if isinstance(max_epochs, bool) or not isinstance(max_epochs, Integral) or max_epochs < 1:
+        raise RequestError(
+            f"found {max_epochs!r}",
+            key="max_epochs",
+            expected="a whole number, 1 or more; or None, the default",
+            remedy="leave train() out for a model that is not to be fitted; a model that was "
+            "loaded needs none",
+        )
 
 
 def default_epochs(n_cells: int, *, anchored: bool = False) -> int:

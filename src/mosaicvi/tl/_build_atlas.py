@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,26 +10,23 @@ import pandas as pd
 from anndata import AnnData
 
 from mosaicvi import _keys
-from mosaicvi._errors import DataError, MosaicviWarning, RequestError
-from mosaicvi._settings import logger
+from mosaicvi._errors import RequestError
 from mosaicvi.data._columns import labels
 from mosaicvi.data._structure import check_modality, rows_of
 from mosaicvi.datasets._assemble import assemble
-from mosaicvi.graph import from_coordinates, from_names
-from mosaicvi.graph._match import is_ensembl
 from mosaicvi.model import MosaicVI
-from mosaicvi.model._ties import ENOUGH_PAIRS
 from mosaicvi.tl._alignment_confidence import alignment_confidence
+from mosaicvi.tl._atlas_graph import AtlasGraph
 
 if TYPE_CHECKING:
     from mudata import MuData
 
     from mosaicvi.graph import FeatureGraph
+    from mosaicvi.graph._loci import Annotation
+    from mosaicvi.graph._rules import Rule
 
 LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture", "atac": "poisson"}
 """Likelihood of a modality that goes by one of these names."""
-SYMBOLS = ("gene_symbols", "gene_symbol", "gene_name", "gene_names", "feature_name", "symbol")
-"""Columns in which readers and archives keep symbols, where features are named by identifiers."""
 UNS_MODALITY = "modality"
 BATCH = "atlas_batch"
 """A name that no assay has, so that it contradicts none of their columns."""
@@ -44,7 +39,9 @@ def build_atlas(
     likelihoods: Mapping[str, str] | None = None,
     batch_key: str | None = None,
     graph: FeatureGraph | None = None,
-    annotation: Any = None,
+    annotation: Annotation | None = None,
+    rule: Rule | None = None,
+    gene_symbols: str | None = None,
     seed: int = 0,
     model_kwargs: Mapping[str, Any] | None = None,
     train_kwargs: Mapping[str, Any] | None = None,
@@ -53,9 +50,8 @@ def build_atlas(
 
     Cells of the same name in two assays are the same cell. Where such pairs are fewer than half of
     the smaller assay, features help to tie assays, through a graph: the one that is given, else
-    names of antibodies to genes for ``protein`` and coordinates for ``atac``, both to ``rna`` (of
-    genes named by Ensembl identifiers, a column such as ``gene_symbols`` is read); what is chosen
-    is logged. Barcodes of different captures coincide by chance: a warning says where few
+    names of antibodies to genes for ``protein`` and coordinates for ``atac``, both to ``rna``; what
+    is chosen is logged. Barcodes of different captures coincide by chance: a warning says where few
     names are shared.
 
     Parameters
@@ -76,6 +72,13 @@ def build_atlas(
     annotation
         Where genes lie, for ``atac``: as in :func:`mosaicvi.graph.from_coordinates`; None: columns
         of the RNA's ``var``. Chromosomes may be named with or without ``chr``.
+    rule
+        Which peaks belong to a gene, for ``atac``: :class:`~mosaicvi.graph.GeneBody` (default) or
+        :class:`~mosaicvi.graph.Window`.
+    gene_symbols
+        Column of the RNA's ``var`` by which genes are looked up among antibodies and in the
+        annotation; None: their names, and for antibodies to genes that are named by Ensembl
+        identifiers a column such as ``gene_symbols``, if there is one.
     seed
         Seed of training and of the UMAP.
     model_kwargs, train_kwargs
@@ -91,7 +94,8 @@ def build_atlas(
     Raises
     ------
     RequestError
-        If there are fewer than two assays, names are missing or repeated, or a likelihood is.
+        If there are fewer than two assays; names are missing or repeated, or a likelihood is; or
+        both a graph and how to build one are given.
     DataError
         If nothing ties two assays (no shared cell and no graph), or as setup and graph builders.
 
@@ -100,12 +104,15 @@ def build_atlas(
     >>> mdata, model = mosaicvi.tl.build_atlas({"rna": rna, "protein": protein}, batch_key="donor")
     >>> mosaicvi.pl.alignment(mdata, "cell_type")
     """
+    building = AtlasGraph(annotation, rule, gene_symbols)
+    if graph is not None:
+        building.check_unused()
     named = _named(assays, modalities)
     chosen = _likelihoods(named, likelihoods or {})
     mdata = _mudata(named, batch_key)
     MosaicVI.setup_mudata(mdata, chosen, batch_key=BATCH)
     if graph is None:
-        graph = _needed_graph(mdata, annotation)
+        graph = building.needed(mdata)
     model = MosaicVI(mdata, **{"seed": seed, "graph": graph, **(model_kwargs or {})})
     model.train(**(train_kwargs or {}))
     mdata.obsm[_keys.OBSM_LATENT] = model.get_latent_representation()
@@ -187,85 +194,6 @@ def _mudata(assays: dict[str, AnnData], batch_key: str | None) -> MuData:
         batch = pd.Series(labels(mdata, batch_key, rows, option="batch_key"), mdata.obs_names)
     mdata.obs[BATCH] = pd.Categorical(batch.loc[mdata.obs_names].astype(str))
     return mdata
-
-
-def tied(mdata: MuData, least: float = 0.0) -> list[set[str]]:
-    """Groups of modalities that shared cells tie, directly or through others.
-
-    Parameters
-    ----------
-    mdata
-        The MuData.
-    least
-        Share of the smaller modality's cells that must be shared for two modalities to be tied;
-        zero: one cell is enough.
-    """
-    group = {name: {name} for name in mdata.mod}
-    present = {name: np.asarray(mdata.obsmap[name]).ravel() > 0 for name in mdata.mod}
-    for first, second in combinations(present, 2):
-        shared = int((present[first] & present[second]).sum())
-        if shared and shared >= least * min(present[first].sum(), present[second].sum()):
-            joined = group[first] | group[second]
-            group.update(dict.fromkeys(joined, joined))
-    return list({id(each): each for each in group.values()}.values())
-
-
-def _needed_graph(mdata: MuData, annotation: Any) -> FeatureGraph | None:
-    """Graph where few shared cells tie assays; None elsewhere, or if cells are all there is."""
-    if len(tied(mdata, ENOUGH_PAIRS)) == 1:
-        logger.info("shared cells tie all assays; no graph is needed.")
-        return None
-    try:
-        return _built_graph(mdata, annotation)
-    except DataError as error:
-        if len(tied(mdata)) > 1:
-            raise
-        warnings.warn(
-            f"only few cells tie the assays, and no graph could be built to help them: {error} "
-            "Alignment rests on these cells alone; graph= would add what features say.",
-            MosaicviWarning,
-            stacklevel=3,
-        )
-        return None
-
-
-def _built_graph(mdata: MuData, annotation: Any) -> FeatureGraph:
-    """Graph of all pairs of modalities that a builder knows."""
-    found = []
-    if {"rna", "protein"} <= set(mdata.mod):
-        logger.info("graph: antibodies linked to genes by name (graph.from_names).")
-        antigen = "antigen" if "antigen" in mdata.mod["protein"].var.columns else None
-        found.append(
-            from_names(
-                mdata,
-                "rna",
-                "protein",
-                antigen_key=antigen,
-                gene_symbols=_symbols(mdata.mod["rna"]),
-            )
-        )
-    if {"rna", "atac"} <= set(mdata.mod):
-        logger.info("graph: genes linked to peaks by coordinates (graph.from_coordinates).")
-        found.append(
-            from_coordinates(mdata, "rna", "atac", annotation=annotation, chromosomes="auto")
-        )
-    linked = set().union(*(part.modalities for part in found))
-    lacking = [name for name in mdata.mod if name not in linked]
-    if lacking:
-        raise DataError(
-            "nothing ties it to the other assays: they share no cell, and no graph can be built",
-            modality=lacking[0],
-            remedy="give graph=, such as mosaicvi.graph.from_table(...); or, if they are that, "
-            "call the assays 'rna', 'protein' and 'atac', for which graphs are built",
-        )
-    return found[0].union(*found[1:])
-
-
-def _symbols(rna: AnnData) -> str | None:
-    """Column with gene symbols, where genes are named by Ensembl identifiers and one is there."""
-    if not is_ensembl(rna.var_names):
-        return None
-    return next((key for key in SYMBOLS if key in rna.var.columns), None)
 
 
 def _neighbours(mdata: MuData, seed: int) -> None:
