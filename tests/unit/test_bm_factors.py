@@ -52,3 +52,10 @@ def test_every_method_goes_by_its_name_and_some_run_only_where_they_are_named() 
 def test_a_package_that_is_missing_is_named_with_how_to_install_it() -> None:
     with pytest.raises(RequestError, match=r"package no_such_peer .*pip install no_such_peer"):
         imported("no_such_peer")
+
+
+def test_what_cells_do_not_show_is_out_of_reach() -> None:
+    for missing, low, high in ((0.0, 1.0, 1.0), (0.5, 0.7, 0.99)):
+        mdata, likelihoods, z, activity, depth = draw_counts(400, missing, seed=0)
+        drawn = FactorTask(FactorInput(mdata, likelihoods, 6, 0), z, activity, depth)
+        assert low - 1e-9 <= drawn.describe()["reachable_correlation"] <= high + 1e-9

@@ -14,8 +14,9 @@ from mosaicvi._errors import DataError, MosaicviError, RequestError
 from mosaicvi.data import build_manager
 from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.model import _ties
-from mosaicvi.model._construct import fit_once, modality_size
+from mosaicvi.model._construct import fit_once, modality_size, prior_widening
 from mosaicvi.model._ties import choose_alignment
+from mosaicvi.module import ModuleSpec, build_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -271,3 +272,41 @@ def test_decoders_of_aligned_modalities_have_an_mlp_where_half_of_the_cells_are_
     given = data({"rna": range(240), "protein": range(240 - n_paired, 480 - n_paired)}, 480)
     projection, _ = fit_once(given.modalities["rna"], 2, 1e4, 0)
     assert modality_size(given, "rna", projection, 1e4, align=align).residual is expected
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "expected"), [(400, 1.0), (5000, 1.0), (200, 2.0), (50, 8.0), (10, 8.0), (1, 8.0)]
+)
+def test_embeddings_of_a_modality_with_few_cells_have_a_wider_prior(
+    n_cells: int, expected: float
+) -> None:
+    assert prior_widening(n_cells) == expected
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_a_wider_prior_reaches_the_decoder_unless_anchors_align(align: bool) -> None:
+    given = data({"rna": range(500), "protein": range(100)}, 500)
+    sizes = {}
+    for name, modality in given.modalities.items():
+        projection, _ = fit_once(modality, 2, 1e4, 0)
+        sizes[name] = modality_size(given, name, projection, 1e4, align=align)
+    spec = ModuleSpec(
+        modalities=sizes,
+        n_latent=2,
+        n_hidden=4,
+        n_layers=1,
+        dropout_rate=0.0,
+        fusion="product_of_experts",
+        batch_prior_scale=0.5,
+        batch_prior_weight=1.0,
+        embedding_prior_scale=0.1,
+    )
+    # as from a file, with older ones that do not know the factor
+    written = spec.to_dict()
+    module = build_module(ModuleSpec.from_dict(written))
+    scales = {name: each.spec.embedding_prior_scale for name, each in module.decoders.items()}
+    assert scales == {"rna": 0.1, "protein": pytest.approx(0.1 if align else 0.4)}
+    for size in written["modalities"].values():
+        del size["prior_widening"]
+    old = build_module(ModuleSpec.from_dict(written))
+    assert all(each.spec.embedding_prior_scale == 0.1 for _, each in old.decoders.items())

@@ -141,7 +141,22 @@ class FactorTask:
             "n_cells": int(mdata.n_obs),
             "n_features": {name: int(part.n_vars) for name, part in mdata.mod.items()},
             "n_true_factors": int(self.factors.shape[1]),
+            "reachable_correlation": self.reachable(),
         }
+
+    def reachable(self) -> float:
+        """What matched correlation comes to if all is known that the cells show.
+
+        Mean correlation of true factors with themselves, where those of cells without any modality
+        that a factor acts in are at their mean.
+        """
+        mdata = self.public.mdata
+        has = np.stack([mdata.obs_names.isin(part.obs_names) for part in mdata.mod.values()], 1)
+        found = []
+        for factor, acts in zip(self.factors.T, self.activity, strict=True):
+            shown = np.where(has[:, acts].any(1), factor, factor.mean())
+            found.append(float(np.corrcoef(factor, shown)[0, 1]))
+        return float(np.mean(found))
 
 
 @dataclass(frozen=True)

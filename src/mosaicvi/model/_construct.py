@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from mosaicvi import likelihoods
@@ -28,8 +29,6 @@ from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
     from mosaicvi.graph import FeatureGraph
     from mosaicvi.likelihoods._base import FeatureStart
@@ -42,6 +41,12 @@ MIN_PAIRED_CELLS = 100
 modality (or when the model has only one modality); otherwise it stays bilinear. Where anchors align
 modalities, these must be :data:`~mosaicvi.model._ties.ENOUGH_PAIRS` of its cells, too: few pairs do
 not keep an MLP of each modality from using the latent space in a way of its own."""
+
+ENOUGH_CELLS = 400
+MOST_WIDENING = 8.0
+"""The prior of embeddings is wider for a modality that fewer cells hold than the first number, by
+how many times fewer, up to the second: so few cells do not move embeddings out of a narrow prior,
+and the modality would be imputed near its mean (decisions, "Few cells with a modality")."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +243,13 @@ def modality_size(
         target_sum=target_sum,
         n_cross_scores=0 if predictor is None else predictor.n_scores,
         n_cross_members=0 if predictor is None else int(predictor.members.shape[0]),
+        prior_widening=1.0 if align else prior_widening(modality.n_cells),
     )
+
+
+def prior_widening(n_cells: int) -> float:
+    """Factor of the prior spread of embeddings of a modality that so many cells hold."""
+    return float(np.clip(ENOUGH_CELLS / max(n_cells, 1), 1.0, MOST_WIDENING))
 
 
 def modality_weights(

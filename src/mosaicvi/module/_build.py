@@ -50,6 +50,8 @@ class ModalitySize:
         Inputs that are shared with other modalities; 0 where modalities are not aligned.
     trust
         From 0 to 1: how far the modality is evidence about the others.
+    prior_widening
+        Factor of the prior standard deviation of its embeddings' entries.
     """
 
     likelihood: str
@@ -64,6 +66,7 @@ class ModalitySize:
     n_cross_members: int = 0
     n_directions: int = 0
     trust: float = 1.0
+    prior_widening: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,7 @@ def _decoder_spec(spec: ModuleSpec, size: ModalitySize) -> DecoderSpec:
         residual=size.residual,
         batch_prior_scale=spec.batch_prior_scale,
         batch_prior_weight=spec.batch_prior_weight,
-        embedding_prior_scale=spec.embedding_prior_scale,
+        embedding_prior_scale=spec.embedding_prior_scale * size.prior_widening,
         linked=spec.n_edges is not None,
         n_categories=spec.n_categories,
         n_continuous=spec.n_continuous,
