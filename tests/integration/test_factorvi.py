@@ -294,6 +294,11 @@ def test_the_seed_of_a_fit_is_its_noise_alone(model: FactorVI) -> None:
     assert one.shape != two.shape or np.abs(one - two).max() > 1e-4
 
 
+def test_no_fit_without_an_epoch() -> None:
+    with pytest.raises(RequestError, match=r"'max_epochs'.*1 or more"):
+        built().train(0, **QUIET)
+
+
 def test_no_restarts_no_stability(model: FactorVI) -> None:
     with pytest.raises(RequestError, match="fitted once"):
         model.get_stability()

@@ -237,6 +237,7 @@ class FactorVI(FactorGetters):
             If ``indices`` are out of range, the model was loaded without data, or a model that is
             trained already is to be restarted.
         """
+        _training.check_epochs(max_epochs)
         for key, value in {"least_share": least_share, "least_stability": least_stability}.items():
             if value is not None and not 0 <= value < 1:
                 raise RequestError(f"found {value}", key=key, expected="from 0 to below 1")
