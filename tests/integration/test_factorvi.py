@@ -299,6 +299,11 @@ def test_no_fit_without_an_epoch() -> None:
         built().train(0, **QUIET)
 
 
+def test_weights_of_a_model_that_is_not_trained_come_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="untrained model"):
+        built().get_weights("rna")
+
+
 def test_no_restarts_no_stability(model: FactorVI) -> None:
     with pytest.raises(RequestError, match="fitted once"):
         model.get_stability()

@@ -54,6 +54,7 @@ class GeneSetGetters(PosteriorGetters):
             If the modality is unknown.
         """
         _answers.check_modality(modality, self.module.modalities)
+        self._check_if_trained(warn=True)
         weights = self.module.weights[modality]
         with torch.no_grad():
             posterior = weights.posterior()
