@@ -182,6 +182,12 @@ def sent(numbers: np.ndarray, device: torch.device) -> Tensor:
 Values = SparseCounts | Tensor
 """Values of one modality for some cells: sparse counts, or a dense ``(n_cells, n_features)``."""
 
+
+def as_dense(values: Values) -> Tensor:
+    """Values as a dense tensor, shape ``(n_cells, n_features)``."""
+    return values.to_dense() if isinstance(values, SparseCounts) else values
+
+
 Matrix: TypeAlias = sp.csr_matrix | np.ndarray
 """Values outside of torch, ``(n_cells, n_features)``: sparse counts, or a dense array."""
 
@@ -196,5 +202,6 @@ __all__ = [
     "Shaped",
     "SparseCounts",
     "Values",
+    "as_dense",
     "sent",
 ]

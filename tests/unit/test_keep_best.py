@@ -50,6 +50,11 @@ def test_noise_without_progress_stops() -> None:
     assert (keep.best_epoch, n_epochs) == (0, 6)
 
 
+def test_an_objective_that_is_no_number_is_no_progress() -> None:
+    keep, n_epochs = played([1.0, *[float("nan")] * 9], 3)
+    assert (keep.stopped, keep.best_epoch, n_epochs) == (True, 0, 4)
+
+
 @pytest.mark.parametrize("values", [[3.0, 4.0, 5.0, 6.0], [3.0, 3.0, 3.0, 3.0]])
 def test_without_patience_it_never_stops(values: list[float]) -> None:
     keep, n_epochs = played(values, None)

@@ -22,9 +22,9 @@ from mosaicvi._compiled._math import (
 
 @vectorised
 def _entries(x, shown, at, log_share, inverse, theta, log_theta, slope, sums):
-    """Overwrite exponentials with means; write slopes, and add to sums over the features.
+    """Overwrite logits with means; write slopes, and add to sums over the features.
 
-    ``log_share`` turns a logit into a log mean, and ``at`` holds the logits first.
+    ``log_share`` turns a logit into a log mean.
     """
     nats, total, information = ZERO, ZERO, ZERO
     for f in range(len(at)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mosaicvi._types import SparseCounts
+from mosaicvi._types import as_dense
 
 if TYPE_CHECKING:
     from mosaicvi.data._batch import ModalityBatch
@@ -70,7 +70,7 @@ def standard_residuals(
     Shape ``(n_cells, n_features)``, NaN where missing, and which are shown; None: all.
     """
     values = part.values
-    dense = values.to_dense() if isinstance(values, SparseCounts) else values
+    dense = as_dense(values)
     offsets = decoder.batch_offsets(part.batch)
     nothing = dense.new_zeros(len(dense), decoder.spec.n_latent)
     empty = dense.new_zeros(dense.shape[1], decoder.spec.n_latent)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mosaicvi import _compiled
-from mosaicvi._types import SparseCounts
+from mosaicvi._types import as_dense
 from mosaicvi.likelihoods._composition import (
     SMALLEST_LIBRARY,
     CompositionLikelihood,
@@ -114,7 +114,7 @@ def head_slope(
         depth = log_depth.detach().clone().requires_grad_()
         library = part.library_size * depth.exp()
         parameters = likelihood.parameters(shifted, feature, library_size=library, panel=panel)
-        entries = likelihood.log_prob_entries(_dense(part), parameters)
+        entries = likelihood.log_prob_entries(as_dense(part.values), parameters)
         if observed is not None:
             entries = torch.where(observed, entries, 0.0)
         nats = entries.sum(-1)
@@ -147,7 +147,7 @@ def closed_slope(
     spare making them.
     """
     if type(decoder.likelihood) is NegativeBinomial and z.device.type == "cpu":
-        dense = _dense(part) if values is None else values
+        dense = as_dense(part.values) if values is None else values
         if dense.dtype == z.dtype == torch.float32:
             return _compiled_slope(
                 decoder, part, z, weights, dense, covariates, observed, log_depth
@@ -196,10 +196,6 @@ def _compiled_slope(
     return Slope(nats, torch.as_tensor(slopes), depth, information)
 
 
-def _dense(part: ModalityBatch) -> Tensor:
-    return part.values.to_dense() if isinstance(part.values, SparseCounts) else part.values
-
-
 @torch.no_grad()
 def mean_slope(
     decoder: Decoder,
@@ -226,7 +222,7 @@ def mean_slope(
         panel=decoder.panel(part.batch),
         linked=weights,
     )
-    found = likelihood.mean_slope(_dense(part), parameters)
+    found = likelihood.mean_slope(as_dense(part.values), parameters)
     return None if found is None else (parameters, found)
 
 

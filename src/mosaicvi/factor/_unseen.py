@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mosaicvi._types import SparseCounts
+from mosaicvi._types import as_dense
 from mosaicvi.factor._head_slope import (
     closed_slope,
     depth_variance,
@@ -68,11 +68,7 @@ class Halves:
     @cached_property
     def dense(self) -> dict[str, Tensor]:
         """Modality to its values, dense."""
-        found = {}
-        for name, part in self.batch.modalities.items():
-            values = part.values
-            found[name] = values.to_dense() if isinstance(values, SparseCounts) else values
-        return found
+        return {name: as_dense(part.values) for name, part in self.batch.modalities.items()}
 
     def swapped(self) -> Halves:
         """The other half is shown."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mosaicvi._types import SparseCounts
+from mosaicvi._types import as_dense
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ def cell_deviances(
         for name, part in chunk.batch.modalities.items():
             decoder = module.decoders[name]
             values = part.values
-            dense = values.to_dense() if isinstance(values, SparseCounts) else values
+            dense = as_dense(values)
             panel = decoder.panel(part.batch)
             shown = part.observed if panel is None else panel
             if panel is not None and part.observed is not None:

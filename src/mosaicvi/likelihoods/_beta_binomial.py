@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mosaicvi._noise import CellNoise
-from mosaicvi._types import Bool, Float, Inexact, Int, Matrix, Real, SparseCounts, Values
+from mosaicvi._types import Bool, Float, Inexact, Int, Matrix, Real, Values, as_dense
 from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
 from mosaicvi.likelihoods._math import full_precision, one_way_clamp
 
@@ -26,10 +26,6 @@ LOG_CONCENTRATION_RANGE = (math.log(0.05), math.log(1e5))
 def _precise(tensor: Float[Tensor, "*entries"]) -> Float[Tensor, "*entries"]:
     """Float64 where the device has it: differences of ``lgamma`` would lose digits otherwise."""
     return tensor if tensor.device.type == "mps" else tensor.double()
-
-
-def _pairs(values: Inexact[Values, "cells features"]) -> Inexact[Tensor, "cells features"]:
-    return values.to_dense() if isinstance(values, SparseCounts) else values
 
 
 class _Entries(torch.autograd.Function):
@@ -127,7 +123,7 @@ class BetaBinomial(Likelihood):
         Not shrunk: a shrunk rate would tell the coverage.
         """
         del library_size, target_sum
-        pairs = _pairs(values)
+        pairs = as_dense(values)
         return pairs.real / pairs.imag
 
     def parameters(
@@ -158,7 +154,7 @@ class BetaBinomial(Likelihood):
 
         Entries that are not observed may hold NaN.
         """
-        pairs = _pairs(values)
+        pairs = as_dense(values)
         if observed is None:
             return self.log_prob_entries(pairs, parameters).sum(-1)
         entries = self.log_prob_entries(pairs.masked_fill(~observed, 0.0), parameters)

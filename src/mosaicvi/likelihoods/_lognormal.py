@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from mosaicvi._noise import CellNoise
-from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, Values, as_dense
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._math import full_precision, one_way_clamp
 from mosaicvi.likelihoods._normal import LOG_SCALE_RANGE, LOG_SD_RANGE, Normal
@@ -22,7 +22,7 @@ LARGEST_LOG = 80.0
 
 
 def _log(values: Float[Values, "cells features"]) -> Float[Tensor, "cells features"]:
-    dense = values.to_dense() if isinstance(values, SparseCounts) else values
+    dense = as_dense(values)
     return dense.clamp_min(SMALLEST).log()
 
 

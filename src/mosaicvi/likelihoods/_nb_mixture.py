@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 
 from mosaicvi._compiled import LARGEST_LOG_MEAN
 from mosaicvi._noise import CellNoise
-from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values, as_dense
 from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
 from mosaicvi.likelihoods._composition import dispersion_from_log, gamma_poisson
 from mosaicvi.likelihoods._fused_mixture import fused_mixture
@@ -119,11 +119,6 @@ class _Rows(torch.autograd.Function):
         return None, None, None, *(reduce_to(gradient, p, shape) for p, shape in parts)
 
 
-def _dense(values: Float[Values, "cells features"]) -> Float[Tensor, "cells features"]:
-    """Dense counts: antibody panels are small and half to fully nonzero."""
-    return values.to_dense() if isinstance(values, SparseCounts) else values
-
-
 class NegativeBinomialMixture(Likelihood):
     r"""``x ~ pi NB(background) + (1 - pi) NB(foreground)`` for each cell and feature.
 
@@ -210,7 +205,7 @@ class NegativeBinomialMixture(Likelihood):
     ) -> Float[Tensor, "*draws cells"]:
         """Log-probability of each cell, shape ``(..., n_cells)``, in nats."""
         arguments = self._arguments(parameters)
-        value: Tensor = _Rows.apply(_dense(values), observed, False, *arguments)
+        value: Tensor = _Rows.apply(as_dense(values), observed, False, *arguments)
         return value
 
     def log_prob_of_heads(
@@ -230,7 +225,7 @@ class NegativeBinomialMixture(Likelihood):
             dispersion_from_log(feature_parameters[f"log_dispersion_{name}"]) for name in names[:2]
         ]
         arguments = without_graph(*(heads[name] for name in names), *theta)
-        fused = fused_mixture(_dense(values), observed, arguments[:3], arguments[3:])
+        fused = fused_mixture(as_dense(values), observed, arguments[:3], arguments[3:])
         if fused is not None:
             return fused
         return super().log_prob_of_heads(
@@ -256,7 +251,7 @@ class NegativeBinomialMixture(Likelihood):
     ) -> Float[Tensor, "*draws cells features"]:
         """Posterior probability that each entry is foreground, ``(..., n_cells, n_features)``."""
         low, high, logit, theta_low, theta_high = (t.detach() for t in self._arguments(parameters))
-        x = _dense(values)
+        x = as_dense(values)
         background, _, _ = negative_binomial(x, low.exp(), theta_low, gradients=False)
         foreground, _, _ = negative_binomial(x, high.exp(), theta_high, gradients=False)
         return torch.sigmoid(foreground - background - logit)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mosaicvi._noise import CellNoise
-from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
+from mosaicvi._types import Bool, Float, Int, Matrix, Real, Values, as_dense
 from mosaicvi.likelihoods._base import FeatureStart, Head, Likelihood, Parameters
 from mosaicvi.likelihoods._math import HALF_LOG_2PI, full_precision, one_way_clamp
 
@@ -20,10 +20,6 @@ finite density whatever its unit."""
 
 LOG_SCALE_RANGE = (-12.0, 12.0)
 """Range of a feature's log scale: units from 6e-6 to 1.6e5, which float32 holds with room."""
-
-
-def _dense(values: Float[Values, "cells features"]) -> Float[Tensor, "cells features"]:
-    return values.to_dense() if isinstance(values, SparseCounts) else values
 
 
 class Normal(Likelihood):
@@ -82,7 +78,7 @@ class Normal(Likelihood):
 
         Entries that are not observed may hold NaN.
         """
-        dense = _dense(values)
+        dense = as_dense(values)
         if observed is None:
             return self.log_prob_entries(dense, parameters).sum(-1)
         # the value is replaced before it enters: NaN times zero would be NaN in the gradient

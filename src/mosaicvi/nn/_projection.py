@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, SparseCounts, Values
+from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, SparseCounts, Values, as_dense
 from mosaicvi.nn._block_svd import leading_components
 
 SMALL_PANEL = 64
@@ -101,7 +101,7 @@ class Projection(nn.Module):
         Shape ``(n_cells, n_inputs)``, float32.
         """
         if not isinstance(values, SparseCounts) or self.components.shape[1] == 0:
-            centred = _densify(values) - self.center
+            centred = as_dense(values) - self.center
             centred = torch.nan_to_num(centred, nan=0.0)
             if measured is not None:
                 centred = centred * measured
@@ -264,7 +264,3 @@ def project_in_chunks(
             for start in range(0, max(n_rows, 1), chunk_size)
         ]
     return np.concatenate(parts, 0)
-
-
-def _densify(values: Float[Values, "cells features"]) -> Float[Tensor, "cells features"]:
-    return values.to_dense() if isinstance(values, SparseCounts) else values

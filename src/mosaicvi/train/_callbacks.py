@@ -53,7 +53,7 @@ class KeepBest(pl.Callback):
             }
             self._waited = 0
             return
-        self._waited += value >= last
+        self._waited += not value < last  # NaN is no improvement
         if self.patience is not None and self._waited >= self.patience:
             self.stopped = True
             trainer.should_stop = True
