@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,8 +12,13 @@ from mosaicvi.train._callbacks import KeepBest
 from mosaicvi.train._plan import VALIDATION_TOTAL
 
 
-def played(values: list[float], patience: int | None) -> tuple[KeepBest, int]:
-    """Show a callback a fit's validation passes, until it stops; and how many it saw."""
+def played(
+    values: list[float], patience: int | None, cells: list[list[float]] | None = None
+) -> tuple[KeepBest, int]:
+    """Show a callback a fit's validation passes, until it stops; and how many it saw.
+
+    With ``cells`` the plan also tells what each cell lost in each pass.
+    """
     module = torch.nn.Linear(1, 1, bias=False)
     keep = KeepBest(module, patience)
     trainer = SimpleNamespace(
@@ -23,7 +29,9 @@ def played(values: list[float], patience: int | None) -> tuple[KeepBest, int]:
             module.weight.fill_(epoch)
         trainer.current_epoch = epoch
         trainer.callback_metrics = {VALIDATION_TOTAL: torch.tensor(value)}
-        keep.on_validation_end(trainer, module)  # type: ignore[arg-type]
+        lost = None if cells is None else torch.tensor(cells[epoch])
+        plan = SimpleNamespace(validated=lambda lost=lost: lost)
+        keep.on_validation_end(trainer, plan)  # type: ignore[arg-type]
         if trainer.should_stop:
             break
     keep.restore()
@@ -59,3 +67,41 @@ def test_an_objective_that_is_no_number_is_no_progress() -> None:
 def test_without_patience_it_never_stops(values: list[float]) -> None:
     keep, n_epochs = played(values, None)
     assert (keep.stopped, n_epochs) == (False, 4)
+
+
+def passes(means: list[float], spread: float, n_cells: int) -> list[list[float]]:
+    """Cells that differ by far, and whose change from pass to pass has a spread of its own."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.0, 100.0, n_cells)
+    noise = rng.normal(0.0, spread, (len(means), n_cells))
+    noise -= noise.mean(1, keepdims=True)
+    return (np.array(means)[:, None] + level - level.mean() + noise).tolist()
+
+
+def test_a_pass_within_noise_of_the_best_is_kept_and_does_not_count_as_waiting() -> None:
+    """A lucky third pass; cells change by 10 at random, so means of 50 differ by 2 at random."""
+    means = [9.0, 5.0, 4.0, *[4.5] * 7]
+    keep, n_epochs = played(means, 3, passes(means, 10.0, 50))
+    assert (keep.stopped, keep.best_epoch, n_epochs) == (False, len(means) - 1, len(means))
+    keep, n_epochs = played(means, 3)
+    assert (keep.stopped, keep.best_epoch) == (True, 2)
+
+
+def test_passes_that_are_clearly_worse_are_given_up_whatever_cells_differ_by() -> None:
+    """Cells lie 100 apart, but all of them get worse alike: only a paired comparison sees it."""
+    means = [9.0, 4.0, 4.5, 4.6, 4.7, 4.8]
+    keep, n_epochs = played(means, 3, passes(means, 0.5, 50))
+    assert (keep.stopped, keep.best_epoch, n_epochs) == (True, 1, 5)
+
+
+def test_slow_loss_within_noise_of_each_pass_does_not_add_up() -> None:
+    """Every pass is as good as the one before it, but the comparison is with the best."""
+    means = [9.0, *(4.0 + 0.5 * step for step in range(12))]
+    keep, _ = played(means, 3, passes(means, 10.0, 50))
+    assert keep.stopped
+    assert 1 <= keep.best_epoch <= 7
+
+
+def test_a_single_cell_is_no_sample() -> None:
+    keep, _ = played([1.0, 2.0], None, [[1.0], [2.0]])
+    assert keep.best_epoch == 0

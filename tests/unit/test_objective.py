@@ -477,3 +477,39 @@ def test_who_is_heard_is_the_same_on_the_host(
     batch = fetch(model)
     heard = model.module.experts(batch).heard
     np.testing.assert_array_equal(model.module.heard_on_host(batch), heard.numpy())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cross_features", [10_000, 8])
+@pytest.mark.parametrize("muted", [(), ("protein",)])
+def test_what_each_cell_adds_is_the_score_without_what_cells_share(
+    cross_features: int, muted: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their mean is the score, apart from terms of many cells; also where cells are sampled."""
+    model = build_model({"rna+protein": 0.5, "rna": 0.25, "protein": 0.25})
+    monkeypatch.setattr(model.module, "muted", muted)
+    spec = replace(PLAIN, cross_features=cross_features)
+    batch = fetch(model)
+    torch.manual_seed(0)
+    found = Objective(spec)(model.module, batch)
+    terms, weights = found.terms, spec.at(1.0)
+    own = {
+        name: spec.modality_weights[name] * float(model.module.negative_log_prior(name))
+        for name in ("rna", "protein")
+        if name not in muted
+    }
+    shared = sum(own.values()) / spec.n_train_cells
+    if "consistency" in terms:
+        both = float((model.module.heard_on_host(batch).sum(0) >= 2).mean())
+        shared += both * sum(
+            weights[name] * float(terms[name]) for name in ("consistency", "contrastive")
+        )
+    assert found.by_cell is not None
+    assert found.by_cell.shape == (N_CELLS,)
+    assert float(found.by_cell.mean()) == pytest.approx(float(found.score) - shared, rel=1e-5)
+
+
+def test_training_does_not_ask_what_each_cell_adds() -> None:
+    model = build_model()
+    model.module.train()
+    assert Objective(PLAIN)(model.module, fetch(model)).by_cell is None

@@ -174,7 +174,7 @@ class MosaicVI(PosteriorGetters):
             Fractions of cells, drawn within each presence pattern; the rest is held out altogether.
         early_stopping
             Stop when the validation objective (at end-of-schedule weights) stops improving. The
-            best weights are kept either way.
+            weights of the last epoch that is not clearly worse than the best are kept either way.
         accelerator, devices
             As in :class:`~scvi.train.Trainer`.
         indices

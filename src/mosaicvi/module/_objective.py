@@ -84,6 +84,30 @@ class Told:
     alone: Mapping[str, GaussianMixture] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """What a modality's cells lose where it is hidden: the cross term, cell by cell.
+
+    Attributes
+    ----------
+    nats
+        Of the cells on which it was evaluated, ``(n_evaluated,)``.
+    rows
+        Which of the modality's cells of the minibatch those are, int64 ``(n_evaluated,)``.
+    n_shared
+        Cells that they were drawn from.
+    """
+
+    nats: Tensor
+    rows: Tensor
+    n_shared: int
+
+    @property
+    def scaled(self) -> Tensor:
+        """Nats that sum to what all shared cells are expected to lose, ``(n_evaluated,)``."""
+        return self.nats * (self.n_shared / len(self.nats))
+
+
 class Objective:
     """Computes the loss terms of a minibatch.
 
@@ -118,6 +142,8 @@ class Objective:
         total = torch.zeros((), device=batch.indices.device)
         # What modalities without trust add, apart, so that it changes no sum of the others.
         aside = torch.zeros((), device=batch.indices.device)
+        # What each cell adds, in validation: how sure the comparison of two epochs is.
+        by_cell = None if module.training else torch.zeros(batch.n_cells, device=total.device)
         z = draw(told.joint)
         samples = self._samples(module, batch)
         for name in batch.modalities:
@@ -133,11 +159,20 @@ class Objective:
             else:
                 total = total + term
             if hidden is not None:
-                terms[f"cross/{name}"] = hidden
+                terms[f"cross/{name}"] = hidden.nats.mean()
                 share = self._weight(name) * told.hidden[name].float().mean()
-                total = total + weights["cross"] * share * hidden
-        terms["kl"] = told.joint.kl_to_prior().mean()
+                total = total + weights["cross"] * share * terms[f"cross/{name}"]
+            if by_cell is not None and not muted:
+                places = batch.modalities[name].positions
+                by_cell[places] += self._weight(name) * own
+                if hidden is not None:
+                    each = self._weight(name) * weights["cross"] * hidden.scaled
+                    by_cell[places[hidden.rows]] += each
+        divergence = told.joint.kl_to_prior()
+        terms["kl"] = divergence.mean()
         total = total + weights["kl"] * terms["kl"]
+        if by_cell is not None:
+            by_cell += weights["kl"] * divergence
         if told.several is not None:
             total = total + self._paired(module, batch, told, terms, weights)
         if guidance and self.spec.alignment_weight > 0:
@@ -152,7 +187,7 @@ class Objective:
             aside = aside + weights["prior"] * own_priors.pop(name) / self.spec.n_train_cells
         weighted = torch.stack(list(own_priors.values())).sum() + shared
         total = total + weights["prior"] * weighted / self.spec.n_train_cells
-        return Losses(terms, total + aside, total)
+        return Losses(terms, total + aside, total, by_cell)
 
     def _told(self, module: MosaicModule, batch: MultiBatch, experts: Experts) -> Told:
         """Posteriors that the terms need, fused in one call: on a small minibatch calls cost."""
@@ -200,8 +235,8 @@ class Objective:
         told: Told,
         linked: Tensor | None,
         sample: FeatureSample | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Nats of a modality's cells, and its mean cross term, from one pass of its decoder.
+    ) -> tuple[Tensor, Hidden | None]:
+        """Nats of a modality's cells, and its cross term, from one pass of its decoder.
 
         The cross term is evaluated over a random share of the cells if the modality is wide: it
         costs K decodings a cell; the share keeps that near the cost of the cells' own
@@ -212,8 +247,9 @@ class Objective:
         if name not in told.partial or self.spec.cross_weight <= 0:
             return -module.score(name, points, batch, linked=linked, sample=sample), None
         chosen = np.flatnonzero(told.shared[name][part.places])
-        budget = max(MIN_CROSS_CELLS, round(len(chosen) * self.share(module, name, sample)))
-        if budget < len(chosen):
+        n_shared = len(chosen)
+        budget = max(MIN_CROSS_CELLS, round(n_shared * self.share(module, name, sample)))
+        if budget < n_shared:
             chosen = chosen[torch.randperm(len(chosen))[:budget].sort().values.numpy()]
         rows = sent(chosen, z.device)
         n_own, n_samples = len(points), self.spec.n_cross_samples
@@ -228,7 +264,8 @@ class Objective:
             sample=sample,
         )
         log_prob = -nats[n_own:].view(n_samples, len(chosen))
-        return nats[:n_own], (math.log(n_samples) - torch.logsumexp(log_prob, 0)).mean()
+        cross = math.log(n_samples) - torch.logsumexp(log_prob, 0)
+        return nats[:n_own], Hidden(cross, rows, n_shared)
 
     def _priors(self, module: MosaicModule) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Negative log priors: of everything, of what is shared, and of each modality's own.

@@ -83,8 +83,13 @@ class Losses:
         Weighted sum that training descends, a scalar.
     score
         The same without modalities that have no trust: what epochs are compared by.
+    by_cell
+        What each cell adds to the score, ``(n_cells,)``, but for terms that cells share (priors,
+        consistency, contrast): how sure a comparison is. None in training, and where an objective
+        does not tell.
     """
 
     terms: dict[str, Tensor]
     total: Tensor
     score: Tensor
+    by_cell: Tensor | None = None

@@ -94,6 +94,7 @@ class MosaicTrainingPlan(pl.LightningModule):
         self.guide = guide
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._validated: list[Tensor] = []
 
     def training_step(self, batch: MultiBatch, batch_idx: int) -> Tensor:
         """Loss of one minibatch."""
@@ -110,6 +111,13 @@ class MosaicTrainingPlan(pl.LightningModule):
             torch.manual_seed(batch_idx)
             losses = self.objective(self.module, batch, progress=1.0)
         self._add("validation", losses, batch)
+        if losses.by_cell is not None:
+            self._validated.append(losses.by_cell)
+
+    def validated(self) -> Tensor | None:
+        """What each validation cell lost in the last pass, in one order; None: not known."""
+        found, self._validated = self._validated, []
+        return torch.cat(found).cpu() if found else None
 
     def configure_gradient_clipping(
         self,

@@ -57,7 +57,7 @@ def run_fit(
     devices: int | str | list[int],
     **trainer_kwargs: Any,
 ) -> FitResult:
-    """Fit, restore the best weights, and leave the module in evaluation mode.
+    """Fit, restore the weights that are kept, and leave the module in evaluation mode.
 
     Parameters
     ----------
