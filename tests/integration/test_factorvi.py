@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -188,9 +188,10 @@ def test_input_is_left_alone() -> None:
     assert fingerprint(mdata) == before
 
 
-def test_more_factors_than_cells_or_features() -> None:
+@pytest.mark.parametrize("n_factors", [200, 0, 2.5])
+def test_more_factors_than_cells_or_features_or_a_part_of_one(n_factors: Any) -> None:
     with pytest.raises(RequestError, match="n_factors"):
-        built(200)
+        built(n_factors)
 
 
 def test_constant_modality() -> None:

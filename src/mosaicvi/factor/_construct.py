@@ -38,11 +38,11 @@ def check_factors(data: MosaicData, n_factors: int) -> None:
     """
     n_features = sum(modality.n_features for modality in data.modalities.values())
     most = min(data.n_cells, n_features)
-    if not 1 <= n_factors <= most:
+    if n_factors % 1 or not 1 <= n_factors <= most:
         raise RequestError(
             f"found {n_factors} for {data.n_cells} cells and {n_features} features",
             key="n_factors",
-            expected=f"from 1 to {most}",
+            expected=f"a whole number from 1 to {most}",
             remedy="factors that explain nothing are removed after training: 10 to 30 will do",
         )
     for name, modality in data.modalities.items():

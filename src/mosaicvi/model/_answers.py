@@ -14,6 +14,7 @@ from torch import Tensor
 from mosaicvi import likelihoods
 from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi.likelihoods import NegativeBinomialMixture
+from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
     from mosaicvi.model._posterior import LatentChunk, PosteriorSampler, PredictiveRequest
@@ -30,7 +31,7 @@ def check_evidence(evidence: np.ndarray, from_modalities: tuple[str, ...], what:
     lacking = int((~evidence).sum())
     if lacking == 0:
         return
-    names = ", ".join(map(repr, from_modalities))
+    names = ", ".join(map(repr, from_modalities)) or "a modality other than the one asked for"
     if lacking == len(evidence):
         raise RequestError(
             f"none of the {lacking} selected cells holds {names}",
@@ -170,7 +171,13 @@ def reconstruction_nats(
     Returns
     -------
     Modality to array ``(n_cells,)`` in nats, NaN where absent; and the KL, ``(n_cells,)``.
+
+    Raises
+    ------
+    RequestError
+        If ``n_samples`` is no number of draws.
     """
+    check_whole(n_samples, "n_samples")
     module = sampler.module
     nats = {name: np.full(len(indices), np.nan) for name in module.modalities}
     divergence = np.full(len(indices), np.nan)

@@ -13,7 +13,7 @@ from mosaicvi._errors import DataError, RequestError
 from mosaicvi._scvi import SETUP_ARGS_KEY, AnnDataManager, BaseModelClass
 from mosaicvi.data import ModalitySpec, MosaicManager, build_manager
 from mosaicvi.data._structure import check_object
-from mosaicvi.model import _answers, _persistence
+from mosaicvi.model import _answers, _persistence, _requests
 from mosaicvi.model._imputation import Imputability, measure_imputability
 from mosaicvi.model._posterior import PosteriorSampler, PredictiveRequest
 
@@ -337,8 +337,7 @@ class MultimodalModel(BaseModelClass):
         _answers.check_modality(modality, self.module.modalities)
         likelihood = self.module_spec.modalities[modality].likelihood
         _answers.check_library_size(modality, likelihood, library_size)
-        if n_samples < 1:
-            raise RequestError(f"found {n_samples}", key="n_samples", expected="at least 1")
+        _requests.check_whole(n_samples, "n_samples")
         return PredictiveRequest(
             modality=modality,
             from_modalities=self._evidence(from_modalities, exclude=modality),
@@ -352,19 +351,10 @@ class MultimodalModel(BaseModelClass):
     ) -> tuple[int, ...] | None:
         if transform_batch is None:
             return None
-        names = [transform_batch] if isinstance(transform_batch, str) else list(transform_batch)
         categories = list(self.batch_categories[modality])
         measured = self.module.decoders[modality].measured.any(1).cpu().numpy()
         usable = [c for c, is_measured in zip(categories, measured, strict=True) if is_measured]
-        for name in names:
-            if name not in usable:
-                raise RequestError(
-                    f"batch {name!r} did not measure it",
-                    modality=modality,
-                    key="transform_batch",
-                    expected="one of " + ", ".join(map(repr, usable)),
-                )
-        return tuple(categories.index(name) for name in names)
+        return _requests.batch_codes(modality, transform_batch, categories, usable)
 
     def _get_imputability(self, request: PredictiveRequest) -> Imputability:
         """Measured once for each question on held-out cells, and saved with the model."""

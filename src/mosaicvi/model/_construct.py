@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mosaicvi import likelihoods
+from mosaicvi._errors import RequestError
 from mosaicvi.alignment import Anchors, AnchorSpec
 from mosaicvi.model._inputs import (
     default_width,
@@ -22,6 +23,7 @@ from mosaicvi.model._inputs import (
     target_sum,
 )
 from mosaicvi.model._linkage import graph_arrays, link
+from mosaicvi.model._requests import check_whole
 from mosaicvi.model._ties import ENOUGH_PAIRS
 from mosaicvi.model._trust import modality_trust
 from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
@@ -76,6 +78,19 @@ class NetworkSpec:
     batch_prior_scale: float
     batch_prior_weight: float
     embedding_prior_scale: float
+
+    def __post_init__(self) -> None:
+        """Refuse a network without units."""
+        for key, least in {"n_latent": 1, "n_hidden": 1, "n_layers": 0}.items():
+            check_whole(getattr(self, key), key, least)
+        if self.n_projection is not None:
+            check_whole(self.n_projection, "n_projection")
+        if not self.batch_prior_scale > 0:
+            raise RequestError(
+                f"found {self.batch_prior_scale}",
+                key="batch_prior_scale",
+                expected="a number above 0",
+            )
 
 
 def construct(

@@ -72,15 +72,16 @@ def check_scale(scale: str, likelihood: object, modality: str) -> None:
         )
 
 
-def check_quantiles(quantiles: Sequence[float]) -> tuple[float, ...]:
-    """Refuse what is no quantile.
+def check_quantiles(quantiles: Sequence[float] | float) -> tuple[float, ...]:
+    """Refuse what is no quantile; a single level is one.
 
     Raises
     ------
     RequestError
         If a level is not between 0 and 1.
     """
-    levels = tuple(float(level) for level in quantiles)
+    given = [quantiles] if isinstance(quantiles, (int, float)) else quantiles
+    levels = tuple(float(level) for level in given)
     bad = [level for level in levels if not 0 <= level <= 1]
     if bad:
         raise RequestError(f"found {bad}", key="quantiles", expected="levels from 0 to 1")

@@ -11,10 +11,10 @@ import numpy as np
 
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._settings import logger
+from mosaicvi.graph import FeatureGraph
 
 if TYPE_CHECKING:
     from mosaicvi.data._mosaic_data import MosaicData
-    from mosaicvi.graph import FeatureGraph
 
 ALIGNMENTS = ("auto", "anchors", "pairs", "none")
 
@@ -50,13 +50,20 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
     Raises
     ------
     RequestError
-        If the alignment is unknown, or needs a graph that is not given.
+        If the alignment is unknown, or needs a graph that is not given, or the graph is none.
     DataError
         If nothing ties some modalities to the others.
     """
     if alignment not in ALIGNMENTS:
         raise RequestError(
             f"{alignment!r}", key="alignment", expected="one of " + ", ".join(map(repr, ALIGNMENTS))
+        )
+    if graph is not None and not isinstance(graph, FeatureGraph):
+        raise RequestError(
+            f"found {type(graph).__name__}",
+            key="graph",
+            expected="a mosaicvi.graph.FeatureGraph",
+            remedy="build it by mosaicvi.graph.from_names, from_coordinates or from_table",
         )
     names = list(data.modalities)
     if len(names) == 1 or alignment == "none":
