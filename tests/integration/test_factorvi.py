@@ -194,6 +194,12 @@ def test_more_factors_than_cells_or_features_or_a_part_of_one(n_factors: Any) ->
         built(n_factors)
 
 
+@pytest.mark.parametrize("n_samples", [0, 2.5])
+def test_no_draws_of_a_bound_are_refused(n_samples: Any) -> None:
+    with pytest.raises(RequestError, match="n_samples"):
+        built(3).get_elbo(n_samples=n_samples)
+
+
 def test_constant_modality() -> None:
     mdata = small_mosaic(300)
     mdata.mod["protein"].X = np.ones(mdata.mod["protein"].shape, dtype=np.float32)

@@ -387,3 +387,19 @@ def test_nan_stays_nan(name: str, used: list[object]) -> None:
     assert name == "nb_mixture" or len(used) == len(likelihood.heads) + len(
         likelihood.feature_parameters
     )
+
+
+@numba.njit
+def rows_side_by_side(given: np.ndarray, n_rows: int, n: int) -> list[np.ndarray]:
+    return [_math.row_of(n) if number % 2 else _math.row_like(given) for number in range(n_rows)]
+
+
+@pytest.mark.parametrize("n", [1, 14, 30, 300])
+def test_rows_lie_apart_so_that_bits_do_not_depend_on_where_memory_is_free(n: int) -> None:
+    """No loop finds what it writes a few vectors behind what it reads, and none goes one by one."""
+    given = np.arange(n, dtype=np.float32)
+    rows = [given, *rows_side_by_side(given, 40, n)]
+    starts = np.sort([row.ctypes.data for row in rows])
+    assert np.diff(starts).min() >= 4 * _math.APART
+    for number, row in enumerate(rows[1:]):
+        np.testing.assert_array_equal(row, 0.0 if number % 2 else given)

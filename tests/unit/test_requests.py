@@ -47,6 +47,7 @@ def test_what_is_no_number_of_things_is_refused(value: Any) -> None:
         (["0", 2], (0, 2)),
         (np.array([1, 2]), (1, 2)),
         (np.array("2"), (2,)),
+        (1.0, (1,)),  # the column of a batch that some cells lack holds 1.0
     ],
 )
 def test_batches_are_asked_for_by_name_or_number(given: Any, codes: tuple[int, ...]) -> None:

@@ -21,6 +21,7 @@ from mosaicvi._compiled._math import (
     log,
     log1p,
     looked_up,
+    row_like,
     row_of,
     sigmoid,
     vectorised,
@@ -106,7 +107,7 @@ def counts_forward(
     """
     n_features = logits.shape[1]
     at, lost, shown = row_of(n_features), row_of(n_features), row_of(n_features)
-    share, best = weights.copy(), row_of(CHUNK)
+    share, best = row_like(weights), row_of(CHUNK)
     inverse = ONE / theta
     inflated = dropout.shape[0] > 0
     for row in range(rows[0], rows[1]):
@@ -216,7 +217,9 @@ def counts_backward(
     n_features = logits.shape[1]
     mean, log_ratio, scaled = row_of(n_features), row_of(n_features), row_of(n_features)
     own, slope, by_own = row_of(n_features), row_of(n_features), row_of(n_features)
-    share, none, ones = weights.copy(), row_of(0), np.ones(n_features, np.float32)
+    # what by_logits is computed from lies apart from it, too
+    weights, share = row_like(weights), row_like(weights)
+    none, ones = row_of(0), np.ones(n_features, np.float32)
     inverse = ONE / theta
     inflated = dropout.shape[0] > 0
     own[:] = ONE

@@ -28,6 +28,8 @@ SMALLEST_MEAN = 1e-30
 SMALLEST_LOG_MEAN = math.log(SMALLEST_MEAN)
 CHUNK, LANES = 256, 16
 """Features that are summed in single precision, before the sum is added in double."""
+APART = 256
+"""Numbers of single precision on either side of a row: more than a loop takes at once."""
 
 # Sums may be reordered and products fused, which vector instructions need; NaN stays NaN.
 MATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -89,8 +91,22 @@ def sigmoid(x):
 
 @exact
 def row_of(n):
-    """A row of zeros: rows of a matrix may have strides, over which loops stay scalar."""
-    return np.zeros(n, np.float32)
+    """A row of zeros: rows of a matrix may have strides, over which loops stay scalar.
+
+    It lies apart from whatever else there is. Before it enters a loop of vector instructions, the
+    compiler asks at run time whether what is written lies a few vectors behind what is read, and
+    if so goes one by one, which rounds otherwise: of short rows side by side, bits would depend on
+    where memory was free.
+    """
+    return np.zeros(n + 2 * APART, np.float32)[APART : APART + n]
+
+
+@exact
+def row_like(values):
+    """A copy of a row, apart as :func:`row_of` is."""
+    row = row_of(len(values))
+    row[:] = values
+    return row
 
 
 @vectorised

@@ -16,6 +16,7 @@ from mosaicvi._compiled._math import (
     exp,
     largest,
     looked_up,
+    row_like,
     row_of,
     vectorised,
 )
@@ -69,7 +70,7 @@ def rates_forward(
     """
     n_features = logits.shape[1]
     at, best = row_of(CHUNK), row_of(CHUNK)
-    share, counted = weights.copy(), factor * weights
+    share, counted = row_like(weights), factor * weights
     for row in range(rows[0], rows[1]):
         cell = row % (len(indptr) - 1)
         if observed.shape[0] > 0:
@@ -132,7 +133,7 @@ def rates_backward(
 ):  # fmt: skip
     """Gradient of :func:`rates_forward`; by logs of factors it is added, if there is room."""
     n_features = logits.shape[1]
-    share = weights.copy()
+    share = row_like(weights)
     learnt = len(by_factor) > 0
     for row in range(rows[0], rows[1]):
         cell = row % (len(indptr) - 1)

@@ -132,13 +132,14 @@ def _as_labels(column: pd.Series) -> np.ndarray:
     """Names of values; an integer that a missing neighbour turned into a float reads as integer."""
     codes, found = pd.factorize(column, use_na_sentinel=True)
     names = np.empty(len(found) + 1, dtype=object)
-    names[: len(found)] = [_label(value) for value in found]
+    names[: len(found)] = [as_label(value) for value in found]
     names[len(found)] = None
     result: np.ndarray = names[codes]
     return result
 
 
-def _label(value: Any) -> str:
+def as_label(value: Any) -> str:
+    """Name of a value of a column of labels; 1 and 1.0 are both ``"1"``."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)

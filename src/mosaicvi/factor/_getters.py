@@ -13,6 +13,7 @@ from mosaicvi.factor._sampler import FactorSampler
 from mosaicvi.factor._set_getters import GeneSetGetters
 from mosaicvi.factor._variance import cell_deviances, most_explained, variance_table
 from mosaicvi.model._cells import Indices, select
+from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,8 +142,9 @@ class FactorGetters(GeneSetGetters):
         Raises
         ------
         RequestError
-            If indices are out of range.
+            If indices are out of range, or ``n_samples`` is no number of draws.
         """
+        check_whole(n_samples, "n_samples")
         sampler = self._sampler(adata, seed)
         cells = cell_bounds(sampler, select(sampler.data, indices), n_samples)
         trained = self.train_indices_

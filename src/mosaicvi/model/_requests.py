@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi._errors import RequestError
+from mosaicvi.data._columns import as_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def check_whole(value: object, key: str, least: int = 1) -> None:
+def check_whole(
+    value: object, key: str, least: int = 1, *, other: str = "", remedy: str | None = None
+) -> None:
     """Refuse what is no whole number, or too small a one.
+
+    Parameters
+    ----------
+    value
+        What was given.
+    key
+        Name of the argument.
+    least
+        Smallest number that makes sense.
+    other, remedy
+        What else is taken, and what to do, for the message.
 
     Raises
     ------
@@ -23,8 +37,12 @@ def check_whole(value: object, key: str, least: int = 1) -> None:
     """
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < least:  # type: ignore[operator]  # an Integral by now
-        expected = f"a whole number of at least {least}" if not whole else f"at least {least}"
-        raise RequestError(f"found {value!r}", key=key, expected=expected)
+        raise RequestError(
+            f"found {value!r}",
+            key=key,
+            expected=f"a whole number, {least} or more{other}",
+            remedy=remedy,
+        )
 
 
 def batch_codes(
@@ -37,7 +55,7 @@ def batch_codes(
     modality
         Whose batches they are.
     given
-        One batch or several; numbers are the batches of that name.
+        One batch or several, by name or by the value that the column holds.
     categories
         Names of the modality's batches, in the order of their codes.
     usable
@@ -59,13 +77,13 @@ def batch_codes(
         )
     codes = []
     for each in asked:
-        # Columns of numbers are read as text, so numbers are asked for as such.
-        if str(each) not in usable:
+        label = as_label(each)
+        if label not in usable:
             raise RequestError(
                 f"batch {each!r} did not measure it",
                 modality=modality,
                 key="transform_batch",
                 expected=expected,
             )
-        codes.append(list(categories).index(str(each)))
+        codes.append(list(categories).index(label))
     return tuple(codes)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from mosaicvi._errors import RequestError
 from mosaicvi.data._splitter import split_cells
 from mosaicvi.likelihoods._rate import RateLikelihood
 from mosaicvi.model._construct import modality_weights
+from mosaicvi.model._requests import check_whole
 from mosaicvi.module._objective_spec import ObjectiveSpec
 from mosaicvi.train._plan import OptimizerSpec
 
@@ -77,14 +77,13 @@ def check_epochs(max_epochs: Any) -> None:
     """
     if max_epochs is None:
         return
-    if isinstance(max_epochs, bool) or not isinstance(max_epochs, Integral) or max_epochs < 1:
-        raise RequestError(
-            f"found {max_epochs!r}",
-            key="max_epochs",
-            expected="a whole number, 1 or more; or None, the default",
-            remedy="leave train() out for a model that is not to be fitted; a model that was "
-            "loaded needs none",
-        )
+    check_whole(
+        max_epochs,
+        "max_epochs",
+        other="; or None, the default",
+        remedy="leave train() out for a model that is not to be fitted; a model that was loaded "
+        "needs none",
+    )
 
 
 def default_epochs(n_cells: int, *, anchored: bool = False) -> int:

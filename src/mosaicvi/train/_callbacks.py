@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from mosaicvi.train._plan import MosaicTrainingPlan
+
 CLEARLY = 1.0
 """Standard errors by which an epoch must be worse than the best to be given up for it."""
 
@@ -26,16 +28,16 @@ class KeepBest(pl.Callback):
 
     Parameters
     ----------
-    module
-        Network whose weights are kept.
+    plan
+        Plan that validates, of the network whose weights are kept.
     patience
         Validation passes without improvement after which training stops; None never stops. A pass
         that is better than the one before it, or not clearly worse than the best, does not count:
         at its peak the learning rate may be too high for what follows its fall to be judged.
     """
 
-    def __init__(self, module: torch.nn.Module, patience: int | None) -> None:
-        self.module = module
+    def __init__(self, plan: MosaicTrainingPlan, patience: int | None) -> None:
+        self.plan, self.module = plan, plan.module
         self.patience = patience
         self.best_value = float("inf")
         self.best_epoch = -1
@@ -47,8 +49,7 @@ class KeepBest(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare this epoch's validation objective with the best so far."""
-        ask = getattr(pl_module, "validated", None)
-        cells = None if ask is None else ask()
+        cells = self.plan.validated()
         metric = trainer.callback_metrics.get(VALIDATION_TOTAL)
         if metric is None or trainer.sanity_checking:
             return

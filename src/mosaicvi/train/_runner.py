@@ -79,7 +79,7 @@ def run_fit(
     RequestError
         If an argument is unknown.
     """
-    keep = KeepBest(plan.module, patience)
+    keep = KeepBest(plan, patience)
     callbacks = [keep, *trainer_kwargs.pop("callbacks", [])]
     settings = {
         "check_val_every_n_epoch": 1,
