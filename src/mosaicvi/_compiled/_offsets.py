@@ -57,7 +57,8 @@ def student_prior(raw, present, counts, weight, scale, slope):
     """
     n_batches, n_features = raw.shape
     complete = present.shape[0] == 0
-    mean, squares, factor = row_of(CHUNK), row_of(CHUNK), row_of(CHUNK)
+    mean, squares = row_of(CHUNK), row_of(CHUNK)
+    centred, factor = row_of(CHUNK), row_of(CHUNK)
     value = 0.0
     for start in range(0, n_features, CHUNK):
         part = slice(start, min(start + CHUNK, n_features))
@@ -72,11 +73,11 @@ def student_prior(raw, present, counts, weight, scale, slope):
             mean[f] /= counts[start + f]
         for s in range(n_batches):
             if complete:
-                _centre(raw[s, part], mean[:n], slope[s, part], squares[:n])
+                _centre(raw[s, part], mean[:n], centred[:n], squares[:n])
             else:
-                _centre_present(
-                    raw[s, part], present[s, part], mean[:n], slope[s, part], squares[:n]
-                )
+                _centre_present(raw[s, part], present[s, part], mean[:n], centred[:n], squares[:n])
+            # by way of a row, since the two tables may lie side by side
+            slope[s, part] = centred[:n]
         value += 0.5 * _density(weight[part], np.float32(scale), squares[:n], factor[:n])
         for s in range(n_batches):
             _multiply(factor[:n], slope[s, part])
