@@ -81,6 +81,8 @@ def test_bad_requests_are_refused(tmp_path):
         from_gene_sets(MDATA, tmp_path / "none.gmt")
     with pytest.raises(DataError, match=r"no feature is linked.*'absent'"):
         from_gene_sets(MDATA, {"A": ["Z"]})
+    with pytest.raises(DataError, match="no gene in any of 2 sets"):
+        from_gene_sets(MDATA, {"A": [], "B": []})
     with pytest.raises(DataError, match="no set has 3 members"):
         from_gene_sets(MDATA, {"A": ["G1"]}, min_genes=3)
     with pytest.raises(RequestError, match="set_modality"):

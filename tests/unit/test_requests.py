@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tests.fits import build, without_truth
 
-from mosaicvi import MosaicVI
-from mosaicvi._errors import RequestError
+from mosaicvi import FactorVI, MosaicVI
+from mosaicvi._errors import DataError, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.model._requests import batch_codes, check_whole
 from mosaicvi.model._summaries import check_quantiles
@@ -97,6 +97,29 @@ def test_no_draws_are_refused(model: MosaicVI, n_samples: Any) -> None:
         model.get_elbo(n_samples=n_samples)
     with pytest.raises(RequestError, match="n_samples"):
         model.get_reconstruction_error(n_samples=n_samples)
+
+
+@pytest.mark.parametrize("seed", ["a", -1, 1.5])
+def test_a_seed_is_a_whole_number(model: MosaicVI, seed: Any) -> None:
+    with pytest.raises(RequestError, match="key 'seed'"):
+        MosaicVI(model.adata, seed=seed)
+    with pytest.raises(RequestError, match="key 'seed'"):
+        model.impute("protein", seed=seed)
+
+
+@pytest.mark.parametrize("kind", [MosaicVI, FactorVI])
+def test_a_modality_that_says_nothing_is_refused(kind: type[MosaicVI | FactorVI]) -> None:
+    mdata = without_truth(
+        simulate(60, {"rna": SimulatedModality.rna(20), "protein": SimulatedModality.protein(4)})
+    )
+    mdata.mod["protein"].X = np.zeros(mdata["protein"].shape)
+    kind.setup_mudata(mdata, {"rna": "nb", "protein": "nb"})
+    with pytest.raises(DataError, match=r"'protein'.*all .* features are constant"):
+        kind(mdata)
+    # One feature that differs, in the last cell, is enough.
+    mdata.mod["protein"].X[-1, 2] = 3.0
+    kind.setup_mudata(mdata, {"rna": "nb", "protein": "nb"})
+    assert kind(mdata).module is not None
 
 
 def test_what_is_no_graph_is_refused(model: MosaicVI) -> None:

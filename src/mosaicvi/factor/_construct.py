@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mosaicvi import likelihoods
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import RequestError
 from mosaicvi.factor._build import FactorSpec, build_factor_module
 from mosaicvi.factor._gene_sets import set_prior
 from mosaicvi.model._construct import fit_once, modality_size
-from mosaicvi.model._inputs import fit_rows, measured_table, project, rows_read, target_sum
+from mosaicvi.model._inputs import measured_table, project, target_sum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,14 +26,12 @@ WIDTH_RANGE = (30, 64)
 
 
 def check_factors(data: MosaicData, n_factors: int) -> None:
-    """Refuse more factors than the data can hold, and modalities that say nothing.
+    """Refuse more factors than the data can hold.
 
     Raises
     ------
     RequestError
         If there are more factors than cells or features.
-    DataError
-        If all features of a modality are constant.
     """
     n_features = sum(modality.n_features for modality in data.modalities.values())
     most = min(data.n_cells, n_features)
@@ -45,21 +42,6 @@ def check_factors(data: MosaicData, n_factors: int) -> None:
             expected=f"a whole number from 1 to {most}",
             remedy="factors that explain nothing are removed after training: 10 to 30 will do",
         )
-    for name, modality in data.modalities.items():
-        likelihood = likelihoods.get(modality.spec.likelihood)
-        values = likelihood.shown(rows_read(modality, fit_rows(modality, 0)))
-        if isinstance(values, np.ndarray):
-            low, high = np.nanmin(values, 0, initial=np.inf), np.nanmax(values, 0, initial=-np.inf)
-        else:
-            low, high = values.min(0).toarray().ravel(), values.max(0).toarray().ravel()
-        if not (high > low).any():
-            raise DataError(
-                f"all {modality.n_features} features are constant over its {modality.n_cells} "
-                "cells",
-                modality=name,
-                expected="features that differ between cells",
-                remedy="remove the modality, or name another layer",
-            )
 
 
 def construct_factors(

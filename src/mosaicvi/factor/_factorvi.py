@@ -21,6 +21,7 @@ from mosaicvi.factor._variance import most_explained
 from mosaicvi.graph._gene_sets import read_sets
 from mosaicvi.model import _answers, _training
 from mosaicvi.model._cells import Indices, PreparedData, select
+from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,6 +118,7 @@ class FactorVI(FactorGetters):
         super().__init__(adata, registry)
         if refine < 0:
             raise RequestError(f"{refine}", key="refine", expected="0 or more steps")
+        check_whole(seed, "seed", 0)
         self.seed, self.groups, self.refine = seed, groups, refine
         gene_sets = None if gene_sets is None else read_sets(gene_sets)
         self.init_params_ = self._get_init_params(locals())
@@ -238,6 +240,7 @@ class FactorVI(FactorGetters):
             trained already is to be restarted.
         """
         _training.check_epochs(max_epochs)
+        check_whole(seed, "seed", 0)
         for key, value in {"least_share": least_share, "least_stability": least_stability}.items():
             if value is not None and not 0 <= value < 1:
                 raise RequestError(f"found {value}", key=key, expected="from 0 to below 1")

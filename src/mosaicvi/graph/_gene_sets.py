@@ -145,7 +145,7 @@ def read_sets(gene_sets: GeneSets) -> dict[str, list[str]]:
     Raises
     ------
     DataError
-        If there is no set, or a file or table is not what is expected.
+        If there is no set, none has a gene, or a file or table is not what is expected.
     """
     if isinstance(gene_sets, pd.DataFrame):
         sets = _read_table(gene_sets)
@@ -155,6 +155,10 @@ def read_sets(gene_sets: GeneSets) -> dict[str, list[str]]:
         sets = _read_gmt(Path(gene_sets))
     if not sets:
         raise DataError("there is no gene set", key="gene_sets", expected="one or more sets")
+    if not any(sets.values()):
+        raise DataError(
+            f"no gene in any of {len(sets)} sets", key="gene_sets", expected="names of genes"
+        )
     return sets
 
 

@@ -300,6 +300,8 @@ class MultimodalModel(BaseModelClass):
         """Make specification and network from the sizes in a file; weights are filled in later."""
 
     def _sampler(self, adata: MuData | None, seed: int | None) -> PosteriorSampler:
+        if seed is not None:
+            _requests.check_whole(seed, "seed", 0, other="; None: the model's")
         self._check_if_trained(warn=True)
         prepared = self._cells(adata)
         return PosteriorSampler(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mosaicvi import likelihoods
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import DataError, RequestError
 from mosaicvi.alignment import Anchors, AnchorSpec
 from mosaicvi.model._inputs import (
     default_width,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
+    from mosaicvi.data._stored import Rows
     from mosaicvi.graph import FeatureGraph
     from mosaicvi.likelihoods._base import FeatureStart
     from mosaicvi.module._mosaic_module import MosaicModule
@@ -49,6 +50,10 @@ MOST_WIDENING = 8.0
 """The prior of embeddings is wider for a modality that fewer cells hold than the first number, by
 how many times fewer, up to the second: so few cells do not move embeddings out of a narrow prior,
 and the modality would be imputed near its mean (decisions, "Few cells with a modality")."""
+
+
+_ROWS = 64
+"""Rows that are looked at together, for a feature that varies."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +195,16 @@ def construct(
 def fit_once(
     modality: ModalityData, n_components: int, target_sum: float, seed: int
 ) -> tuple[Projection, FeatureStart]:
-    """Frozen projection and starting values of one modality, from one reading of its rows."""
+    """Frozen projection and starting values of one modality, from one reading of its rows.
+
+    Raises
+    ------
+    DataError
+        If all its features are constant.
+    """
     rows = fit_rows(modality, seed)
     values = rows_read(modality, rows)
+    _check_varies(modality, values)
     projection = fit_modality_projection(
         modality,
         n_components=n_components,
@@ -209,6 +221,26 @@ def fit_once(
         batch=modality.batch[rows],
     )
     return projection, start
+
+
+def _check_varies(modality: ModalityData, values: Rows) -> None:
+    """Refuse a modality of which no feature differs between cells."""
+    likelihood = likelihoods.get(modality.spec.likelihood)
+    low, high = np.full((2, modality.n_features), [[np.inf], [-np.inf]])
+    # The first rows will do, as a rule.
+    for start in range(0, values.shape[0], _ROWS):
+        shown = likelihood.shown(values[start : start + _ROWS])
+        block = shown if isinstance(shown, np.ndarray) else shown.toarray()
+        low = np.minimum(low, np.nanmin(block, 0, initial=np.inf))
+        high = np.maximum(high, np.nanmax(block, 0, initial=-np.inf))
+        if (high > low).any():
+            return
+    raise DataError(
+        f"all {modality.n_features} features are constant over its {modality.n_cells} cells",
+        modality=modality.name,
+        expected="features that differ between cells",
+        remedy="remove the modality, or name another layer",
+    )
 
 
 def find_again(

@@ -74,7 +74,11 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         If the folder or a file in it is missing, truncated, foreign or newer than this package.
     """
     if not folder.is_dir():
-        raise FileError(f"there is no folder {folder}", key="dir_path")
+        raise FileError(
+            f"there is no folder {folder}",
+            key="dir_path",
+            expected="the folder that model.save() wrote",
+        )
     if (folder / "model.pt").exists() and not (folder / META_FILE).exists():
         raise FileError(
             f"{folder} holds a model.pt, which scvi-tools pickles",

@@ -15,6 +15,7 @@ from mosaicvi.model._disagreement import find_disagreements
 from mosaicvi.model._edge_evidence import graph_confidence
 from mosaicvi.model._getters import PosteriorGetters
 from mosaicvi.model._guide import guide
+from mosaicvi.model._requests import check_whole
 from mosaicvi.model._ties import choose_alignment
 from mosaicvi.module import ModuleSpec, MosaicModule, Objective, build_module
 from mosaicvi.train import FitResult, MosaicTrainingPlan, run_fit
@@ -82,7 +83,7 @@ class MosaicVI(PosteriorGetters):
     ------
     DataError
         If the MuData was not set up, neither cells that hold both nor edges of the graph tie a
-        modality to the others, or the graph lacks a modality.
+        modality to the others, the graph lacks a modality, or all features of one are constant.
     RequestError
         If ``alignment`` is unknown, or ``"anchors"`` without an edge between two modalities.
 
@@ -126,6 +127,7 @@ class MosaicVI(PosteriorGetters):
             batch_prior_weight=BATCH_PRIOR_WEIGHT,
             embedding_prior_scale=EMBEDDING_PRIOR_SCALE,
         )
+        check_whole(seed, "seed", 0)
         self.seed = seed
         self.anchors: Anchors | None = None
         # The graph is saved with the weights.
