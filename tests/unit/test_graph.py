@@ -186,6 +186,8 @@ def test_subset_by_feature_modality_and_type():
     for arguments in ({"features": {"rna": ["Z"]}}, {"modalities": ["adt"]}, {"types": ["v"]}):
         with pytest.raises(RequestError, match=r"'Z'|'adt'|'v'"):
             graph.subset(**arguments)
+    with pytest.raises(RequestError, match=r"'features': found list.*names by modality"):
+        graph.subset(["rna:C"])
 
 
 def test_reweight_by_array_and_by_type():

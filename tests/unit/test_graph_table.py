@@ -41,6 +41,12 @@ def test_weights_and_signs():
     table.loc[1, "d"] = -1
     graph = from_table(MDATA, table, "rna", "atac", source="s", target="t", weight="w", sign="d")
     assert edges(graph) == {("A", "p"): (1, 0.2), ("A", "q"): (-1, 1.0)}
+    for kind in (object, "category"):
+        table["d"] = pd.Series(["+", "-", "+"], dtype=kind)
+        assert (
+            from_table(MDATA, table, "rna", "atac", source="s", target="t", weight="w", sign="d")
+            == graph
+        )
 
 
 def test_scores_are_rescaled_only_when_asked():
@@ -101,6 +107,7 @@ ROWS = {"s": ["A", "B"], "t": ["p", "q"]}
         ({**ROWS, "w": [-1, 0.5]}, {"weight": "w"}, DataError, ["1 of 2", "negative", "sign"]),
         ({**ROWS, "w": ["x", 1]}, {"weight": "w"}, DataError, ["no numbers", "'w'"]),
         ({**ROWS, "w": [2, -3]}, {"sign": "w"}, DataError, ["neither 1 nor -1", "numpy.sign"]),
+        ({**ROWS, "w": ["+", "up"]}, {"sign": "w"}, DataError, ["1 of 2", "'up'", "map"]),
         (ROWS, {"weight": "w"}, RequestError, ["'w'", "'s', 't'"]),
         (ROWS, {"rescale": "log"}, RequestError, ["'log'", "'rank'"]),
         (ROWS, {"unknown_sign": "guess"}, RequestError, ["'guess'"]),

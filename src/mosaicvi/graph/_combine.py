@@ -100,6 +100,12 @@ def subset(
     for modality, names in nodes.features.items():
         if modalities is None or modality in modalities:
             keep[nodes.numbers(modality, names)] = True
+    if features is not None and not isinstance(features, Mapping):
+        raise RequestError(
+            f"found {type(features).__name__}",
+            key="features",
+            expected='names by modality, such as {"rna": ["CD4", "CD8A"]}',
+        )
     for modality, chosen in (features or {}).items():
         here = nodes.codes == nodes.modalities.index(modality) if modality in nodes.features else []
         wanted = resolve(nodes, modality, chosen, key="features")

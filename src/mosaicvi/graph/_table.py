@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Rescale = Literal["max", "rank"]
 UnknownSign = Literal["error", "drop", "positive"]
+SIGNS = {"+": 1, "-": -1}
 
 
 def from_table(
@@ -54,7 +55,7 @@ def from_table(
     weight
         Column with weights in [0, 1]; None: all 1.
     sign
-        Column with signs 1 and -1; None: all 1.
+        Column with signs 1 and -1, or ``+`` and ``-``; None: all 1.
     type
         Type of the edges.
     rescale
@@ -215,16 +216,23 @@ def _signs(
     keep = np.ones(len(table), dtype=bool)
     if column is None:
         return np.ones(len(table)), keep
-    read = pd.to_numeric(table[column], errors="coerce").fillna(0).to_numpy(dtype=np.float64)
-    other = ~np.isin(read, (-1.0, 0.0, 1.0))
+    given = table[column]
+    if given.dtype.kind not in "biuf":
+        given = pd.Series([SIGNS.get(str(each), each) for each in given], dtype=object)
+    read = pd.to_numeric(given, errors="coerce").to_numpy(dtype=np.float64)
+    words = np.isnan(read) & given.notna().to_numpy()
+    other = words | ~(np.isnan(read) | np.isin(read, (-1.0, 0.0, 1.0)))
     if other.any():
         raise DataError(
             f"{int(other.sum())} of {len(read)} signs are neither 1 nor -1, the first "
-            f"{read[other][0]:g}",
+            f"{given[other].tolist()[0]!r}",
             key=str(column),
-            expected="1 or -1, 0 or missing where unknown",
-            remedy=f"table[{column!r}] = numpy.sign(table[{column!r}]), with the size as weight=",
+            expected="1 or -1 (or '+' and '-'), 0 or missing where unknown",
+            remedy=f"table[{column!r}] = table[{column!r}].map({{...}}), each word to 1, -1 or 0"
+            if words.any()
+            else f"table[{column!r}] = numpy.sign(table[{column!r}]), with the size as weight=",
         )
+    read = np.nan_to_num(read, nan=0.0)
     unknown = read == 0
     if unknown.any() and unknown_sign == "error":
         raise DataError(
