@@ -140,6 +140,37 @@ def test_same_seed_same_fit(mdata: MuData, model: MosaicVI) -> None:
     assert not np.allclose(left, right)
 
 
+def test_the_average_of_the_weights_is_kept_and_training_does_not_see_it(mdata: MuData) -> None:
+    """With validation and without; steps are the same, weights and validation are not."""
+    for options in ({}, {"train_size": 1.0}):
+        of_steps, averaged = (
+            fit(build(mdata), 4, plan_kwargs={"averaging": epochs}, **options)
+            for epochs in (0.0, 2.0)
+        )
+        for name in ("train_loss", "kl_train"):
+            pd.testing.assert_frame_equal(of_steps.history[name], averaged.history[name])
+        left, right = (
+            torch.cat([each.detach().ravel() for each in model.module.parameters()])
+            for model in (of_steps, averaged)
+        )
+        assert not torch.equal(left, right)
+        assert torch.allclose(left, right, atol=0.1)
+        if not options:
+            losses = [model.history["validation_loss"] for model in (of_steps, averaged)]
+            assert not np.allclose(*losses)
+
+
+@pytest.mark.parametrize(
+    "given", [{"learning_rate": 0.0}, {"learning_rate": -1.0}, {"averaging": -1.0}]
+)
+def test_numbers_with_which_no_fit_comes_anywhere_are_refused(
+    model: MosaicVI, given: dict[str, float]
+) -> None:
+    (key,) = given
+    with pytest.raises(RequestError, match=f"key '{key}'"):
+        model.train(1, plan_kwargs=given, **QUIET)
+
+
 def test_training_leaves_the_global_random_state_alone(mdata: MuData) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)

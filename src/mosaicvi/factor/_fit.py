@@ -162,7 +162,7 @@ class FitPlan:
         plan = MosaicTrainingPlan(
             module,
             FactorObjective(data.n_train),
-            OptimizerSpec(learning_rate=self.learning_rate),
+            OptimizerSpec(learning_rate=self.learning_rate, averaging=0.0),
             n_steps=epochs * len(data.train_dataloader()),
         )
         return run_fit(plan, data, max_epochs=epochs, patience=patience, **trainer)

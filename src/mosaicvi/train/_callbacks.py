@@ -81,7 +81,8 @@ class KeepBest(pl.Callback):
         error = float(apart.std()) / len(apart) ** 0.5
         return bool(value - self.best_value <= CLEARLY * error)
 
-    def restore(self) -> None:
-        """Put the best weights back; nothing happens when no validation pass was made."""
+    def restore(self) -> bool:
+        """Put the best weights back; False, and nothing happens, where no pass validated."""
         if self._state:
             self.module.load_state_dict(self._state)
+        return bool(self._state)

@@ -10,6 +10,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from mosaicvi._errors import RequestError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,6 +52,8 @@ class OptimizerSpec:
         One number, or modality to its own; one that is not named has 1.
     gradient_norm
         Gradients are clipped to this norm.
+    averaging
+        Epochs over which the weights that validate and are kept are averaged; 0: those of a step.
     n_threads
         torch's threads on a CPU while a fit runs; None: as many as its steps keep busy, see
         :func:`~mosaicvi.train._threads.threads_for`.
@@ -60,7 +64,19 @@ class OptimizerSpec:
     rise: float = 0.2
     feature_rate: float | Mapping[str, float] = 1.0
     gradient_norm: float = 100.0
+    averaging: float = 2.0
     n_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which no fit comes anywhere."""
+        for key, least in {"learning_rate": 0.0, "gradient_norm": 0.0, "averaging": None}.items():
+            value = getattr(self, key)
+            if not (value >= 0 if least is None else value > least):
+                raise RequestError(
+                    f"found {value}",
+                    key=key,
+                    expected="a number above 0" if least is not None else "0 epochs or more",
+                )
 
 
 class MosaicTrainingPlan(pl.LightningModule):

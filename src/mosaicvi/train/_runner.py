@@ -13,6 +13,7 @@ from scvi.train import Trainer
 
 from mosaicvi._errors import RequestError
 from mosaicvi._settings import logger
+from mosaicvi.train._average import WeightAverage
 from mosaicvi.train._callbacks import KeepBest
 from mosaicvi.train._threads import intra_op_threads, threads_for
 
@@ -80,7 +81,10 @@ def run_fit(
         If an argument is unknown.
     """
     keep = KeepBest(plan, patience)
-    callbacks = [keep, *trainer_kwargs.pop("callbacks", [])]
+    average = WeightAverage(plan.module, plan.optimizer_spec.averaging)
+    # What is kept is the average, which takes the last step's weights back after it.
+    own = [keep, average] if average.epochs else [keep]
+    callbacks = [*own, *trainer_kwargs.pop("callbacks", [])]
     settings = {
         "check_val_every_n_epoch": 1,
         "gradient_clip_val": plan.optimizer_spec.gradient_norm,
@@ -119,7 +123,8 @@ def run_fit(
             raise
         interrupted = True
     n_epochs = trainer.current_epoch
-    keep.restore()
+    if not keep.restore():
+        average.swap()
     plan.module.eval()
     for parameter in plan.module.parameters():
         parameter.grad = None
