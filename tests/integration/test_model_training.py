@@ -16,6 +16,7 @@ from tests.fits import QUIET, answer, assert_same_answer, build, fit, layers, sm
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 
 from mosaicvi import MosaicVI, RequestError
+from mosaicvi.model._construct import default_dropout
 from mosaicvi.model._training import optimizer_spec
 
 if TYPE_CHECKING:
@@ -138,6 +139,12 @@ def test_same_seed_same_fit(mdata: MuData, model: MosaicVI) -> None:
     other = fit(build(mdata, seed=1), 6)
     left, right = (m.get_latent_representation() for m in (model, other))
     assert not np.allclose(left, right)
+
+
+def test_few_cells_drop_more_units_unless_a_rate_is_given(mdata: MuData) -> None:
+    assert (default_dropout(2500), default_dropout(2501)) == (0.5, 0.35)
+    assert build(mdata).module_spec.dropout_rate == 0.5
+    assert build(mdata, dropout_rate=0.0).module_spec.dropout_rate == 0.0
 
 
 def test_the_average_of_the_weights_is_kept_and_training_does_not_see_it(mdata: MuData) -> None:

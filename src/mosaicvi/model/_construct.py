@@ -52,6 +52,9 @@ how many times fewer, up to the second: so few cells do not move embeddings out 
 and the modality would be imputed near its mean (decisions, "Few cells with a modality")."""
 
 
+DROPOUT_RATE, FEW_CELLS = (0.5, 0.35), 2500
+"""Default dropout rates of the encoders: up to so many cells, and with more."""
+
 _ROWS = 64
 """Rows that are looked at together, for a feature that varies."""
 
@@ -63,7 +66,8 @@ class NetworkSpec:
     Attributes
     ----------
     n_latent, n_hidden, n_layers, dropout_rate
-        Latent dimensions; width, depth and dropout rate of the encoders.
+        Latent dimensions; width, depth and dropout rate of the encoders (None:
+        :func:`default_dropout`).
     n_projection
         Width of the frozen projections; None: :func:`default_width`.
     fusion
@@ -77,7 +81,7 @@ class NetworkSpec:
     n_latent: int
     n_hidden: int
     n_layers: int
-    dropout_rate: float
+    dropout_rate: float | None
     n_projection: int | None
     fusion: str
     batch_prior_scale: float
@@ -96,6 +100,12 @@ class NetworkSpec:
                 key="batch_prior_scale",
                 expected="a number above 0",
             )
+
+
+def default_dropout(n_cells: int) -> float:
+    """Dropout rate of the encoders: few cells overfit (decisions, "More dropout for few cells")."""
+    few, many = DROPOUT_RATE
+    return few if n_cells <= FEW_CELLS else many
 
 
 def construct(
@@ -169,7 +179,9 @@ def construct(
         n_latent=network.n_latent,
         n_hidden=network.n_hidden,
         n_layers=network.n_layers,
-        dropout_rate=network.dropout_rate,
+        dropout_rate=default_dropout(data.n_cells)
+        if network.dropout_rate is None
+        else network.dropout_rate,
         fusion=network.fusion,
         batch_prior_scale=network.batch_prior_scale,
         batch_prior_weight=network.batch_prior_weight,

@@ -56,7 +56,7 @@ class MosaicVI(PosteriorGetters):
     n_layers
         Number of hidden layers of each encoder.
     dropout_rate
-        Dropout rate of the encoders.
+        Dropout rate of the encoders; None: .5 up to 2,500 cells, .35 with more.
     n_projection
         Singular vectors of each frozen projection (panels of up to 64 features skip it); None: one
         for every 100 cells of the modality, for every 20 where anchors align modalities, between 10
@@ -106,7 +106,7 @@ class MosaicVI(PosteriorGetters):
         *,
         n_hidden: int = 512,
         n_layers: int = 2,
-        dropout_rate: float = 0.35,
+        dropout_rate: float | None = None,
         n_projection: int | None = None,
         fusion: str = "product_of_experts",
         batch_prior_scale: float = 0.5,

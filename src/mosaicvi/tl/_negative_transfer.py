@@ -179,7 +179,7 @@ def _train_alone(
         network.n_latent,
         n_hidden=network.n_hidden,
         n_layers=network.n_layers,
-        dropout_rate=network.dropout_rate,
+        dropout_rate=model.module_spec.dropout_rate,
         n_projection=network.n_projection,
         fusion=network.fusion,
         batch_prior_scale=network.batch_prior_scale,
