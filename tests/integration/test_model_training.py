@@ -143,6 +143,7 @@ def test_same_seed_same_fit(mdata: MuData, model: MosaicVI) -> None:
 
 def test_few_cells_drop_more_units_unless_a_rate_is_given(mdata: MuData) -> None:
     assert (default_dropout(2500), default_dropout(2501)) == (0.5, 0.35)
+    assert default_dropout(2500, align=True) == 0.35
     assert build(mdata).module_spec.dropout_rate == 0.5
     assert build(mdata, dropout_rate=0.0).module_spec.dropout_rate == 0.0
 

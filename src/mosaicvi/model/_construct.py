@@ -102,10 +102,13 @@ class NetworkSpec:
             )
 
 
-def default_dropout(n_cells: int) -> float:
-    """Dropout rate of the encoders: few cells overfit (decisions, "More dropout for few cells")."""
+def default_dropout(n_cells: int, *, align: bool = False) -> float:
+    """Dropout rate of the encoders: few cells overfit (decisions, "More dropout for few cells").
+
+    Fits that start from anchors end before they do.
+    """
     few, many = DROPOUT_RATE
-    return few if n_cells <= FEW_CELLS else many
+    return few if n_cells <= FEW_CELLS and not align else many
 
 
 def construct(
@@ -179,7 +182,7 @@ def construct(
         n_latent=network.n_latent,
         n_hidden=network.n_hidden,
         n_layers=network.n_layers,
-        dropout_rate=default_dropout(data.n_cells)
+        dropout_rate=default_dropout(data.n_cells, align=align)
         if network.dropout_rate is None
         else network.dropout_rate,
         fusion=network.fusion,

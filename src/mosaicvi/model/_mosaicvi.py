@@ -56,7 +56,8 @@ class MosaicVI(PosteriorGetters):
     n_layers
         Number of hidden layers of each encoder.
     dropout_rate
-        Dropout rate of the encoders; None: .5 up to 2,500 cells, .35 with more.
+        Dropout rate of the encoders; None: .5 up to 2,500 cells, .35 with
+        more and where anchors align modalities.
     n_projection
         Singular vectors of each frozen projection (panels of up to 64 features skip it); None: one
         for every 100 cells of the modality, for every 20 where anchors align modalities, between 10
