@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 from tests.fits import QUIET, answer, assert_same_answer, build, fit, layers, small_mosaic
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
@@ -104,13 +105,23 @@ def test_features_learn_faster_by_default_but_regions(model: MosaicVI) -> None:
     data["rna"].X = (data["rna"].X > 0).astype(np.float32)
     regions = build(data, {"rna": "bernoulli", "protein": "nb_mixture"})
 
-    def rate(of: MosaicVI, *, anchored: bool = False, **given: float) -> object:
-        return optimizer_spec(of.module, given, anchored=anchored).feature_rate
+    def rate(of: MosaicVI, *, anchored: bool = False, **given: float) -> Any:
+        registered = of.adata_manager.data
+        return optimizer_spec(of.module, registered, given, anchored=anchored).feature_rate
 
     assert rate(model) == {"rna": 4, "protein": 4}
-    assert rate(regions) == {"rna": 1, "protein": 4}
     assert rate(model, anchored=True) == 1
     assert rate(regions, feature_rate=2.0) == 2
+    # The fewer counts there are of a region, the slower it learns, however they are stored.
+    counts = data["rna"].X.sum() / data["rna"].n_vars
+    assert rate(regions)["rna"] == pytest.approx(np.clip((counts / 40) ** 2, 0.1, 1))
+    for n_cells, expected in ((600, 1.0), (12, 0.1)):
+        few = small_mosaic(n_cells)
+        few["rna"].X = sp.csr_matrix((few["rna"].X > 0).astype(np.float32))
+        spec = {"rna": "bernoulli", "protein": "nb_mixture"}
+        sparse = rate(build(few, spec))
+        few["rna"].X = few["rna"].X.toarray()
+        assert sparse == rate(build(few, spec)) == {"rna": expected, "protein": 4}
 
 
 def test_features_of_each_modality_learn_at_their_own_rate(mdata: MuData) -> None:

@@ -236,7 +236,9 @@ class MosaicVI(PosteriorGetters):
                 MosaicTrainingPlan(
                     self.module,
                     Objective(spec),
-                    _training.optimizer_spec(self.module, optimizer_kwargs, anchored=anchored),
+                    _training.optimizer_spec(
+                        self.module, prepared.data, optimizer_kwargs, anchored=anchored
+                    ),
                     n_steps=epochs * len(datamodule.train_dataloader()),
                     guide=self._guide(prepared, datamodule.train_idx, batch_size),
                 ),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mosaicvi.data import MosaicData, MultiDataset
+    from mosaicvi.data._mosaic_data import ModalityData
     from mosaicvi.module._mosaic_module import MosaicModule
 
 EPOCH_SCALE = 1600.0
@@ -38,6 +39,10 @@ ANCHORED_RANGE = (4, 60)
 
 FEATURE_RATE = 4.0
 """``feature_rate`` of counts and continuous values in a fit without anchors."""
+
+ENOUGH_COUNTS, LOWEST_REGION_RATE = 40.0, 0.1
+"""``feature_rate`` of regions there: 1 where all cells together have so many counts of the average
+region; with fewer it falls with the square of their number, to no less than this."""
 
 MANY_CELLS = 5000
 """From so many training cells on, steps of a fit without anchors decode a sample of features."""
@@ -98,13 +103,14 @@ def default_epochs(n_cells: int, *, anchored: bool = False) -> int:
 
 
 def optimizer_spec(
-    module: MosaicModule, given: Mapping[str, Any], *, anchored: bool
+    module: MosaicModule, data: MosaicData, given: Mapping[str, Any], *, anchored: bool
 ) -> OptimizerSpec:
     """Settings of the optimiser: the user's arguments, and how fast features learn.
 
     Features that learn faster shorten a fit (decisions, "Features learn faster than networks").
     With anchors it is the encoders, which they guide, that set its length; and regions, of which a
-    cell shows few, overfit sooner than they teach encoders anything.
+    cell shows few, overfit sooner than they teach encoders anything: the sooner, the fewer
+    counts there are of one (decisions, "Regions of few counts").
 
     Raises
     ------
@@ -112,11 +118,20 @@ def optimizer_spec(
         If ``feature_rate`` names a modality that the model does not have.
     """
     rates = {
-        name: 1.0 if isinstance(each.likelihood, RateLikelihood) else FEATURE_RATE
+        name: _region_rate(data.modalities[name])
+        if isinstance(each.likelihood, RateLikelihood)
+        else FEATURE_RATE
         for name, each in module.decoders.items()
     }
     _known(module, "feature_rate", given.get("feature_rate"))
     return OptimizerSpec(**{"feature_rate": 1.0 if anchored else rates, **given})
+
+
+def _region_rate(regions: ModalityData) -> float:
+    """Rate at which embeddings of regions learn, by the counts there are of the average region."""
+    total = 0.0 if regions.depth is None else float(regions.depth.sum(dtype=np.float64))
+    counts = total / max(regions.n_features, 1)
+    return float(np.clip((counts / ENOUGH_COUNTS) ** 2, LOWEST_REGION_RATE, 1.0))
 
 
 def _known(module: MosaicModule, key: str, given: object) -> None:
