@@ -180,7 +180,13 @@ def test_the_average_of_the_weights_is_kept_and_training_does_not_see_it(mdata: 
 
 
 @pytest.mark.parametrize(
-    "given", [{"learning_rate": 0.0}, {"learning_rate": -1.0}, {"averaging": -1.0}]
+    "given",
+    [
+        {"learning_rate": 0.0},
+        {"learning_rate": -1.0},
+        {"learning_rate": float("nan")},
+        {"averaging": -1.0},
+    ],
 )
 def test_numbers_with_which_no_fit_comes_anywhere_are_refused(
     model: MosaicVI, given: dict[str, float]
@@ -188,6 +194,10 @@ def test_numbers_with_which_no_fit_comes_anywhere_are_refused(
     (key,) = given
     with pytest.raises(RequestError, match=f"key '{key}'"):
         model.train(1, plan_kwargs=given, **QUIET)
+
+
+def test_gradients_need_not_be_clipped(mdata: MuData) -> None:
+    assert fit(build(mdata), 1, plan_kwargs={"gradient_norm": 0.0}).is_trained
 
 
 def test_training_leaves_the_global_random_state_alone(mdata: MuData) -> None:

@@ -51,7 +51,7 @@ class OptimizerSpec:
         learning rate whatever its gradient, and these have farther to go than networks' weights.
         One number, or modality to its own; one that is not named has 1.
     gradient_norm
-        Gradients are clipped to this norm.
+        Gradients are clipped to this norm; 0: not at all.
     averaging
         Epochs over which the weights that validate and are kept are averaged; 0: those of a step.
     n_threads
@@ -68,15 +68,15 @@ class OptimizerSpec:
     n_threads: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers with which no fit comes anywhere."""
-        for key, least in {"learning_rate": 0.0, "gradient_norm": 0.0, "averaging": None}.items():
-            value = getattr(self, key)
-            if not (value >= 0 if least is None else value > least):
-                raise RequestError(
-                    f"found {value}",
-                    key=key,
-                    expected="a number above 0" if least is not None else "0 epochs or more",
-                )
+        """Refuse numbers with which no fit comes anywhere; NaN is none either."""
+        if not self.learning_rate > 0:
+            raise RequestError(
+                f"found {self.learning_rate}", key="learning_rate", expected="a number above 0"
+            )
+        if not self.averaging >= 0:
+            raise RequestError(
+                f"found {self.averaging}", key="averaging", expected="0 epochs or more"
+            )
 
 
 class MosaicTrainingPlan(pl.LightningModule):
