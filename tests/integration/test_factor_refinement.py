@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from scipy.special import logsumexp
 from scipy.stats import nbinom
 from tests.fits import QUIET, small_mosaic
 
 from mosaicvi import FactorVI
 from mosaicvi._errors import RequestError
 from mosaicvi.factor._refine import Refinement
+from mosaicvi.factor._refinement_gain import refinement_gains
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +29,7 @@ pytestmark = [
 ]
 
 
-def trained(likelihoods: dict[str, str], refine: int) -> FactorVI:
+def trained(likelihoods: dict[str, str], refine: int | None) -> FactorVI:
     mdata = small_mosaic(300)
     FactorVI.setup_mudata(mdata, likelihoods, batch_key="batch")
     model = FactorVI(mdata, n_factors=4, refine=refine)
@@ -41,7 +44,7 @@ def model() -> FactorVI:
     return trained({"rna": "nb", "protein": "nb"}, 0)
 
 
-def refined(model: FactorVI, steps: int) -> FactorVI:
+def refined(model: FactorVI, steps: int | None) -> FactorVI:
     other = copy.copy(model)
     other.refine = steps
     return other
@@ -127,11 +130,115 @@ def test_it_is_kept_with_the_model(model: FactorVI, tmp_path: Path) -> None:
     )
 
 
-def test_steps_are_not_negative() -> None:
+@pytest.mark.parametrize("steps", [-1, 1.5, "two", True])
+def test_steps_are_not_negative(steps: object) -> None:
     mdata = small_mosaic(60)
     FactorVI.setup_mudata(mdata, {"rna": "nb", "protein": "nb"}, batch_key="batch")
     with pytest.raises(RequestError, match="refine"):
-        FactorVI(mdata, n_factors=2, refine=-1)
+        FactorVI(mdata, n_factors=2, refine=steps)  # type: ignore[arg-type]
+
+
+def with_gains(model: FactorVI, **gains: float) -> FactorVI:
+    other = refined(model, None)
+    other.module_spec = replace(model.module_spec, gains=gains)
+    return other
+
+
+def test_by_default_cells_are_refined_where_their_gains_add_up(model: FactorVI) -> None:
+    """Of RNA it pays and of protein it does not: cells with both go by the sum."""
+    plain, steps = model.get_latent_representation(), refined(model, 2).get_latent_representation()
+    rna, protein = model._cells(None).dataset.data.presence.T
+    for gains, pays in {
+        (1.0, -0.4): rna,
+        (0.4, -1.0): rna & ~protein,
+        (-0.4, 1.0): protein,
+        (-1.0, -1.0): rna & ~rna,
+        (0.0, 0.0): rna & ~rna,
+    }.items():
+        own = with_gains(model, rna=gains[0], protein=gains[1])
+        found = own.get_latent_representation()
+        np.testing.assert_allclose(found, np.where(pays[:, None], steps, plain), atol=1e-5)
+        alone = own.get_latent_representation(from_modalities=["rna"])
+        expected = refined(model, 2 if gains[0] > 0 else 0)
+        np.testing.assert_allclose(
+            alone, expected.get_latent_representation(from_modalities=["rna"]), atol=1e-5
+        )
+    assert (rna & ~protein).any()
+    assert (rna & protein).any()
+
+
+def gains_of(model: FactorVI) -> dict[str, float]:
+    own = refined(model, None)
+    own.validation_indices_ = np.arange(300)
+    return own._gains()
+
+
+def test_gains_know_a_bad_encoder_and_bad_weights(model: FactorVI) -> None:
+    """An encoder that says nothing is mended by the values; where the weights of the genes are
+    mixed up it is the values that mislead."""
+    deaf, wrong = copy.deepcopy(model.module), copy.deepcopy(model.module)
+    with torch.no_grad():
+        for parameter in deaf.recognition["rna"].parameters():
+            parameter.zero_()
+        n_genes = len(wrong.weights["rna"].mean())
+        order = torch.randperm(n_genes, generator=torch.Generator().manual_seed(0))
+        for parameter in wrong.weights["rna"].parameters():
+            if len(parameter) == n_genes:
+                parameter.copy_(parameter[order])
+    for module, pays in ((deaf, True), (wrong, False)):
+        other = copy.copy(model)
+        other.module = module
+        gain = gains_of(other)["rna"]
+        assert abs(gain) > 0.2
+        assert (gain > 0) == pays
+
+
+def test_gains_are_log_probabilities_of_the_other_modality(model: FactorVI) -> None:
+    """Of one cell, draw by draw, by scipy."""
+    plain, better = model._sampler(None, 0).with_steps(0), model._sampler(None, 0).with_steps(2)
+    rows = np.flatnonzero(model._cells(None).dataset.data.presence.all(1))[:40]
+    found = refinement_gains(plain, better, rows, ["rna"])["rna"]
+    expected = []
+    for row in rows[:40]:
+        each = []
+        for sampler in (plain, better):
+            (chunk,) = sampler.latent(np.array([row]), ("rna",), with_values=True)
+            z = sampler.draw_latent(chunk, 16)
+            linked = model.module.draw_feature_embeddings(16, 0)["protein"]
+            part, decoder = chunk.batch.modalities["protein"], model.module.decoders["protein"]
+            library = part.library_size if decoder.likelihood.uses_library_size else None
+            parameters = decoder.distribution(z, part.batch, library, linked=linked)
+            mean, theta = (parameters[k].detach().double() for k in ("mean", "dispersion"))
+            success = (theta / (theta + mean)).numpy()
+            nats = nbinom.logpmf(part.values.to_dense().numpy(), theta.numpy(), success).sum(-1)
+            each.append(logsumexp(nats[:, 0]) - np.log(16))
+        expected.append(each[1] - each[0])
+    np.testing.assert_allclose(found, np.mean(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_few_cells_with_several_modalities_say_nothing(model: FactorVI) -> None:
+    own = refined(model, None)
+    own.validation_indices_ = np.flatnonzero(model._cells(None).dataset.data.presence.all(1))[:29]
+    assert own._gains() == {}
+    own.validation_indices_ = None
+    assert own._gains() == {}
+
+
+def test_gains_are_found_by_training_and_kept_with_the_model(tmp_path: Path) -> None:
+    mdata = small_mosaic(600)
+    FactorVI.setup_mudata(mdata, {"rna": "nb", "protein": "nb"}, batch_key="batch")
+    own = FactorVI(mdata, n_factors=4)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        own.train(10, train_size=0.7, **QUIET)
+    assert set(own.module_spec.gains) == {"rna", "protein"}
+    own.save(tmp_path / "model")
+    again = FactorVI.load(tmp_path / "model", adata=mdata)
+    assert again.refine is None
+    assert again.module_spec.gains == own.module_spec.gains
+    np.testing.assert_allclose(
+        own.get_latent_representation(), again.get_latent_representation(), atol=1e-5
+    )
 
 
 def test_normal_values_need_no_steps() -> None:

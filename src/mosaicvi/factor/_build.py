@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,6 +48,9 @@ class FactorSpec:
         ``(n_factors, n_restarts - 1)``; empty without restarts. Saved with the sizes.
     halves
         The same in the fits of either half of the cells, ``(n_factors, 2)``; empty without.
+    gains
+        Nats that refined posteriors of a modality add to what is said of the others; without those
+        of which it is not known.
     """
 
     modalities: Mapping[str, ModalitySize]
@@ -59,6 +62,7 @@ class FactorSpec:
     n_continuous: int = 0
     stability: tuple[tuple[float, ...], ...] = ()
     halves: tuple[tuple[float, ...], ...] = ()
+    gains: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain types for JSON."""
@@ -73,7 +77,8 @@ class FactorSpec:
         rest |= {
             key: tuple(tuple(row) for row in values.get(key, ())) for key in ("stability", "halves")
         }
-        return cls(modalities=sizes, n_continuous=values["n_continuous"], **rest)
+        gains = {name: float(value) for name, value in values.get("gains", {}).items()}
+        return cls(modalities=sizes, n_continuous=values["n_continuous"], gains=gains, **rest)
 
 
 def build_factor_module(

@@ -16,6 +16,8 @@ from mosaicvi.factor._fit import FitPlan, fit_best
 from mosaicvi.factor._gene_sets import check_names, match_sets, name_factors
 from mosaicvi.factor._getters import FactorGetters
 from mosaicvi.factor._groups import cell_groups, check_groups
+from mosaicvi.factor._refinement_gain import refinement_gains
+from mosaicvi.factor._sampler import N_STEPS
 from mosaicvi.factor._stability import stability
 from mosaicvi.factor._variance import most_explained
 from mosaicvi.graph._gene_sets import read_sets
@@ -80,8 +82,12 @@ class FactorVI(FactorGetters):
         data give the same factors, unless :meth:`train` is given another ``seed``.
     refine
         Newton steps on a cell's values that bring its posterior nearer to the best before each
-        answer, from where the encoder ends (two will do; values of cells are read for it). 0: as
-        the encoder says. Closed forms, of ``normal`` modalities, need none.
+        answer, from where the encoder ends (values of cells are read for it). 0: none, as the
+        encoder says. None: two where validation cells show that they pay, that is where what a
+        modality says of the others becomes likelier (``model.module_spec.gains``, in nats a cell);
+        a cell with several takes them if their gains add up to more than nothing. Without
+        validation cells that show several modalities there are none. Closed forms, of ``normal``
+        modalities, need none.
 
     Raises
     ------
@@ -112,12 +118,12 @@ class FactorVI(FactorGetters):
         gene_sets: GeneSets | None = None,
         gene_set_modality: str | None = None,
         seed: int = 0,
-        refine: int = 0,
+        refine: int | None = None,
         registry: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(adata, registry)
-        if refine < 0:
-            raise RequestError(f"{refine}", key="refine", expected="0 or more steps")
+        if refine is not None:
+            check_whole(refine, "refine", 0, other=", or None")
         check_whole(seed, "seed", 0)
         self.seed, self.groups, self.refine = seed, groups, refine
         gene_sets = None if gene_sets is None else read_sets(gene_sets)
@@ -278,7 +284,9 @@ class FactorVI(FactorGetters):
         best, others, halves = fit_best(self.module, plan, restarts, start=self.fit_result is None)
         self.module, result = best.module, best.result
         names = tuple(self.module_spec.factors[number] for number in best.left)
-        self.module_spec = replace(self.module_spec, factors=names, stability=(), halves=())
+        self.module_spec = replace(
+            self.module_spec, factors=names, stability=(), halves=(), gains={}
+        )
         self.train_indices_ = datamodule.train_idx
         self.validation_indices_ = datamodule.val_idx
         self.test_indices_ = datamodule.test_idx
@@ -290,6 +298,7 @@ class FactorVI(FactorGetters):
             self.module_spec,
             stability=stability(self.module, others),
             halves=stability(self.module, halves),
+            gains=self._gains(),
         )
         self._model_summary_string = self._describe()
         return result
@@ -307,6 +316,15 @@ class FactorVI(FactorGetters):
             self.module, tuple(names), self.module_spec.informed, explained
         )
         self.module_spec = replace(self.module_spec, factors=renamed, informed=informed)
+
+    def _gains(self) -> dict[str, float]:
+        """What refinement gains from each modality without a closed form, in validation cells."""
+        names = [n for n, d in self.module.decoders.items() if not d.likelihood.is_normal]
+        if self.refine is not None or self.validation_indices_ is None:
+            return {}
+        sampler = self._sampler(None, DATA_SEED)
+        plain, refined = sampler.with_steps(0), sampler.with_steps(N_STEPS)
+        return refinement_gains(plain, refined, np.asarray(self.validation_indices_), names)
 
     def _prepare(self, manager: MosaicManager) -> PreparedData:
         data = manager.data

@@ -29,7 +29,7 @@ class FactorGetters(GeneSetGetters):
     """Answers of a factor model, beside those that both models give."""
 
     groups: str | None
-    refine: int
+    refine: int | None
 
     def _sampler(self, adata: MuData | None, seed: int | None) -> FactorSampler:
         plain = super()._sampler(adata, seed)
@@ -41,6 +41,7 @@ class FactorGetters(GeneSetGetters):
             disagreements=plain.disagreements,
             seed=plain.seed,
             n_steps=self.refine,
+            gains=self.module_spec.gains,
         )
 
     def get_factors(

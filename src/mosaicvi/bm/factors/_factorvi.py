@@ -13,9 +13,8 @@ from mosaicvi.bm._worker import peak_memory
 N_DRAWS = 50
 """Draws of factors and weights that a predicted mean averages: few add noise of their own."""
 
-
-N_REFINED = 2
-"""Newton steps of refined answers."""
+STEPS = {"": None, "encoder": 0, "refined": 2}
+"""Newton steps of each row's answers; None: where the model finds that they pay."""
 
 
 class FactorVIMethod(BaseMethod[FactorInput, FactorAnswer]):
@@ -40,12 +39,13 @@ class FactorVIMethod(BaseMethod[FactorInput, FactorAnswer]):
         self._peak = peak_memory()
 
     def predict(self) -> dict[str, FactorAnswer]:
-        """Answers as they come, and with posteriors that are refined first (``refined``)."""
-        steps = {"": self._model.refine, "refined": N_REFINED}
+        """Answers as they come, without refinement (``encoder``), and with it (``refined``)."""
+        given = self._model.refine
         answers = {}
-        for variant, self._model.refine in steps.items():
+        for variant, steps in STEPS.items():
+            self._model.refine = given if variant == "" else steps
             answers[variant] = self._answer()
-        self._model.refine = steps[""]
+        self._model.refine = given
         return answers
 
     def _answer(self) -> FactorAnswer:
@@ -68,4 +68,9 @@ class FactorVIMethod(BaseMethod[FactorInput, FactorAnswer]):
     def details(self) -> dict[str, Any]:
         """Epochs, and the largest memory of the fit."""
         result = self._result
-        return {"epochs": result.n_epochs, "status": result.status, "fit_peak_mib": self._peak}
+        return {
+            "epochs": result.n_epochs,
+            "status": result.status,
+            "fit_peak_mib": self._peak,
+            "refinement_gains": dict(self._model.module_spec.gains),
+        }
