@@ -278,7 +278,7 @@ def test_a_partial_panel_is_no_smaller_answer(panel_model: MosaicVI) -> None:
 
 def test_unmeasured_features_are_less_certain(panel_model: MosaicVI) -> None:
     """A feature that a batch did not measure draws its batch offset; a measured one knows it."""
-    from mosaicvi.model._posterior import PredictiveRequest
+    from mosaicvi.model._chunks import PredictiveRequest
 
     sampler = panel_model._sampler(None, 0)
     request = PredictiveRequest("rna", ("protein",), 200)

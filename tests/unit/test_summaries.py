@@ -10,7 +10,7 @@ from mosaicvi import likelihoods
 from mosaicvi._errors import RequestError
 from mosaicvi._noise import CellNoise
 from mosaicvi.model import _summaries
-from mosaicvi.model._posterior import PredictiveChunk
+from mosaicvi.model._chunks import PredictiveChunk
 from mosaicvi.model._summaries import (
     Summaries,
     check_quantiles,

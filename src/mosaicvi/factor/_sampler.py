@@ -9,7 +9,7 @@ import torch
 
 from mosaicvi.factor._refine import VALUES_AT_ONCE, Refinement
 from mosaicvi.fusion import FullGaussian
-from mosaicvi.model._posterior import MAX_CHUNK_CELLS, LatentChunk, PosteriorSampler
+from mosaicvi.model._posterior import MAX_CHUNK_CELLS, PosteriorSampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mosaicvi.factor._factor_module import FactorModule
+    from mosaicvi.model._chunks import LatentChunk
 
 N_STEPS = 2
 """Newton steps where they pay: one gets most of what there is, more than two nothing."""

@@ -17,7 +17,8 @@ from mosaicvi.likelihoods import NegativeBinomialMixture
 from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
-    from mosaicvi.model._posterior import LatentChunk, PosteriorSampler, PredictiveRequest
+    from mosaicvi.model._chunks import LatentChunk, PredictiveRequest
+    from mosaicvi.model._posterior import PosteriorSampler
 
 
 def check_evidence(evidence: np.ndarray, from_modalities: tuple[str, ...], what: str) -> None:

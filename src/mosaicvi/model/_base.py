@@ -14,8 +14,9 @@ from mosaicvi._scvi import SETUP_ARGS_KEY, AnnDataManager, BaseModelClass
 from mosaicvi.data import ModalitySpec, MosaicManager, build_manager
 from mosaicvi.data._structure import check_object
 from mosaicvi.model import _answers, _persistence, _requests
+from mosaicvi.model._chunks import PredictiveRequest
 from mosaicvi.model._imputation import Imputability, measure_imputability
-from mosaicvi.model._posterior import PosteriorSampler, PredictiveRequest
+from mosaicvi.model._posterior import PosteriorSampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,8 @@ from mosaicvi.model._summaries import Summaries
 
 if TYPE_CHECKING:
     from mosaicvi.data import MosaicData
-    from mosaicvi.model._posterior import PosteriorSampler, PredictiveRequest
+    from mosaicvi.model._chunks import PredictiveRequest
+    from mosaicvi.model._posterior import PosteriorSampler
 
 IMPUTABLE_CORRELATION = 0.5
 """A feature whose held-out Pearson correlation (log1p) is below this is flagged not imputable."""

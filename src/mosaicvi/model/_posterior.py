@@ -7,7 +7,6 @@ answer, and memory is that of the answer plus one chunk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,16 +16,14 @@ from torch import Tensor
 from mosaicvi._errors import RequestError
 from mosaicvi._noise import CellNoise
 from mosaicvi._scvi import progress
-from mosaicvi.fusion import FullGaussian, GaussianMixture
+from mosaicvi.model._chunks import LatentChunk, PredictiveChunk, PredictiveRequest
 from mosaicvi.model._disagreement import draw_shifts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._dataset import MultiDataset
     from mosaicvi.data._mosaic_data import MosaicData
-    from mosaicvi.likelihoods._base import Likelihood
     from mosaicvi.model._disagreement import Disagreement
     from mosaicvi.module import MultimodalModule
 
@@ -38,99 +35,6 @@ MAX_CHUNK_CELLS = 2048
 LONG_ANSWER = 100
 """Chunks of cells from which an answer shows a progress bar, in the style of scvi-tools' setting
 ``scvi.settings.progress_bar_style``; its verbosity above ``INFO`` turns bars off."""
-
-
-@dataclass(frozen=True)
-class PredictiveRequest:
-    """What is to be drawn.
-
-    Attributes
-    ----------
-    modality
-        Modality of the answer.
-    from_modalities
-        Modalities whose values may be used as evidence.
-    n_samples
-        Draws a cell.
-    transform_batch
-        Codes of batches to answer for, of which each draw takes one; None: each cell's own.
-    library_size
-        Counts a cell to answer for; ``"observed"``: each cell's own; None: drawn from cells that
-        measured the modality (of the cell's batch, where it measured).
-    """
-
-    modality: str
-    from_modalities: tuple[str, ...]
-    n_samples: int
-    transform_batch: tuple[int, ...] | None = None
-    library_size: float | str | None = None
-
-
-@dataclass(frozen=True)
-class LatentChunk:
-    """Latent posterior of a few cells.
-
-    Attributes
-    ----------
-    places
-        Where these cells stand among those asked for, shape ``(n_cells,)``.
-    batch
-        Their values.
-    posterior
-        Their posterior given the evidence.
-    evidence
-        Whether a cell has any of the evidence, bool ``(n_cells,)``.
-    """
-
-    places: np.ndarray
-    batch: MultiBatch
-    posterior: GaussianMixture | FullGaussian
-    evidence: np.ndarray
-
-    @property
-    def mixture(self) -> GaussianMixture:
-        """The posterior, of models whose posteriors are mixtures."""
-        if not isinstance(self.posterior, GaussianMixture):
-            raise TypeError(f"a {type(self.posterior).__name__} is no mixture")
-        return self.posterior
-
-    @property
-    def gaussian(self) -> FullGaussian:
-        """The posterior, of models whose latent dimensions are not independent."""
-        if not isinstance(self.posterior, FullGaussian):
-            raise TypeError(f"a {type(self.posterior).__name__} is not one Gaussian a cell")
-        return self.posterior
-
-
-@dataclass(frozen=True)
-class PredictiveChunk:
-    """Distribution parameters of a few cells, one set a draw.
-
-    Attributes
-    ----------
-    places, evidence
-        As in :class:`LatentChunk`.
-    likelihood
-        Likelihood of the answer.
-    parameters
-        Distribution parameters, broadcastable to ``(n_samples, n_cells, n_features)``.
-    noise
-        Source of the count noise.
-    """
-
-    places: np.ndarray
-    evidence: np.ndarray
-    likelihood: Likelihood
-    parameters: dict[str, Tensor]
-    noise: CellNoise
-
-    def counts(self) -> Tensor:
-        """Draws with count noise, shape ``(n_samples, n_cells, n_features)``."""
-        return self.likelihood.sample(self.parameters, self.noise)
-
-    def mean(self) -> Tensor:
-        """Mean of the likelihood at each draw, shape ``(n_samples, n_cells, n_features)``."""
-        return self.likelihood.mean(self.parameters)
 
 
 class PosteriorSampler:

@@ -15,7 +15,7 @@ from mosaicvi.likelihoods import NegativeBinomialMixture
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mosaicvi.model._posterior import PredictiveChunk
+    from mosaicvi.model._chunks import PredictiveChunk
 
 MAX_QUANTILE_ENTRIES = 2**24
 """Entries that :func:`torch.quantile` takes at once."""
