@@ -192,6 +192,24 @@ def test_atlas_in_one_call(paired: MuData) -> None:
     assert model.is_trained
 
 
+@pytest.mark.parametrize("key", ["day", None])
+def test_atlas_warns_of_batches_by_the_name_that_they_were_given(key: str | None) -> None:
+    rna = counts_modality([f"a{i}" for i in range(60)], ["CD4", *map("GENE{}".format, range(9))])
+    protein = counts_modality([f"b{i}" for i in range(60)], ["CD4", "CD8a"])
+    for day, part in enumerate((rna, protein)):
+        part.obs["day"] = f"day{day}"
+    with pytest.warns(MosaicviWarning, match="inseparable") as found:
+        tl.build_atlas(
+            {"rna": rna, "protein": protein},
+            batch_key=key,
+            model_kwargs={"n_latent": 4, "n_hidden": 16},
+            train_kwargs={"max_epochs": 1, **QUIET},
+        )
+    (said,) = (str(each.message) for each in found if "inseparable" in str(each.message))
+    assert said.startswith("batch_key 'day' and" if key else "batch (no batch_key: each assay is")
+    assert "atlas_batch" not in said
+
+
 def test_atlas_of_what_nothing_ties(paired: MuData) -> None:
     rna, other = paired["rna"].copy(), paired["protein"].copy()
     other.obs_names = "other:" + other.obs_names

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from mosaicvi.tl._alignment_confidence import alignment_confidence
 from mosaicvi.tl._atlas_graph import AtlasGraph
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mudata import MuData
 
     from mosaicvi.graph import FeatureGraph
@@ -110,7 +114,8 @@ def build_atlas(
     named = _named(assays, modalities)
     chosen = _likelihoods(named, likelihoods or {})
     mdata = _mudata(named, batch_key)
-    MosaicVI.setup_mudata(mdata, chosen, batch_key=BATCH)
+    with _said_of(batch_key):
+        MosaicVI.setup_mudata(mdata, chosen, batch_key=BATCH)
     if graph is None:
         graph = building.needed(mdata)
     model = MosaicVI(mdata, **{"seed": seed, "graph": graph, **(model_kwargs or {})})
@@ -119,6 +124,18 @@ def build_atlas(
     _neighbours(mdata, seed)
     alignment_confidence(model, seed=seed)
     return mdata, model
+
+
+@contextmanager
+def _said_of(batch_key: str | None) -> Iterator[None]:
+    """Warnings inside name the caller's column of batches, not the one that is made of it."""
+    name = f"batch_key {batch_key!r}" if batch_key else "batch (no batch_key: each assay is one)"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for each in caught:
+        said = str(each.message).replace(f"batch_key {BATCH!r}", name)
+        warnings.warn(said, each.category, stacklevel=4)
 
 
 def _named(
