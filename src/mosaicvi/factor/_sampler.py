@@ -89,16 +89,15 @@ class FactorSampler(PosteriorSampler):
     def _refined(self, chunk: LatentChunk, names: Sequence[str]) -> FullGaussian:
         """Posteriors of the cells that it pays for; those of the others as they were."""
         own = chunk.gaussian
-        refinement = Refinement(self.module, chunk.batch, names)
         if self.n_steps is not None:
-            return refinement.run(own.mean, self.n_steps)
+            return Refinement(self.module, chunk.batch, names).run(own.mean, self.n_steps)
         gain = own.pull.new_zeros(len(own.pull))
         for name, part in chunk.batch.modalities.items():
             if name in names:
                 gain[part.positions] += self.gains.get(name, 0.0)
         if not bool((gain > 0).any()):
             return own
-        found, rows = refinement.run(own.mean, N_STEPS), gain > 0
+        found, rows = Refinement(self.module, chunk.batch, names).run(own.mean, N_STEPS), gain > 0
         return FullGaussian(
             torch.where(rows[:, None, None], found.precision, own.precision),
             torch.where(rows[:, None], found.pull, own.pull),
