@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,15 +52,9 @@ class FactorSampler(PosteriorSampler):
 
     def with_steps(self, n_steps: int) -> FactorSampler:
         """The same answers from posteriors that take so many steps."""
-        return FactorSampler(
-            self.module,
-            self.data,
-            self.dataset,
-            library_pool=self.library_pool,
-            disagreements=self.disagreements,
-            seed=self.seed,
-            n_steps=n_steps,
-        )
+        other = copy.copy(self)
+        other.n_steps = n_steps
+        return other
 
     @torch.no_grad()
     def latent(
