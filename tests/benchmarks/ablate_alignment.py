@@ -26,7 +26,7 @@ from mosaicvi.bm._alignment_score import score_alignment
 from mosaicvi.bm.aligners._features import turned
 from mosaicvi.bm.aligners._mosaicvi import MosaicVIAligner
 from mosaicvi.graph import FeatureGraph
-from mosaicvi.model import _construct, _inputs, _linkage, _linked_features, _technical
+from mosaicvi.model import _construct, _inputs, _linkage, _linked_columns, _technical
 from mosaicvi.module._mosaic_module import MosaicModule
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 
@@ -149,10 +149,10 @@ VARIANTS = {
         patches=((_linkage, "unseen_correlation", lambda *_, **__: None),)
     ),
     "linked features are not regressed on components": Variant(
-        patches=((_linked_features, "regress", _no_regression),)
+        patches=((_linked_columns, "regress", _no_regression),)
     ),
     "linked features are not smoothed": Variant(
-        patches=((_linked_features, "SPARSE_COUNTS", -1.0),)
+        patches=((_linked_columns, "SPARSE_COUNTS", -1.0),)
     ),
     "edges are not weighed by cells": Variant(patches=((_linkage, "graph_confidence", _sure),)),
     "signs are ignored": Variant(graph=_unsigned),

@@ -13,7 +13,7 @@ from mosaicvi.alignment import unit
 from mosaicvi.data import build_manager
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.graph import FeatureGraph, from_table
-from mosaicvi.model import _linked_features
+from mosaicvi.model import _linked_columns, _linked_features
 from mosaicvi.model._construct import features_of
 from mosaicvi.model._linkage import graph_arrays, true_pairs
 from mosaicvi.model._linked_features import linked_features
@@ -121,7 +121,7 @@ def test_sparse_features_are_freed_of_noise_in_two_ways_that_count_alike(
 ) -> None:
     data, graph = drawn
     plain = sides(data, graph)
-    monkeypatch.setattr(_linked_features, "SPARSE_COUNTS", np.inf)
+    monkeypatch.setattr(_linked_columns, "SPARSE_COUNTS", np.inf)
     few = sides(data, graph)
     monkeypatch.setattr(_linked_features, "MANY_LINKED", N_PROTEINS)
     both = sides(data, graph)
@@ -147,7 +147,7 @@ def test_sparse_features_are_freed_of_noise_in_two_ways_that_count_alike(
 
 def _only(monkeypatch: pytest.MonkeyPatch, sparse: ModalityData) -> None:
     """Take one modality for sparse, and no other."""
-    monkeypatch.setattr(_linked_features, "is_sparse", lambda modality, *_: modality is sparse)
+    monkeypatch.setattr(_linked_columns, "is_sparse", lambda modality, *_: modality is sparse)
 
 
 def test_without_edges_between_them_there_are_no_linked_features(

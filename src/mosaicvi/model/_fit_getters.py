@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi._errors import RequestError
-from mosaicvi.model import _answers
+from mosaicvi.model import _answers, _requests
 from mosaicvi.model._cells import Indices, select
 from mosaicvi.model._edge_evidence import graph_confidence
 from mosaicvi.model._getters import PosteriorGetters
+from mosaicvi.model._inputs import project
+from mosaicvi.model._linkage import agreement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,10 +48,7 @@ class FitGetters(PosteriorGetters):
         RequestError
             If the model has no feature graph.
         """
-        if self.graph is None:
-            raise RequestError(
-                "the model has no feature graph", key="graph", remedy="MosaicVI(mdata, graph=graph)"
-            )
+        graph = self._graph()
         sampler = self._sampler(None, seed)
         rows, spaces = {}, {}
         for name, modality in sampler.data.modalities.items():
@@ -58,11 +57,60 @@ class FitGetters(PosteriorGetters):
             spaces[name], _ = _answers.latent_representation(
                 sampler, cells, (name,), give_mean=True
             )
-        table = self.graph.to_pandas()
-        table["confidence"] = graph_confidence(
-            sampler.data, self.graph, spaces, rows, seed=sampler.seed
-        )
+        table = graph.to_pandas()
+        table["confidence"] = graph_confidence(sampler.data, graph, spaces, rows, seed=sampler.seed)
         return table
+
+    def get_link_agreement(self, *, seed: int | None = None) -> pd.DataFrame:
+        """Whether the linked features of two modalities bear each other out; needs no truth.
+
+        A tenth of them is left out in turn (each alone where there are ten or fewer); cells are
+        matched as mutual neighbours in the others, before any training; and each one left out is
+        correlated over these matches. Links that say the same of cells agree; those of wrong
+        features, and links too few to tell cells apart, come out at zero. 3,000 cells of each
+        modality are asked, and a model that is not trained yet answers, too. ``MosaicVI`` warns
+        where fewer than 32 features tie two modalities that share fewer than 30 cells, and their
+        mean is below .2 (see :doc:`/models/alignment_diagnostics`).
+
+        Parameters
+        ----------
+        seed
+            Seed of the cells and of the parts that are left out; None: the model's.
+
+        Returns
+        -------
+        A row for each linked feature of the modality that has fewer of them: ``first`` and
+        ``second`` (the modalities that are tied), ``modality``, ``feature``, and ``correlation``
+        from -1 to 1, NaN where no other link is left.
+
+        Raises
+        ------
+        RequestError
+            If the model has no feature graph, or it links no two of the model's modalities.
+        """
+        graph = self._graph()
+        if seed is not None:
+            _requests.check_whole(seed, "seed", 0, other="; None: the model's")
+        data, sizes = self._cells(None).data, self.module_spec.modalities
+        projected = {
+            name: project(modality, self.module.projections[name], sizes[name].target_sum)
+            for name, modality in data.modalities.items()
+        }
+        table = agreement(data, graph, projected, seed=self.seed if seed is None else seed)
+        if table.empty:
+            raise RequestError(
+                "no edge of the graph links features of two modalities",
+                key="graph",
+                expected=f"edges between {list(projected)}",
+            )
+        return table
+
+    def _graph(self) -> FeatureGraph:
+        if self.graph is None:
+            raise RequestError(
+                "the model has no feature graph", key="graph", remedy="MosaicVI(mdata, graph=graph)"
+            )
+        return self.graph
 
     def get_elbo(
         self,

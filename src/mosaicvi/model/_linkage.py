@@ -17,7 +17,9 @@ from mosaicvi.alignment import (
     unit,
 )
 from mosaicvi.model._edge_evidence import graph_confidence
-from mosaicvi.model._linked_features import is_sparse, linked_sides
+from mosaicvi.model._link_agreement import link_agreement, warn_disagreement
+from mosaicvi.model._linked_columns import is_sparse
+from mosaicvi.model._linked_features import linked_sides
 from mosaicvi.model._technical import explain_technical
 from mosaicvi.model._ties import warn_refused
 from mosaicvi.model._unseen_counts import unseen_correlation
@@ -26,6 +28,8 @@ from mosaicvi.nn._graph_prior import GraphArrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pandas as pd
 
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
     from mosaicvi.graph import FeatureGraph
@@ -89,15 +93,16 @@ def link(
     kept = {name: _subsample(modality, data, seed) for name, modality in data.modalities.items()}
     values = {name: residuals[name][rows] for name, rows in kept.items()}
     known = true_pairs(data, kept)
-    more = _more_neighbours(data, kept, spec)
+    neighbours = _neighbours(data, kept, spec)
     confidence = None
     if graph is not None:
+        warn_disagreement(data, graph, technical, kept, known, neighbours, seed=seed)
         first = find_anchors(
             values,
             linked_sides(data, graph, technical, kept),
             known,
             replace(spec, n_rounds=1),
-            n_neighbours=more,
+            n_neighbours=neighbours,
         )
         spaces = {name: unit(first.canonical.scores(name, each)) for name, each in values.items()}
         confidence = graph_confidence(data, graph, spaces, kept, seed=seed)
@@ -107,10 +112,10 @@ def link(
     if graph is not None and not told:
         widths = {name: each.shape[1] for name, each in residuals.items()}
         worth = unseen_correlation(
-            data, graph, kept, spec, widths=widths, n_neighbours=more, seed=seed
+            data, graph, kept, spec, widths=widths, n_neighbours=neighbours, seed=seed
         )
     linked = linked_sides(data, graph, technical, kept)
-    anchors = find_anchors(values, linked, known, spec, n_neighbours=more, worth=worth)
+    anchors = find_anchors(values, linked, known, spec, n_neighbours=neighbours, worth=worth)
     for both in anchors.refused:
         warn_refused(both, len(known[both]))
     canonical = anchors.canonical
@@ -127,12 +132,29 @@ def link(
     return Linkage(inputs, Anchors(canonical, pairs, anchors.refused), confidence)
 
 
-def _more_neighbours(
+def agreement(
+    data: MosaicData, graph: FeatureGraph, projected: Mapping[str, np.ndarray], *, seed: int
+) -> pd.DataFrame:
+    """What :func:`~mosaicvi.model._link_agreement.link_agreement` says before any training."""
+    technical = {
+        name: explain_technical(modality, projected[name], seed=seed)
+        for name, modality in data.modalities.items()
+    }
+    kept = {name: _subsample(modality, data, seed) for name, modality in data.modalities.items()}
+    neighbours = _neighbours(data, kept, AnchorSpec())
+    return link_agreement(data, graph, technical, kept, neighbours, seed=seed)
+
+
+def _neighbours(
     data: MosaicData, kept: Mapping[str, np.ndarray], spec: AnchorSpec
 ) -> dict[tuple[str, str], int]:
-    """Neighbours of two modalities that are both sparse."""
-    sparse = [name for name, rows in kept.items() if is_sparse(data.modalities[name], None, rows)]
-    return dict.fromkeys(combinations(sparse, 2), max(spec.n_neighbours, SPARSE_NEIGHBOURS))
+    """Neighbours of every two modalities: more where both are sparse."""
+    sparse = {name for name, rows in kept.items() if is_sparse(data.modalities[name], None, rows)}
+    more = max(spec.n_neighbours, SPARSE_NEIGHBOURS)
+    return {
+        both: more if sparse.issuperset(both) else spec.n_neighbours
+        for both in combinations(data.modalities, 2)
+    }
 
 
 def graph_arrays(

@@ -16,7 +16,8 @@ from mosaicvi.model._inputs import (
     rows_read,
     target_sum,
 )
-from mosaicvi.model._linked_features import is_sparse, linked_sides
+from mosaicvi.model._linked_columns import is_sparse
+from mosaicvi.model._linked_features import linked_sides
 from mosaicvi.model._technical import explain_technical
 from mosaicvi.nn._aligned_inputs import AlignedInputs
 

@@ -1,0 +1,138 @@
+"""Whether the linked features of two modalities bear each other out, without any truth."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from mosaicvi._errors import MosaicviWarning
+from mosaicvi.alignment import LEAST_PAIRS, mutual_neighbours, pair_correlation
+from mosaicvi.model._linked_columns import count_linked, linked_columns, smoothed
+from mosaicvi.model._linked_features import MANY_LINKED, reduced
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mosaicvi.alignment import CellPairs
+    from mosaicvi.data._mosaic_data import MosaicData
+    from mosaicvi.graph import FeatureGraph
+    from mosaicvi.model._technical import Technical
+
+N_FOLDS = 10
+"""Parts of the linked features that are left out in turn; each alone where there are fewer."""
+
+MOST_CELLS = 3_000
+"""Cells of each modality that are asked."""
+
+LEAST_AGREEMENT = 0.2
+"""Mean correlation of links left out below which half of the labels or more were wrong on all data
+that were tried (decisions, "Links that bear each other out")."""
+
+
+def link_agreement(
+    data: MosaicData,
+    graph: FeatureGraph,
+    technical: Mapping[str, Technical],
+    kept: Mapping[str, np.ndarray],
+    n_neighbours: Mapping[tuple[str, str], int],
+    *,
+    seed: int,
+) -> pd.DataFrame:
+    """Correlation of each linked feature over pairs of cells that the other links find.
+
+    Parameters
+    ----------
+    data
+        Registered data.
+    graph
+        Which features belong together, over exactly the registered features.
+    technical
+        Modality to what batch and depth explain of it.
+    kept
+        Modality to the rows among which anchors are sought; 3,000 of them are drawn.
+    n_neighbours
+        Every two modalities that are asked to the neighbours on either side among which mutual ones
+        are taken.
+    seed
+        Seed of the cells, and of the parts in which links are left out.
+
+    Returns
+    -------
+    A row for each linked feature of the modality that has fewer of them: ``first``, ``second`` (the
+    modalities), ``modality``, ``feature``, ``correlation``; NaN where nothing is left without it.
+    Empty without an edge between two modalities.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = {
+        name: np.sort(rng.choice(rows, min(len(rows), MOST_CELLS), replace=False))
+        for name, rows in kept.items()
+    }
+    tables = []
+    for both, number in n_neighbours.items():
+        columns = linked_columns(data, graph, both, drawn)
+        if columns is None:
+            continue
+        sides = columns.freed(smoothed, data, technical, drawn)
+        n_links = len(columns.features)
+        found = np.full(n_links, np.nan)
+        fold = rng.permutation(n_links) % min(N_FOLDS, n_links)
+        for part in range(fold.max() + 1 if n_links > 1 else 0):
+            out = fold == part
+            rest = reduced([side[:, ~out] for side in sides])
+            pairs = mutual_neighbours(*rest, n_neighbours=number)
+            left, right = (
+                side[rows][:, out]
+                for side, rows in zip(sides, (pairs.left, pairs.right), strict=True)
+            )
+            found[out] = pair_correlation(left, right, pairs.weight)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "first": both[0],
+                    "second": both[1],
+                    "modality": columns.axis,
+                    "feature": columns.features,
+                    "correlation": found,
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def warn_disagreement(
+    data: MosaicData,
+    graph: FeatureGraph,
+    technical: Mapping[str, Technical],
+    kept: Mapping[str, np.ndarray],
+    known: Mapping[tuple[str, str], CellPairs],
+    n_neighbours: Mapping[tuple[str, str], int],
+    *,
+    seed: int,
+) -> None:
+    """Tell of modalities that few links tie which do not bear each other out, and no pairs."""
+    untold = {both: n for both, n in n_neighbours.items() if len(known.get(both, ())) < LEAST_PAIRS}
+    few = [both for both in untold if 0 < count_linked(data, graph, both) < MANY_LINKED]
+    for first, second in few:
+        asked = {(first, second): untold[first, second]}
+        table = link_agreement(data, graph, technical, kept, asked, seed=seed)
+        n_links, mean = len(table), float(table["correlation"].mean())
+        if mean >= LEAST_AGREEMENT:
+            continue
+        said = (
+            f"left out in turn, they correlate by {mean:.2f} on average over cells that the "
+            f"others match, where {LEAST_AGREEMENT} is little"
+            if n_links > 1
+            else "nothing can say whether it is right"
+        )
+        warnings.warn(
+            f"only {n_links} linked feature{'s tie' if n_links > 1 else ' ties'} {first!r} and "
+            f"{second!r}: {said}. Many cells may be matched to cells of other types, and imputed "
+            "values and labels be wrong. Link more features (model.get_link_agreement() lists "
+            "what each says, graph.check(mdata) why others have no link), or add cells that hold "
+            "both",
+            MosaicviWarning,
+            stacklevel=2,
+        )
