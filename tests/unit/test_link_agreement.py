@@ -99,6 +99,7 @@ def test_each_is_left_out_as_by_hand(linked: tuple[MuData, pd.DataFrame]) -> Non
     table = model.get_link_agreement(seed=3)
     data = model._cells(None).data
     sampled: dict[str, np.ndarray] = {}
+    spaces: dict[str, np.ndarray] = {}
     original = _link_agreement.linked_columns
 
     def spy(*given: object) -> object:
@@ -109,6 +110,7 @@ def test_each_is_left_out_as_by_hand(linked: tuple[MuData, pd.DataFrame]) -> Non
         def keep(*arguments: object) -> list[np.ndarray]:
             sides = freed(*arguments)  # type: ignore[arg-type]
             sampled.update(zip(BOTH, (side.copy() for side in sides), strict=True))
+            spaces.update({name: arguments[2][name].residuals for name in BOTH})  # type: ignore[index]
             return sides
 
         object.__setattr__(columns, "freed", keep)
@@ -119,14 +121,19 @@ def test_each_is_left_out_as_by_hand(linked: tuple[MuData, pd.DataFrame]) -> Non
         model.get_link_agreement(seed=3)
     left, right = sampled["rna"], sampled["protein"]
     assert len(left) == data.modalities["rna"].n_cells
+    near = [NearestNeighbors(n_neighbors=30).fit(spaces[name]) for name in BOTH]
+    means = [
+        side[search.kneighbors(spaces[name], return_distance=False)].mean(1)
+        for name, search, side in zip(BOTH, near, (left, right), strict=True)
+    ]
     for number, expected in enumerate(table["correlation"]):
         others = [column for column in range(N_PROTEINS) if column != number]
-        spaces = []
+        parts = []
         for side in (left, right):
             part = (side[:, others] - side[:, others].mean(0)) / side[:, others].std(0)
-            spaces.append(part / np.linalg.norm(part, axis=1, keepdims=True))
-        there = NearestNeighbors(n_neighbors=15).fit(spaces[1]).kneighbors(spaces[0])[1]
-        back = NearestNeighbors(n_neighbors=15).fit(spaces[0]).kneighbors(spaces[1])[1]
+            parts.append(part / np.linalg.norm(part, axis=1, keepdims=True))
+        there = NearestNeighbors(n_neighbors=15).fit(parts[1]).kneighbors(parts[0])[1]
+        back = NearestNeighbors(n_neighbors=15).fit(parts[0]).kneighbors(parts[1])[1]
         pairs = [(i, j) for i in range(len(left)) for j in there[i] if i in back[j]]
         weight = np.array(
             [
@@ -134,7 +141,7 @@ def test_each_is_left_out_as_by_hand(linked: tuple[MuData, pd.DataFrame]) -> Non
                 for i, j in pairs
             ]
         )
-        x, y = left[[p[0] for p in pairs], number], right[[p[1] for p in pairs], number]
+        x, y = (side[[p[i] for p in pairs], number] for i, side in enumerate(means))
         together = np.cov(x, y, aweights=weight, ddof=0)
         by_hand = together[0, 1] / np.sqrt(together[0, 0] * together[1, 1])
         assert abs(by_hand - expected) < 0.01
