@@ -158,6 +158,28 @@ def test_few_links_that_disagree_are_told_of(linked: tuple[MuData, pd.DataFrame]
     assert built(mdata, links.head(1)).get_link_agreement()["correlation"].isna().all()
 
 
+def test_links_that_share_a_feature_are_left_out_together() -> None:
+    mdata, _ = drawn(("r", "p"))
+    # Two clones of each of four antibodies, both linked to two genes: those of another antigen.
+    counts = mdata["protein"].X.toarray()
+    counts[:, 1::2] = np.random.default_rng(1).poisson(counts[:, ::2])
+    mdata["protein"].X = sp.csr_matrix(counts)
+    ends = [
+        pd.DataFrame({"source": f"rna{gene}", "target": f"protein{protein}"}, index=[0])
+        for protein in range(N_PROTEINS)
+        for gene in ((protein // 2 * 2 + 2 + other) % N_PROTEINS for other in (0, 1))
+    ]
+    found = built(mdata, pd.concat(ends).assign(sign=1, weight=1.0)).get_link_agreement()
+    assert len(found) == N_PROTEINS
+    assert found["correlation"].mean() < 0.1
+    # One complex is all that there is: nothing is left to judge it by.
+    one = pd.concat(ends[:4]).assign(sign=1, weight=1.0)
+    (text,) = said_by(lambda: built(mdata, one))
+    assert "only 2 linked features tie" in text
+    assert "nothing can say whether they are right" in text
+    assert built(mdata, one).get_link_agreement()["correlation"].isna().all()
+
+
 def test_pairs_and_many_links_are_not_asked(
     linked: tuple[MuData, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,13 +64,14 @@ class FitGetters(PosteriorGetters):
     def get_link_agreement(self, *, seed: int | None = None) -> pd.DataFrame:
         """Whether the linked features of two modalities bear each other out; needs no truth.
 
-        A tenth of them is left out in turn (each alone where there are ten or fewer); cells are
-        matched as mutual neighbours in the others, before any training; and each one left out,
-        averaged over a cell's 30 nearest in its modality, is correlated over these matches. Links
-        that say the same of cells agree; those of wrong features, and links too few to tell cells
-        apart, come out at zero. 3,000 cells of each modality are asked, and a model that is not
-        trained yet answers, too. ``MosaicVI`` warns where fewer than 32 features tie two
-        modalities that share fewer than 30 cells, and their mean is below .3 (see
+        A tenth of them is left out in turn (each alone where there are ten or fewer, but together
+        with those that share a feature, such as another clone of an antibody); cells are matched
+        as mutual neighbours in the others, before any training; and each one left out, averaged
+        over a cell's 30 nearest in its modality, is correlated over these matches. Links that say
+        the same of cells agree; those of wrong features, and links too few to tell cells apart,
+        come out at zero. 3,000 cells of each modality are asked, and a model that is not trained
+        yet answers, too. ``MosaicVI`` warns where fewer than 32 features tie two modalities that
+        share fewer than 30 cells, and their mean is below .3 (see
         :doc:`/models/alignment_diagnostics`).
 
         Parameters

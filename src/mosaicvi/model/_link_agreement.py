@@ -28,8 +28,8 @@ MOST_CELLS = 3_000
 """Cells of each modality that are asked."""
 
 LEAST_AGREEMENT = 0.3
-"""Mean correlation of links left out below which half of the labels or more were wrong on all data
-that were tried (decisions, "Links that bear each other out")."""
+"""Mean correlation of links left out below which half of the labels or more were wrong on nearly
+all data that were tried (decisions, "Links that bear each other out")."""
 
 
 def link_agreement(
@@ -43,8 +43,9 @@ def link_agreement(
 ) -> pd.DataFrame:
     """Correlation of each linked feature over pairs of cells that the other links find.
 
-    Cells are matched one by one; the feature left out is averaged over the 30 nearest cells of its
-    own modality first.
+    Links that share a feature are left out together: a clone of an antibody would find what the
+    other is judged by. Cells are matched one by one; the feature left out is averaged over the 30
+    nearest cells of its own modality first.
 
     Parameters
     ----------
@@ -86,9 +87,10 @@ def link_agreement(
         ]
         n_links = len(columns.features)
         found = np.full(n_links, np.nan)
-        fold = rng.permutation(n_links) % min(N_FOLDS, n_links)
-        for part in range(fold.max() + 1 if n_links > 1 else 0):
-            out = fold == part
+        n_groups = int(columns.groups.max()) + 1
+        fold = rng.permutation(n_groups) % min(N_FOLDS, n_groups)
+        for part in range(fold.max() + 1 if n_groups > 1 else 0):
+            out = fold[columns.groups] == part
             rest = reduced([side[:, ~out] for side in sides])
             pairs = mutual_neighbours(*rest, n_neighbours=number)
             left, right = (
@@ -132,8 +134,8 @@ def warn_disagreement(
         said = (
             f"left out in turn, they correlate by {mean:.2f} on average over cells that the "
             f"others match ({LEAST_AGREEMENT} and more where most cells were matched rightly)"
-            if n_links > 1
-            else "nothing can say whether it is right"
+            if np.isfinite(mean)
+            else f"nothing can say whether {'they are' if n_links > 1 else 'it is'} right"
         )
         warnings.warn(
             f"only {n_links} linked feature{'s tie' if n_links > 1 else ' ties'} {first!r} and "

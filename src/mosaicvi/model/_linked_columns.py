@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
 from mosaicvi import likelihoods
 from mosaicvi.alignment import regress, smooth
@@ -44,12 +45,16 @@ class LinkedColumns:
         Each of the two modalities to its cells, ``(n_kept, n_linked)``, in order.
     sparse
         Modalities that are too sparse to be read cell by cell.
+    groups
+        Which columns hang together by features that they share, such as clones of one antibody and
+        the genes of a complex: number of the group, ``(n_linked,)``.
     """
 
     axis: str
     features: list[str]
     sides: Mapping[str, np.ndarray]
     sparse: list[str]
+    groups: np.ndarray
 
     def freed(
         self,
@@ -110,6 +115,7 @@ def linked_columns(
         [str(name) for name in np.asarray(data.modalities[axis].var_names)[columns]],
         {name: sides[name].astype(precision, copy=False) for name in both},
         sparse,
+        _hanging_together(sp.csr_matrix(onto)),
     )
 
 
@@ -125,6 +131,14 @@ def _between(data: MosaicData, graph: FeatureGraph, both: tuple[str, str]) -> sp
     adjacency = sp.csr_matrix(graph.adjacency(features), dtype=np.float64)
     split = len(features[both[0]])
     return sp.csr_matrix(adjacency[:split, split:])
+
+
+def _hanging_together(onto: sp.csr_matrix) -> np.ndarray:
+    """Connected component of each column of edges ``(n_other_features, n_linked)``."""
+    n_other = onto.shape[0]
+    graph = sp.bmat([[None, onto], [onto.T, None]], format="csr")
+    found = np.asarray(connected_components(graph != 0, directed=False)[1])[n_other:]
+    return np.asarray(np.unique(found, return_inverse=True)[1])
 
 
 def plain(
