@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,12 @@ from tests.fits import QUIET, build, small_mosaic
 from mosaicvi import RequestError, likelihoods
 from mosaicvi._types import SparseCounts
 from mosaicvi.model import _training
-from mosaicvi.module import Objective, ObjectiveSpec
-from mosaicvi.module._objective import INCLUSION_STEPS
+from mosaicvi.module._step_features import INCLUSION_STEPS, StepFeatures
 from mosaicvi.nn import Decoder
 from mosaicvi.nn._feature_sample import FeatureSample, draw_features, inclusion
+
+if TYPE_CHECKING:
+    from mosaicvi.module import ObjectiveSpec
 
 N_CELLS, N_FEATURES, N_SAMPLED = 6, 300, 100
 LIBRARY = torch.full((N_CELLS,), 2000.0, dtype=torch.float64)
@@ -213,11 +217,11 @@ def test_each_modality_can_have_its_number_of_decoded_features() -> None:
     batch = model._cells(None).dataset.fetch(np.arange(60))
     model.module.train()
     for given in (5, {"rna": 5}):
-        drawn = Objective(ObjectiveSpec(decoded_features=given))._samples(model.module, batch)
+        drawn = StepFeatures(given).draw(model.module, batch)
         assert abs(len(drawn["rna"].features) - 5) <= 1
         assert drawn["protein"] is None
-    none = Objective(ObjectiveSpec(decoded_features={"protein": 5}))
-    assert none._samples(model.module, batch) == {"rna": None, "protein": None}
+    none = StepFeatures({"protein": 5})
+    assert none.draw(model.module, batch) == {"rna": None, "protein": None}
 
 
 def test_probabilities_are_found_anew_every_25_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,8 +237,8 @@ def test_probabilities_are_found_anew_every_25_steps(monkeypatch: pytest.MonkeyP
         return inclusion_of(self, n_sampled)
 
     monkeypatch.setattr(Decoder, "inclusion", counted)
-    objective = Objective(ObjectiveSpec(decoded_features={"rna": 10}))
-    drawn = [objective._samples(model.module, batch)["rna"] for _ in range(INCLUSION_STEPS + 1)]
+    features = StepFeatures({"rna": 10})
+    drawn = [features.draw(model.module, batch)["rna"] for _ in range(INCLUSION_STEPS + 1)]
     assert asked == [10, 10]
     assert all(each is not None for each in drawn)
     assert len({tuple(each.features.tolist()) for each in drawn if each is not None}) > 10

@@ -19,7 +19,8 @@ from mosaicvi._types import SparseCounts
 from mosaicvi.data._pairs import PairBatch
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.graph import Edges, FeatureGraph
-from mosaicvi.module import Losses, Objective, ObjectiveSpec, _objective
+from mosaicvi.module import Losses, Objective, ObjectiveSpec, _objective, _told
+from mosaicvi.module._evidence import random_evidence
 
 if TYPE_CHECKING:
     from mosaicvi import MosaicVI
@@ -80,7 +81,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
         return others
 
     monkeypatch.setattr(_objective, "draw", draw)
-    monkeypatch.setattr(_objective, "random_evidence", random_evidence)
+    monkeypatch.setattr(_told, "random_evidence", random_evidence)
 
 
 def fused(model: MosaicVI, batch: MultiBatch, names: list[str]) -> tuple[torch.Tensor, ...]:
@@ -303,7 +304,7 @@ def test_progress_enters_the_total_and_not_the_terms(model: MosaicVI, fixed: Non
 def test_random_evidence_is_uniform_over_subsets() -> None:
     n_cells, target = 14_000, 1
     present = torch.ones(4, n_cells, dtype=torch.bool)
-    drawn = _objective.random_evidence(present, target)
+    drawn = random_evidence(present, target)
     assert not drawn[target].any()
     code = (drawn.long() * torch.tensor([1, 2, 4, 8]).unsqueeze(1)).sum(0).numpy()
     counts = np.unique(code, return_counts=True)[1]
@@ -314,7 +315,7 @@ def test_random_evidence_is_uniform_over_subsets() -> None:
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_random_evidence_is_observed_and_never_the_target(target: int) -> None:
     present = torch.rand(3, 4000) < 0.6
-    drawn = _objective.random_evidence(present, target)
+    drawn = random_evidence(present, target)
     assert not (drawn & ~present).any()
     assert not drawn[target].any()
     others = present.clone()

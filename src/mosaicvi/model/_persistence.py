@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-    from mosaicvi.model._base import MultimodalModel
+    from mosaicvi.model._saved import SavedModel
 
-ModelT = TypeVar("ModelT", bound="MultimodalModel")
+ModelT = TypeVar("ModelT", bound="SavedModel")
 
 _MODULE, _POOL, _SPLIT, _GRAPH = "module.", "library_pool.", "split.", "graph."
 _DISAGREEMENT = "disagreement."
 
 
 def save(
-    model: MultimodalModel,
+    model: SavedModel,
     folder: Path,
     *,
     overwrite: bool,
@@ -149,7 +149,7 @@ def read_registry(folder: Path, prefix: str | None) -> dict[str, Any]:
 
 
 def _fill(
-    model: MultimodalModel, meta: dict[str, Any], tensors: dict[str, Tensor], folder: Path
+    model: SavedModel, meta: dict[str, Any], tensors: dict[str, Tensor], folder: Path
 ) -> None:
     """Put weights, splits, pools and history into a freshly made model."""
     model._rebuild(meta["module"])
@@ -195,7 +195,7 @@ def _fill(
     model._model_summary_string = model._describe()
 
 
-def _split_keys(model: MultimodalModel) -> dict[str, np.ndarray]:
+def _split_keys(model: SavedModel) -> dict[str, np.ndarray]:
     """Keys of the training, validation and test cells, in the order of the rows."""
     if model.adata is None:
         return model.split_keys
@@ -208,7 +208,7 @@ def _split_keys(model: MultimodalModel) -> dict[str, np.ndarray]:
     }
 
 
-def _graph_tensors(model: MultimodalModel) -> dict[str, Tensor]:
+def _graph_tensors(model: SavedModel) -> dict[str, Tensor]:
     """Edges of the feature graph, their types as codes."""
     if model.graph is None:
         return {}
@@ -220,7 +220,7 @@ def _graph_tensors(model: MultimodalModel) -> dict[str, Tensor]:
 
 
 def _read_graph(
-    model: MultimodalModel, meta: dict[str, Any], tensors: dict[str, Tensor]
+    model: SavedModel, meta: dict[str, Any], tensors: dict[str, Tensor]
 ) -> FeatureGraph | None:
     """What :func:`_graph_tensors` wrote, over the registered features."""
     types = meta.get("graph_types")
@@ -242,7 +242,7 @@ def feature_names(registry: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(part["var_names"]) for name, part in state["modalities"].items()}
 
 
-def find_split(model: MultimodalModel) -> None:
+def find_split(model: SavedModel) -> None:
     """Look up the cells of a saved split in the attached MuData, whatever their order there.
 
     Cells that it does not hold are left out, so that no row of other cells is taken for held out.

@@ -23,8 +23,7 @@ al. 2016): with one draw it would reward a posterior without width, with several
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,56 +31,25 @@ import torch
 from torch import Tensor
 
 from mosaicvi._types import sent
-from mosaicvi.alignment import infonce
 from mosaicvi.fusion import kl
-from mosaicvi.module._evidence import draw, random_evidence
+from mosaicvi.module import _contrast
+from mosaicvi.module._evidence import draw
 from mosaicvi.module._objective_spec import Losses, ObjectiveSpec
-from mosaicvi.nn._feature_sample import draw_features
+from mosaicvi.module._step_features import StepFeatures
+from mosaicvi.module._told import tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._pairs import PairBatch
-    from mosaicvi.fusion import GaussianMixture
     from mosaicvi.module._mosaic_module import Experts, MosaicModule
+    from mosaicvi.module._told import Told
     from mosaicvi.nn._feature_sample import FeatureSample
 
 
-INCLUSION_STEPS = 25
-"""Steps for which features are sampled with the same probabilities."""
-
 MIN_CROSS_CELLS = 8
 """Cells on which a cross term is evaluated at least, however wide the modality."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the modalities of a minibatch tell of its cells, together and apart.
-
-    Attributes
-    ----------
-    joint
-        Posterior from everything.
-    several
-        Cells of which several modalities are heard, bool ``(n_cells,)``; None: there are none.
-    hidden
-        Modality to the cells that it shares with others, where terms hide it, bool ``(n_cells,)``.
-    shared
-        The same where Python runs: how large a step's parts are depends on it, and reading it from
-        an accelerator would wait for that.
-    partial
-        Modality to the posterior from a random subset of the others.
-    alone
-        Modality to the posterior from it alone.
-    """
-
-    joint: GaussianMixture
-    several: Tensor | None = None
-    hidden: Mapping[str, Tensor] = field(default_factory=dict)
-    shared: Mapping[str, np.ndarray] = field(default_factory=dict)
-    partial: Mapping[str, GaussianMixture] = field(default_factory=dict)
-    alone: Mapping[str, GaussianMixture] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,8 +87,7 @@ class Objective:
 
     def __init__(self, spec: ObjectiveSpec) -> None:
         self.spec = spec
-        self._n_steps = 0
-        self._inclusion: dict[str, Tensor | None] = {}
+        self.step_features = StepFeatures(spec.decoded_features)
 
     def __call__(
         self,
@@ -137,7 +104,7 @@ class Objective:
         linked = module.feature_embeddings()
         weights = self.spec.at(progress)
         experts = module.experts(batch)
-        told = self._told(module, batch, experts)
+        told = tell(module, batch, experts, self.spec)
         terms: dict[str, Tensor] = {}
         total = torch.zeros((), device=batch.indices.device)
         # What modalities without trust add, apart, so that it changes no sum of the others.
@@ -145,7 +112,7 @@ class Objective:
         # What each cell adds, in validation: how sure the comparison of two epochs is.
         by_cell = None if module.training else torch.zeros(batch.n_cells, device=total.device)
         z = draw(told.joint)
-        samples = self._samples(module, batch)
+        samples = self.step_features.draw(module, batch)
         for name in batch.modalities:
             muted = name in module.muted
             seen = self._seen(module, experts, z, name) if muted else z
@@ -176,7 +143,7 @@ class Objective:
         if told.several is not None:
             total = total + self._paired(module, batch, told, terms, weights)
         if guidance and self.spec.alignment_weight > 0:
-            terms["alignment"] = self._anchored(module, guidance)
+            terms["alignment"] = _contrast.of_anchors(module, guidance, self.spec.temperature_range)
             total = total + weights["alignment"] * terms["alignment"]
         if module.graph is not None:
             terms["graph"] = module.graph.edge_loss(torch.cat(list(linked.values())))
@@ -188,43 +155,6 @@ class Objective:
         weighted = torch.stack(list(own_priors.values())).sum() + shared
         total = total + weights["prior"] * weighted / self.spec.n_train_cells
         return Losses(terms, total + aside, total, by_cell)
-
-    def _told(self, module: MosaicModule, batch: MultiBatch, experts: Experts) -> Told:
-        """Posteriors that the terms need, fused in one call: on a small minibatch calls cost."""
-        heard = module.heard_on_host(batch)
-        shared = heard & (heard.sum(0) >= 2)
-        numbers = np.flatnonzero(shared.any(1)).tolist()
-        if not numbers:
-            return Told(module.posterior(experts))
-        spec = self.spec
-        several = experts.heard.sum(0) >= 2
-        alone = {n: module.subset_of([module.modalities[n]]) for n in numbers}
-        subsets: list[Tensor | None] = [None]
-        partial_at: dict[int, int] = {}
-        alone_at: dict[int, int] = {}
-        if spec.contrastive_weight > 0:
-            for number in numbers:
-                alone_at[number] = len(subsets)
-                subsets.append(alone[number])
-        if spec.consistency_weight > 0 or spec.cross_weight > 0:
-            for number in numbers:
-                others = [each for each in alone_at if each != number]
-                if len(numbers) == 2 and others:
-                    # Of two that share cells, the other one is all the evidence there can be.
-                    partial_at[number] = alone_at[others[0]]
-                    continue
-                partial_at[number] = len(subsets)
-                subsets.append(random_evidence(experts.heard, number))
-        fused = module.posteriors(experts, subsets)
-        names = module.modalities
-        return Told(
-            fused[0],
-            several,
-            {names[number]: experts.heard[number] & several for number in numbers},
-            {names[number]: shared[number] for number in numbers},
-            {names[number]: fused[place] for number, place in partial_at.items()},
-            {names[number]: fused[place] for number, place in alone_at.items()},
-        )
 
     def _decoded(
         self,
@@ -311,7 +241,9 @@ class Objective:
             terms["consistency"] = torch.cat(divergences).mean()
             total = total + weights["consistency"] * share * terms["consistency"]
         if self.spec.contrastive_weight > 0:
-            terms["contrastive"] = self._contrastive(module, batch, told)
+            terms["contrastive"] = _contrast.of_pairs(
+                module, batch, told, self.spec.temperature_range
+            )
             total = total + weights["contrastive"] * share * terms["contrastive"]
         return total
 
@@ -320,67 +252,3 @@ class Objective:
         n_features = int(module.decoders[name].measured.shape[1])
         n_decoded = n_features if sample is None else max(len(sample.features), 1)
         return min(1.0, self.spec.cross_features / n_decoded)
-
-    def _samples(self, module: MosaicModule, batch: MultiBatch) -> dict[str, FeatureSample | None]:
-        """Features that this step decodes; validation decodes all."""
-        limit = self.spec.decoded_features
-        samples: dict[str, FeatureSample | None] = dict.fromkeys(batch.modalities)
-        if limit is None or not module.training:
-            return samples
-        # Any probabilities leave the estimate unbiased; those of the features' shares are the best,
-        # and shares hardly move.
-        if self._n_steps % INCLUSION_STEPS == 0:
-            self._inclusion = {}
-        self._n_steps += 1
-        for name in batch.modalities:
-            most = limit if isinstance(limit, int) else limit.get(name)
-            if most is None:
-                continue
-            if name not in self._inclusion:
-                self._inclusion[name] = module.decoders[name].inclusion(most)
-            probability = self._inclusion[name]
-            if probability is not None:
-                uniform = torch.rand((), device=probability.device)
-                samples[name] = draw_features(probability, uniform)
-        return samples
-
-    def _contrastive(
-        self,
-        module: MosaicModule,
-        batch: MultiBatch,
-        told: Told,
-    ) -> Tensor:
-        """InfoNCE over every pair of modalities, averaged over pairs of cells."""
-        temperature = module.log_temperature.exp().clamp(*self.spec.temperature_range)
-        heads = {name: module.contrastive_head(each.mean) for name, each in told.alone.items()}
-        losses = []
-        for left, right in combinations(heads, 2):
-            both = np.flatnonzero(told.shared[left] & told.shared[right])
-            if len(both) < 2:
-                continue
-            cells = sent(both, batch.indices.device)
-            groups = self._groups(batch, left)[cells]
-            sides = heads[left][cells], heads[right][cells]
-            losses.append(infonce(*sides, temperature=temperature, groups=groups).mean())
-        if not losses:
-            return torch.zeros((), device=batch.indices.device)
-        return torch.stack(losses).mean()
-
-    def _anchored(self, module: MosaicModule, pairs: Sequence[PairBatch]) -> Tensor:
-        """InfoNCE of anchor pairs, averaged over pairs of modalities."""
-        temperature = module.log_temperature.exp().clamp(*self.spec.temperature_range)
-        losses = []
-        for drawn in pairs:
-            sides = [
-                module.unimodal(name, inputs).mean
-                for name, inputs in zip(drawn.modalities, drawn.inputs, strict=True)
-            ]
-            losses.append(infonce(sides[0], sides[1], temperature=temperature).mean())
-        return torch.stack(losses).mean()
-
-    @staticmethod
-    def _groups(batch: MultiBatch, name: str) -> Tensor:
-        part = batch.modalities[name]
-        groups = torch.full((batch.n_cells,), -1, dtype=torch.int64, device=batch.indices.device)
-        groups[part.positions] = part.batch
-        return groups

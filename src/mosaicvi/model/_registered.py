@@ -1,0 +1,129 @@
+"""How a model is told of its data: setup of a MuData, and the registration of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mosaicvi._errors import DataError, RequestError
+from mosaicvi._scvi import BaseModelClass
+from mosaicvi.data import ModalitySpec, MosaicManager, build_manager
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+
+class RegisteredModel(BaseModelClass):
+    """A model of scvi-tools that reads a MuData as it is."""
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        modalities: Mapping[str, str | Mapping[str, Any] | ModalitySpec],
+        *,
+        batch_key: str | Mapping[str, str] | None = None,
+        layer: str | Mapping[str, str | None] | None = "auto",
+        size_factor_key: str | Mapping[str, str] | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        panel_key: str | Mapping[str, str] | None = None,
+        empty_droplets: Mapping[str, Any] | None = None,
+        source_registry: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register a MuData as it is: paired, mosaic or unpaired.
+
+        Nothing is copied, reordered or padded; scvi-tools' registration keys in ``mdata.uns`` are
+        the only thing written.
+
+        Parameters
+        ----------
+        mdata
+            Cells; each modality holds the cells that it measured.
+        modalities
+            Modality to likelihood (``"nb"``, ``"zinb"``, ``"nb_mixture"``, ``"poisson"``,
+            ``"bernoulli"``, ``"normal"``) or to a :class:`~mosaicvi.ModalitySpec`.
+        batch_key
+            Column of the technical batch: one for all modalities, or one a modality. Looked up in
+            ``mdata.obs``, then in the modalities' ``obs``.
+        layer
+            Where counts are: ``"auto"`` takes X if it holds counts, else ``layers["counts"]``.
+        size_factor_key
+            Column that replaces counts a cell as library size.
+        categorical_covariate_keys, continuous_covariate_keys
+            Columns of further covariates of the decoders.
+        panel_key
+            ``varm`` key of a features x batches table, True where a batch measured a feature.
+        empty_droplets
+            Modality to counts of empty droplets (AnnData or matrix with the same features), which
+            set the background of ``nb_mixture``.
+        source_registry
+            Registry of an earlier setup, whose categories and features are used.
+
+        Raises
+        ------
+        DataError
+            If the data are not what the model needs; the message names modality, key and remedy.
+        RequestError
+            If a modality, likelihood or option is unknown.
+        """
+        arguments = cls._get_setup_method_args(
+            cls=cls,
+            mdata=mdata,
+            modalities=modalities,
+            batch_key=batch_key,
+            layer=layer,
+            size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+            panel_key=panel_key,
+        )
+        manager = build_manager(
+            mdata,
+            modalities,
+            batch_key=batch_key,
+            layer=layer,
+            size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+            panel_key=panel_key,
+            empty_droplets=empty_droplets,
+            setup_method_args=arguments,
+            source_registry=source_registry,
+            **kwargs,
+        )
+        cls.register_manager(manager)
+
+    @classmethod
+    def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None:
+        """Refuse an AnnData and say how to make a MuData of it.
+
+        Raises
+        ------
+        RequestError
+            Always.
+        """
+        raise RequestError(
+            f"{cls.__name__} reads a MuData, and was given {type(adata).__name__}",
+            remedy="mdata = mudata.MuData({'rna': adata}); "
+            f"{cls.__name__}.setup_mudata(mdata, {{'rna': 'zinb'}})",
+        )
+
+    @classmethod
+    def _get_most_recent_anndata_manager(
+        cls, adata: MuData, required: bool = False
+    ) -> MosaicManager | None:
+        """Registration of a MuData; scvi-tools' own messages speak of ``setup_anndata``."""
+        try:
+            found: MosaicManager | None = super()._get_most_recent_anndata_manager(adata, required)
+        except ValueError as error:
+            raise DataError(
+                "the MuData was not set up for this model, or is a copy or subset of one that was",
+                expected=f"the very object that {cls.__name__}.setup_mudata was given",
+                remedy=f"call {cls.__name__}.setup_mudata(mdata, ...) on this object, then "
+                f"{cls.__name__}(mdata); a model that is trained takes other cells by adata=",
+            ) from error
+        return found
