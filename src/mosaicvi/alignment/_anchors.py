@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -48,11 +48,15 @@ class Anchors:
     refused
         Two modalities of which true pairs were given that agree no more than strangers, and so are
         not among the pairs.
+    doubt
+        Two modalities to how far their pairs are in doubt, from 0 (default) to 1; whoever knows of
+        the features that they rest on says so.
     """
 
     canonical: Canonical
     pairs: Mapping[Modalities, CellPairs]
     refused: tuple[Modalities, ...] = ()
+    doubt: Mapping[Modalities, float] = field(default_factory=dict)
 
 
 def find_anchors(

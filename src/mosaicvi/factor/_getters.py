@@ -38,7 +38,7 @@ class FactorGetters(GeneSetGetters):
             plain.data,
             plain.dataset,
             library_pool=plain.library_pool,
-            disagreements=plain.disagreements,
+            counterparts=plain.counterparts,
             seed=plain.seed,
             n_steps=self.refine,
             gains=self.module_spec.gains,

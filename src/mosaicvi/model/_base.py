@@ -63,7 +63,7 @@ class MultimodalModel(SavedModel):
             prepared.data,
             prepared.dataset,
             library_pool=self.library_pool,
-            disagreements=self.disagreements,
+            counterparts=self.counterparts,
             seed=self.seed if seed is None else seed,
         )
 

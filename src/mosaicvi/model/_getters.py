@@ -81,9 +81,9 @@ class PosteriorGetters(MultimodalModel):
         """Impute one modality for every cell, with intervals.
 
         Draws the posterior predictive: latent point, offset of a batch that never measured the
-        modality, library size and count noise all vary from draw to draw. Where no training
-        cell held both evidence and answer, latent points also vary by how far apart anchors near
-        the cell are placed (see :doc:`/models/mosaicvi`).
+        modality, library size and count noise all vary from draw to draw. Where few training
+        cells or none held both evidence and answer, latent points are those of cells nearby that
+        hold the answer's modality (see :doc:`/models/mosaicvi`).
 
         Parameters
         ----------

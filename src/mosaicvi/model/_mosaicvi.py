@@ -8,7 +8,7 @@ from mosaicvi.data import MosaicDataModule
 from mosaicvi.model import _training
 from mosaicvi.model._cells import Indices, PreparedData, name_keys, prepare, select
 from mosaicvi.model._construct import NetworkSpec, construct, features_of, find_again
-from mosaicvi.model._disagreement import find_disagreements
+from mosaicvi.model._counterparts import find_counterparts
 from mosaicvi.model._fit_getters import FitGetters
 from mosaicvi.model._guide import guide
 from mosaicvi.model._requests import check_whole
@@ -251,10 +251,9 @@ class MosaicVI(FitGetters):
         self.history_, self.fit_result, self.is_trained_ = result.history, result, True
         self.imputability.clear()
         self.split_keys.clear()
-        if self.anchors is not None:
-            self.disagreements = find_disagreements(
-                prepared, self.module, self.anchors, datamodule.train_idx, seed=self.seed
-            )
+        self.counterparts = find_counterparts(
+            prepared, self.module, self.anchors, datamodule.train_idx, seed=self.seed
+        )
         return result
 
     def _guide(

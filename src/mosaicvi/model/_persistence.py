@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import mudata
@@ -17,7 +18,7 @@ from mosaicvi._scvi import parse_device_args, state_registry
 from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.model import _io
 from mosaicvi.model._cells import name_keys
-from mosaicvi.model._disagreement import Disagreement
+from mosaicvi.model._counterparts import Apart, Counterparts
 from mosaicvi.model._imputation import Imputability
 from mosaicvi.train import FitResult
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 ModelT = TypeVar("ModelT", bound="SavedModel")
 
 _MODULE, _POOL, _SPLIT, _GRAPH = "module.", "library_pool.", "split.", "graph."
-_DISAGREEMENT = "disagreement."
+_COUNTERPARTS = "counterparts."
 
 
 def save(
@@ -68,7 +69,10 @@ def save(
             "status": result.status,
         },
         "graph_types": None if model.graph is None else sorted(set(model.graph.edges.type)),
-        "disagreements": [list(both) for both in model.disagreements],
+        "counterparts": {
+            name: {other: asdict(how) for other, how in each.apart.items()}
+            for name, each in model.counterparts.items()
+        },
         "imputability": {
             key: {"n_cells": value.n_cells, "correlation": _json_floats(value.correlation)}
             for key, value in model.imputability.items()
@@ -80,9 +84,8 @@ def save(
     for name, (sizes, batches) in model.library_pool.items():
         tensors[f"{_POOL}{name}.sizes"] = torch.as_tensor(sizes)
         tensors[f"{_POOL}{name}.batches"] = torch.as_tensor(batches)
-    for number, each in enumerate(model.disagreements.values()):
-        tensors[f"{_DISAGREEMENT}{number}.place"] = torch.as_tensor(each.place)
-        tensors[f"{_DISAGREEMENT}{number}.shift"] = torch.as_tensor(each.shift)
+    for name, each in model.counterparts.items():
+        tensors[_COUNTERPARTS + name] = torch.as_tensor(each.places)
     tensors.update(_graph_tensors(model))
     for name, keys in _split_keys(model).items():
         tensors[_SPLIT + name] = torch.as_tensor(keys)
@@ -171,12 +174,12 @@ def _fill(
         for name in model.module_spec.modalities
         if f"{_POOL}{name}.sizes" in tensors
     }
-    model.disagreements = {
-        (first, second): Disagreement(
-            tensors[f"{_DISAGREEMENT}{number}.place"].numpy(),
-            tensors[f"{_DISAGREEMENT}{number}.shift"].numpy(),
+    model.counterparts = {
+        name: Counterparts(
+            tensors[_COUNTERPARTS + name].numpy(),
+            {other: Apart(**how) for other, how in apart.items()},
         )
-        for number, (first, second) in enumerate(meta.get("disagreements", []))
+        for name, apart in meta.get("counterparts", {}).items()
     }
     model.split_keys = {
         name.removeprefix(_SPLIT): keys.numpy()

@@ -17,14 +17,13 @@ from mosaicvi._errors import RequestError
 from mosaicvi._noise import CellNoise
 from mosaicvi._scvi import progress
 from mosaicvi.model._chunks import LatentChunk, PredictiveChunk, PredictiveRequest
-from mosaicvi.model._disagreement import draw_shifts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mosaicvi.data._dataset import MultiDataset
     from mosaicvi.data._mosaic_data import MosaicData
-    from mosaicvi.model._disagreement import Disagreement
+    from mosaicvi.model._counterparts import Counterparts
     from mosaicvi.module import MultimodalModule
 
 CHUNK_BYTES = 128 * 2**20
@@ -50,8 +49,8 @@ class PosteriorSampler:
         Their minibatches.
     library_pool
         Modality to library sizes of cells that trained the model and their batch codes.
-    disagreements
-        Two modalities that no cell shares to how far apart they place cells of one kind.
+    counterparts
+        Modality to cells that hold it, where some other modality shares few with it.
     seed
         Seed of every draw.
     """
@@ -63,11 +62,11 @@ class PosteriorSampler:
         dataset: MultiDataset,
         *,
         library_pool: dict[str, tuple[np.ndarray, np.ndarray]],
-        disagreements: Mapping[tuple[str, str], Disagreement],
+        counterparts: Mapping[str, Counterparts],
         seed: int,
     ) -> None:
         self.module, self.data, self.dataset = module, data, dataset
-        self.disagreements = disagreements
+        self.counterparts = counterparts
         self.library_pool, self.seed = library_pool, seed
 
     def chunks(self, indices: np.ndarray, n_cells: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -118,7 +117,7 @@ class PosteriorSampler:
         for chunk in self.latent(indices, request.from_modalities, n_cells=size):
             rows = chunk.batch.indices.cpu().numpy()
             names = self.data.obs_names[rows]
-            z = self.draw_latent(chunk, request.n_samples) + self._shifts(chunk, request)
+            z = self._carried_over(chunk, request, self.draw_latent(chunk, request.n_samples))
             modality = self.data.modalities[request.modality]
             codes, batches = modality.cell_batch[rows], modality.cell_batch_names[rows]
             offsets, batch = self._offsets(request, codes, batches)
@@ -146,19 +145,20 @@ class PosteriorSampler:
         device = self.module.device
         return chunk.posterior.rsample(normal.to(device), uniform.to(device))
 
-    def _shifts(self, chunk: LatentChunk, request: PredictiveRequest) -> Tensor:
-        """What evidence that shares no cell with the answer does not know, to add to draws of z."""
-        mean, rows = chunk.posterior.mean, chunk.batch.indices.cpu().numpy()
+    def _carried_over(self, chunk: LatentChunk, request: PredictiveRequest, z: Tensor) -> Tensor:
+        """Latent draws; of counterparts where evidence shares few cells with the answer."""
+        found = self.counterparts.get(request.modality)
+        rows = chunk.batch.indices.cpu().numpy()
         held = {
-            name: torch.as_tensor(self.data.modalities[name].rows[rows] >= 0, device=mean.device)
+            name: torch.as_tensor(self.data.modalities[name].rows[rows] >= 0, device=z.device)
             for name in request.from_modalities
             if name in self.data.modalities
         }
-        if not any((name, request.modality) in self.disagreements for name in held):
-            return torch.zeros((), device=mean.device)
-        noise = CellNoise(self.seed, self.data.obs_names[rows], purpose="disagreement")
-        uniform = noise.uniform(request.n_samples, len(rows), 1).squeeze(-1).to(mean.device)
-        return draw_shifts(self.disagreements, held, request.modality, mean, uniform)
+        if found is None or not held:
+            return z
+        noise = CellNoise(self.seed, self.data.obs_names[rows], purpose="counterparts")
+        uniform = noise.uniform(len(z), len(rows), 1).squeeze(-1).to(z.device)
+        return found.carried_over(z, chunk.posterior.mean, held, uniform)
 
     def n_features(self, modality: str) -> int:
         """Number of features of a modality."""

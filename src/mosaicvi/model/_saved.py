@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from mosaicvi.graph import FeatureGraph
-    from mosaicvi.model._disagreement import Disagreement
+    from mosaicvi.model._counterparts import Counterparts
     from mosaicvi.model._imputation import Imputability
     from mosaicvi.train import FitResult
 
@@ -34,7 +34,7 @@ class SavedModel(RegisteredModel):
         super().__init__(adata, registry)
         self.fit_result: FitResult | None = None
         self.library_pool: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.disagreements: dict[tuple[str, str], Disagreement] = {}
+        self.counterparts: dict[str, Counterparts] = {}
         self.imputability: dict[str, Imputability] = {}
         self.split_keys: dict[str, np.ndarray] = {}
         self.graph: FeatureGraph | None = None

@@ -88,7 +88,7 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
     if alignment != "auto":
         chosen = alignment
     else:
-        chosen = "anchors" if _wants_anchors(data, pairs, edges) else "pairs"
+        chosen = "anchors" if _wants_anchors(data, edges) else "pairs"
     said = "; ".join(
         f"{first} and {second}: {pairs[first, second]} cells hold both, "
         f"{edges[first, second]} edges link their features"
@@ -154,15 +154,16 @@ def _warn_few_pairs(data: MosaicData, edges: dict[tuple[str, str], int]) -> None
             )
 
 
-def _wants_anchors(
-    data: MosaicData, pairs: dict[tuple[str, str], int], edges: dict[tuple[str, str], int]
-) -> bool:
+def _wants_anchors(data: MosaicData, edges: dict[tuple[str, str], int]) -> bool:
     """Whether some two linked modalities have too few pairs to be aligned by pairs alone."""
-    return any(
-        edges[both] > 0
-        and pairs[both] < ENOUGH_PAIRS * min(data.modalities[name].n_cells for name in both)
-        for both in pairs
-    )
+    return any(edges[both] > 0 and few_pairs(data, both) for both in edges)
+
+
+def few_pairs(data: MosaicData, both: tuple[str, str]) -> bool:
+    """Whether fewer cells hold both modalities than :data:`ENOUGH_PAIRS` says."""
+    first, second = (data.modalities[name] for name in both)
+    count = int((first.present & second.present).sum())
+    return count < ENOUGH_PAIRS * min(first.n_cells, second.n_cells)
 
 
 def _edges_between(

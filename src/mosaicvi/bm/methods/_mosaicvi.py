@@ -79,8 +79,8 @@ class MosaicVIMethod(Method):
     def predict(self) -> dict[str, Prediction]:
         """Posterior predictive draws, count noise included."""
         answers = {"": self._draws()}
-        if self._model.disagreements:
-            self._model.disagreements = {}
+        if self._model.counterparts:
+            self._model.counterparts = {}
             answers["as_trained"] = self._draws()
         return answers
 

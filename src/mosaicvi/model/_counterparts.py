@@ -1,0 +1,202 @@
+r"""Where an answer is read off if few cells or none hold both the evidence and what is asked.
+
+A decoder of modality n has learnt from posteriors that n itself gave. Where few cells hold another
+modality m as well, next to nothing has taught it how far a posterior from m is off: draws from
+that are off as much, and too sure of it. So a draw for a cell is the place of a cell of n that lies
+near it in the latent space: a state that the decoder knows, of which there are several wherever
+alignment leaves a choice. Cell j is chosen with a probability in proportion to
+
+.. math:: \exp(-2\, d_j^2 / d_{(15)}^2),
+
+where :math:`d_{(15)}` is the distance of the 15th nearest: a scale of the place, so that
+rare cells are not outvoted by the cells around them. Where few links tie the modalities and do not
+bear each other out, some of the draws are of any cell of n. Where pairs alone align two modalities,
+and are few, a third of the draws are counterparts and the others the cell's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mosaicvi.alignment import LEAST_PAIRS
+from mosaicvi.model._ties import few_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mosaicvi.alignment import Anchors
+    from mosaicvi.data._mosaic_data import MosaicData
+    from mosaicvi.model._cells import PreparedData
+    from mosaicvi.module._mosaic_module import MosaicModule
+
+Modalities = tuple[str, str]
+
+MAX_CELLS = 4000
+"""Cells of a modality that are kept."""
+
+N_NEAREST, N_LOCAL, SHARPNESS = 200, 15, 2.0
+"""Nearest cells of which a draw takes one; which of them sets the scale; and how fast chances fall
+with the squared distance on that scale."""
+
+
+WITH_PAIRS = 1 / 3
+"""Share of the draws that are counterparts where pairs alone align two modalities."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How an answer is carried over from a modality that shares few cells with the answer's.
+
+    Attributes
+    ----------
+    share
+        Share of the draws that are counterparts; the others are of the cell's own posterior.
+    doubt
+        Share of the counterparts that are any cell: how far anchors between the two are in doubt.
+    """
+
+    share: float = 1.0
+    doubt: float = 0.0
+
+
+@dataclass(frozen=True)
+class Counterparts:
+    """Where training cells that hold a modality lie by it alone.
+
+    Attributes
+    ----------
+    places
+        Posterior means, ``(n_cells, n_latent)``. What their posteriors' widths would add to draws
+        made intervals too wide.
+    apart
+        Modalities with which it shares few cells or none, to how answers are carried over.
+    """
+
+    places: np.ndarray
+    apart: Mapping[str, Apart]
+
+    def carried_over(
+        self, own: Tensor, asked: Tensor, held: Mapping[str, Tensor], uniform: Tensor
+    ) -> Tensor:
+        """Draws, some or all of them of counterparts where all evidence is apart.
+
+        Of evidence that shares cells with the answer, training has seen how far off it is.
+
+        Parameters
+        ----------
+        own
+            Draws of cells' own posteriors, ``(n_samples, n_cells, n_latent)``.
+        asked
+            Posterior means, ``(n_cells, n_latent)``.
+        held
+            Modality of the evidence to the cells that hold it, bool ``(n_cells,)``.
+        uniform
+            Noise on [0, 1), ``(n_samples, n_cells)``.
+        """
+        some = torch.stack(list(held.values())).any(0)
+        share, doubt = (torch.ones(len(some), device=some.device) for _ in range(2))
+        for name, cells in held.items():
+            if name in self.apart:
+                each = self.apart[name]
+                share = torch.where(cells, share.clamp_max(each.share), share)
+                doubt = torch.where(cells, doubt.clamp_max(each.doubt), doubt)
+            else:
+                some = some & ~cells
+        share = torch.where(some, share, 0.0)
+        if not bool(some.any()):
+            return own
+        z = own.clone()
+        within = (uniform[:, some] / share[some]).clamp_max(1.0)
+        z[:, some] = self.draw(asked[some], within, doubt[some])
+        return torch.where((uniform < share).unsqueeze(-1), z, own)
+
+    def draw(self, asked: Tensor, uniform: Tensor, doubt: Tensor) -> Tensor:
+        """Places of cells near those that are asked about, ``(n_samples, n_asked, n_latent)``.
+
+        Parameters
+        ----------
+        asked
+            Posterior means of these, ``(n_asked, n_latent)``.
+        uniform
+            Noise on [0, 1), ``(n_samples, n_asked)``.
+        doubt
+            Share of the draws that are of any cell, ``(n_asked,)``.
+        """
+        places = torch.as_tensor(self.places, device=asked.device)
+        squared, near = nearest(asked, places, N_NEAREST)
+        local = squared[:, min(N_LOCAL, squared.shape[1]) - 1].clamp_min(1e-12).unsqueeze(1)
+        chance = torch.exp(-SHARPNESS * (squared - squared[:, :1]) / local).double().cumsum(1)
+        # One uniform number says whether a draw is of any cell, and then of which.
+        within = ((uniform - doubt) / (1.0 - doubt)).clamp(0.0, 1.0)
+        point = (within.T.double() * chance[:, -1:]).contiguous()
+        picks = torch.searchsorted(chance, point, right=True)
+        cells = near.gather(1, picks.clamp_max(near.shape[1] - 1)).T
+        any_cell = (uniform / doubt.clamp_min(1e-12) * len(places)).long()
+        return places[torch.where(uniform < doubt, any_cell.clamp_max(len(places) - 1), cells)]
+
+
+def nearest(asked: Tensor, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Squared distances and numbers of the ``k`` nearest places, ascending, ``(n_asked, k)``."""
+    # Not by a matrix product, whose last bits depend on how many are asked about at a time.
+    distance = torch.cdist(asked, places, compute_mode="donot_use_mm_for_euclid_dist")
+    found = distance.topk(min(k, len(places)), largest=False)
+    return found.values.square(), found.indices
+
+
+@torch.no_grad()
+def find_counterparts(
+    prepared: PreparedData,
+    module: MosaicModule,
+    anchors: Anchors | None,
+    training: np.ndarray,
+    *,
+    seed: int,
+) -> dict[str, Counterparts]:
+    """Cells of every modality that shares few with some other.
+
+    Parameters
+    ----------
+    prepared
+        Registered data and encoder inputs.
+    module
+        Trained network.
+    anchors
+        What aligned the modalities; None: cells that hold two of them, or nothing.
+    training
+        Training cells, rows of the MuData.
+    seed
+        Seed of the cells that are kept.
+    """
+    data, rng = prepared.data, np.random.default_rng(seed)
+    apart: dict[str, dict[str, Apart]] = {name: {} for name in data.modalities}
+    for both in combinations(data.modalities, 2):
+        if few_pairs(data, both) and (how := _carried(data, both, anchors)) is not None:
+            for name, other in (both, both[::-1]):
+                apart[name][other] = how
+    found = {}
+    for name, modality in data.modalities.items():
+        rows = modality.rows[training]
+        rows = rows[rows >= 0]
+        if not apart[name] or not len(rows):
+            continue
+        kept = np.sort(rng.choice(rows, min(len(rows), MAX_CELLS), replace=False))
+        inputs = torch.as_tensor(prepared.dataset.encoder_inputs[name][kept], device=module.device)
+        places = module.unimodal(name, inputs).mean.cpu().numpy()
+        found[name] = Counterparts(np.asarray(places, dtype=np.float32), apart[name])
+    return found
+
+
+def _carried(data: MosaicData, both: Modalities, anchors: Anchors | None) -> Apart | None:
+    """How answers are carried over between two modalities that share few cells."""
+    if anchors is None:
+        shared = data.modalities[both[0]].present & data.modalities[both[1]].present
+        return Apart(WITH_PAIRS) if int(shared.sum()) >= LEAST_PAIRS else None
+    # Two that nothing ties but others are as far in doubt as the worst of these.
+    worst = max(anchors.doubt.values(), default=0.0)
+    return Apart(doubt=anchors.doubt.get(both, 0.0 if both in anchors.pairs else worst))

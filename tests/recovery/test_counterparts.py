@@ -1,0 +1,101 @@
+"""Answers carried over between assays that share few cells or none, against simulated truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tests.unpaired import draw, fit, graph_of
+
+from mosaicvi import MosaicVI, metrics
+from mosaicvi.model._counterparts import Apart
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+pytestmark = pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
+
+APART = {"rna": 0.5, "protein": 0.5}
+FEW = {"rna+protein": 0.15, "rna": 0.45, "protein": 0.4}
+
+
+def draws(model: MosaicVI, mdata: MuData, *, own: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of protein for cells with RNA alone, and what was measured; ``own``: as trained."""
+    rna, protein = (np.asarray(mdata.obsmap[name]).ravel() > 0 for name in ("rna", "protein"))
+    cells = np.flatnonzero(rna & ~protein)
+    kept = model.counterparts
+    model.counterparts = {} if own else kept
+    drawn = model.posterior_predictive_sample("protein", ["rna"], indices=cells, n_samples=60)
+    model.counterparts = kept
+    return np.asarray(drawn), mdata.obsm["truth_protein"].toarray()[cells]
+
+
+def crps(drawn: np.ndarray, truth: np.ndarray) -> float:
+    return float(metrics.crps_from_samples(np.log1p(drawn), np.log1p(truth)).mean())
+
+
+def width(drawn: np.ndarray) -> float:
+    return float(metrics.interval_width(np.log1p(drawn)).mean())
+
+
+def missed(drawn: np.ndarray, truth: np.ndarray) -> float:
+    return float(metrics.miscoverage(metrics.randomised_pit(drawn, truth)).mean())
+
+
+@pytest.fixture(scope="module")
+def unpaired() -> tuple[MosaicVI, MuData]:
+    mdata = draw(APART, 1200)
+    return fit(mdata, graph_of(mdata, mdata.uns["links"]), epochs=8), mdata
+
+
+def test_counterparts_are_nearer_to_the_truth(unpaired: tuple[MosaicVI, MuData]) -> None:
+    model, mdata = unpaired
+    (how,) = model.counterparts["protein"].apart.values()
+    assert (how.share, how.doubt) == (1.0, 0.0)
+    assert crps(*draws(model, mdata)) < crps(*draws(model, mdata, own=True))
+
+
+def test_with_few_pairs_alone_some_draws_are_counterparts() -> None:
+    """On these cells, whose own draws are right, at little cost."""
+    mdata = draw(FEW, 1200)
+    model = fit(mdata, None, epochs=30)
+    assert 0 < model.counterparts["protein"].apart["rna"].share < 1
+    some, own = draws(model, mdata), draws(model, mdata, own=True)
+    assert missed(*some) < 0.03
+    assert crps(*some) < 1.02 * crps(*own)
+
+
+def test_links_that_do_not_bear_each_other_out_leave_draws_undecided() -> None:
+    mdata = draw(APART, 1200)
+    links = mdata.uns["links"].copy()
+    names = np.unique(links["target"])[:6]
+    links = links[links["target"].isin(names)]
+    links["source"] = np.random.default_rng(0).permutation(mdata["rna"].var_names)[: len(links)]
+    model = fit(mdata, graph_of(mdata, links), epochs=8)
+    how = model.counterparts["protein"].apart
+    assert how["rna"].doubt > 0.15
+    decided = replace(model.counterparts["protein"], apart={"rna": Apart()})
+    undecided = draws(model, mdata)
+    model.counterparts = {"protein": decided}
+    narrower = draws(model, mdata)
+    assert crps(*undecided) < 1.01 * crps(*narrower)
+    assert width(undecided[0]) > width(narrower[0])
+
+
+def test_they_are_saved_with_the_model(unpaired: tuple[MosaicVI, MuData], tmp_path: Path) -> None:
+    model, mdata = unpaired
+    model.save(tmp_path / "model")
+    again = MosaicVI.load(tmp_path / "model", mdata)
+    assert again.counterparts.keys() == model.counterparts.keys() == {"rna", "protein"}
+    for name, each in model.counterparts.items():
+        assert again.counterparts[name].apart == each.apart
+    np.testing.assert_array_equal(draws(again, mdata)[0], draws(model, mdata)[0])
+
+
+def test_enough_pairs_need_none() -> None:
+    mdata = draw({"rna+protein": 0.6, "rna": 0.2, "protein": 0.2}, 300)
+    assert fit(mdata, None, epochs=1).counterparts == {}

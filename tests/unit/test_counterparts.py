@@ -1,0 +1,112 @@
+"""Latent draws of cells that hold the answer's modality, near a cell that does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mosaicvi.model._counterparts import (
+    MAX_CELLS,
+    N_LOCAL,
+    N_NEAREST,
+    SHARPNESS,
+    Apart,
+    Counterparts,
+    nearest,
+)
+
+
+def of(places: np.ndarray, **apart: Apart) -> Counterparts:
+    return Counterparts(places.astype(np.float32), apart)
+
+
+def noise(n_samples: int, n_asked: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n_samples, n_asked, generator=torch.Generator().manual_seed(seed))
+
+
+def test_chances_fall_with_the_squared_distance_on_the_scale_of_the_place() -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.normal(size=(40, 2))
+    drawn = of(cells).draw(torch.zeros(1, 2), noise(60_000, 1), torch.zeros(1))[:, 0].numpy()
+    squared = (cells**2).sum(1)
+    expected = np.exp(-SHARPNESS * squared / np.sort(squared)[N_LOCAL - 1])
+    expected /= expected.sum()
+    same = (drawn[:, None] == cells.astype(np.float32)[None]).all(2)
+    assert (same.sum(1) == 1).all()
+    np.testing.assert_allclose(same.mean(0), expected, atol=0.006)
+
+
+def test_a_rare_kind_is_not_outvoted_by_the_many_around_it() -> None:
+    """20 cells of a kind at the place, 4,000 others some way off."""
+    rng = np.random.default_rng(1)
+    rare = 0.1 * rng.normal(size=(20, 5))
+    others = 3.0 + 0.1 * rng.normal(size=(MAX_CELLS, 5))
+    table = of(np.concatenate([rare, others]))
+    drawn = table.draw(torch.zeros(1, 5), noise(2000, 1), torch.zeros(1))
+    assert (drawn[:, 0].norm(dim=-1) < 2).all()
+
+
+def test_answers_do_not_depend_on_which_cells_are_asked_together() -> None:
+    rng = np.random.default_rng(2)
+    table = of(rng.normal(size=(500, 20)))
+    asked = torch.as_tensor(rng.normal(size=(60, 20)).astype(np.float32))
+    uniform, doubt = noise(7, 60), torch.linspace(0, 1, 60)
+    together = table.draw(asked, uniform, doubt)
+    for cells in (slice(3, 4), slice(20, 57)):
+        alone = table.draw(asked[cells], uniform[:, cells], doubt[cells])
+        np.testing.assert_array_equal(alone, together[:, cells])
+
+
+def test_fewer_cells_than_are_asked_for_and_cells_in_one_place() -> None:
+    for cells in (np.ones((1, 3)), np.zeros((4, 3)), np.ones((3 * N_NEAREST, 3))):
+        drawn = of(cells).draw(torch.zeros(2, 3), noise(9, 2), torch.tensor([0.0, 0.3]))
+        np.testing.assert_array_equal(drawn, np.broadcast_to(cells[0], (9, 2, 3)))
+
+
+def test_nearest_are_those_of_plain_distances() -> None:
+    rng = np.random.default_rng(3)
+    places, cells = rng.normal(size=(9, 4)), rng.normal(size=(30, 4))
+    distance = np.linalg.norm(places[:, None] - cells[None], axis=2)
+    squared, found = nearest(torch.as_tensor(places), torch.as_tensor(cells), 5)
+    np.testing.assert_array_equal(found, np.argsort(distance, axis=1)[:, :5])
+    np.testing.assert_allclose(squared, np.sort(distance**2, axis=1)[:, :5])
+    assert nearest(torch.as_tensor(places), torch.as_tensor(cells), 99)[1].shape == (9, 30)
+
+
+def test_doubt_is_the_share_of_draws_that_are_of_any_cell() -> None:
+    table = of(np.concatenate([np.zeros((50, 2)), np.full((150, 2), 9.0)]))
+    drawn = table.draw(torch.zeros(3, 2), noise(20_000, 3), torch.tensor([0.0, 0.2, 1.0]))
+    away = (drawn[..., 0] > 1).float().mean(0)
+    np.testing.assert_allclose(away, [0.0, 0.15, 0.75], atol=0.01)
+
+
+def carried(
+    table: Counterparts, held: dict[str, torch.Tensor], n_samples: int = 20_000
+) -> torch.Tensor:
+    """Draws of cells at 0, whose own posteriors are at -1."""
+    n_cells = len(next(iter(held.values())))
+    own = torch.full((n_samples, n_cells, 2), -1.0)
+    return table.carried_over(own, torch.zeros(n_cells, 2), held, noise(n_samples, n_cells))
+
+
+def test_answers_are_carried_over_if_all_evidence_shares_few_cells_with_them() -> None:
+    table = of(np.zeros((30, 2)), rna=Apart(), atac=Apart(share=0.5))
+    rna, atac = torch.tensor([True, True, False, False]), torch.tensor([False, True, True, False])
+    drawn = carried(table, {"rna": rna, "atac": atac})
+    assert set(drawn.unique().tolist()) == {-1.0, 0.0}
+    own = (drawn[..., 0] == -1).float().mean(0)
+    np.testing.assert_allclose(own, [0.0, 0.5, 0.5, 1.0], atol=0.01)
+    # Evidence of which training has seen cells together with the answer, or the answer itself.
+    for other in ("morphology", "protein"):
+        held = {"rna": rna, other: torch.tensor([True, False, False, False])}
+        own = (carried(table, held)[..., 0] == -1).float().mean(0)
+        assert own.tolist() == [1, 0, 1, 1]
+
+
+def test_doubt_is_a_share_of_the_counterparts() -> None:
+    places = np.concatenate([np.zeros((100, 2)), np.full((300, 2), 9.0)])
+    table = of(places, rna=Apart(share=0.6, doubt=0.5), atac=Apart(share=0.6, doubt=0.2))
+    rna, atac = torch.tensor([True, True]), torch.tensor([False, True])
+    drawn = carried(table, {"rna": rna, "atac": atac})[..., 0]
+    for value, expected in ((-1.0, (0.4, 0.4)), (9.0, (0.6 * 0.5 * 0.75, 0.6 * 0.2 * 0.75))):
+        np.testing.assert_allclose((drawn == value).float().mean(0), expected, atol=0.01)
