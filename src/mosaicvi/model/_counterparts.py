@@ -6,10 +6,10 @@ that are off as much, and too sure of it. So a draw for a cell is the place of a
 near it in the latent space: a state that the decoder knows, of which there are several wherever
 alignment leaves a choice. Cell j is chosen with a probability in proportion to
 
-.. math:: \exp(-2\, d_j^2 / d_{(15)}^2),
+.. math:: \exp(-d_j^2 / d_{(3)}^2),
 
-where :math:`d_{(15)}` is the distance of the 15th nearest: a scale of the place, so that
-rare cells are not outvoted by the cells around them. Where few links tie the modalities and do not
+where :math:`d_{(3)}` is the distance of the third nearest: a scale of the place, so that rare
+cells are not outvoted by the cells around them. Where few links tie the modalities and do not
 bear each other out, some of the draws are of any cell of n. Where pairs alone align two modalities,
 and are few, a third of the draws are counterparts and the others the cell's own.
 """
@@ -40,9 +40,8 @@ Modalities = tuple[str, str]
 MAX_CELLS = 4000
 """Cells of a modality that are kept."""
 
-N_NEAREST, N_LOCAL, SHARPNESS = 200, 15, 2.0
-"""Nearest cells of which a draw takes one; which of them sets the scale; and how fast chances fall
-with the squared distance on that scale."""
+N_NEAREST, N_LOCAL = 200, 3
+"""Nearest cells of which a draw takes one, and which of them sets the scale."""
 
 
 WITH_PAIRS = 1 / 3
@@ -131,7 +130,7 @@ class Counterparts:
         places = torch.as_tensor(self.places, device=asked.device)
         squared, near = nearest(asked, places, N_NEAREST)
         local = squared[:, min(N_LOCAL, squared.shape[1]) - 1].clamp_min(1e-12).unsqueeze(1)
-        chance = torch.exp(-SHARPNESS * (squared - squared[:, :1]) / local).double().cumsum(1)
+        chance = torch.exp((squared[:, :1] - squared) / local).double().cumsum(1)
         # One uniform number says whether a draw is of any cell, and then of which.
         within = ((uniform - doubt) / (1.0 - doubt)).clamp(0.0, 1.0)
         point = (within.T.double() * chance[:, -1:]).contiguous()
