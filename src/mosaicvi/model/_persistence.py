@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-    from mosaicvi.model._saved import SavedModel
+    from mosaicvi.model._kept import KeptModel
 
-ModelT = TypeVar("ModelT", bound="SavedModel")
+ModelT = TypeVar("ModelT", bound="KeptModel")
 
 _MODULE, _POOL, _SPLIT, _GRAPH = "module.", "library_pool.", "split.", "graph."
 _COUNTERPARTS = "counterparts."
 
 
 def save(
-    model: SavedModel,
+    model: KeptModel,
     folder: Path,
     *,
     overwrite: bool,
@@ -151,9 +151,7 @@ def read_registry(folder: Path, prefix: str | None) -> dict[str, Any]:
     return registry
 
 
-def _fill(
-    model: SavedModel, meta: dict[str, Any], tensors: dict[str, Tensor], folder: Path
-) -> None:
+def _fill(model: KeptModel, meta: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
     """Put weights, splits, pools and history into a freshly made model."""
     model._rebuild(meta["module"])
     weights = {k.removeprefix(_MODULE): v for k, v in tensors.items() if k.startswith(_MODULE)}
@@ -198,7 +196,7 @@ def _fill(
     model._model_summary_string = model._describe()
 
 
-def _split_keys(model: SavedModel) -> dict[str, np.ndarray]:
+def _split_keys(model: KeptModel) -> dict[str, np.ndarray]:
     """Keys of the training, validation and test cells, in the order of the rows."""
     if model.adata is None:
         return model.split_keys
@@ -211,7 +209,7 @@ def _split_keys(model: SavedModel) -> dict[str, np.ndarray]:
     }
 
 
-def _graph_tensors(model: SavedModel) -> dict[str, Tensor]:
+def _graph_tensors(model: KeptModel) -> dict[str, Tensor]:
     """Edges of the feature graph, their types as codes."""
     if model.graph is None:
         return {}
@@ -223,7 +221,7 @@ def _graph_tensors(model: SavedModel) -> dict[str, Tensor]:
 
 
 def _read_graph(
-    model: SavedModel, meta: dict[str, Any], tensors: dict[str, Tensor]
+    model: KeptModel, meta: dict[str, Any], tensors: dict[str, Tensor]
 ) -> FeatureGraph | None:
     """What :func:`_graph_tensors` wrote, over the registered features."""
     types = meta.get("graph_types")
@@ -243,20 +241,6 @@ def feature_names(registry: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Registered features of each modality."""
     state = state_registry(registry, _keys.REGISTRY) or {"modalities": {}}
     return {name: tuple(part["var_names"]) for name, part in state["modalities"].items()}
-
-
-def find_split(model: SavedModel) -> None:
-    """Look up the cells of a saved split in the attached MuData, whatever their order there.
-
-    Cells that it does not hold are left out, so that no row of other cells is taken for held out.
-    """
-    if not model.split_keys:
-        return
-    keys = name_keys(model.adata_manager.data.obs_names)
-    for name in ("train", "validation", "test"):
-        saved = model.split_keys.get(name)
-        rows = None if saved is None else np.flatnonzero(np.isin(keys, saved))
-        setattr(model, f"{name}_indices_", rows)
 
 
 def batch_categories(registry: dict[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -1,43 +1,21 @@
-"""What a model keeps beside its network, and how that is saved, loaded and given other cells."""
+"""Files of a model: saved and loaded without pickle."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mosaicvi._errors import RequestError
-from mosaicvi._scvi import SETUP_ARGS_KEY, AnnDataManager
+from mosaicvi._scvi import AnnDataManager
 from mosaicvi.model import _persistence
-from mosaicvi.model._registered import RegisteredModel
+from mosaicvi.model._kept import KeptModel
 
 if TYPE_CHECKING:
-    import numpy as np
     from mudata import MuData
 
-    from mosaicvi.graph import FeatureGraph
-    from mosaicvi.model._counterparts import Counterparts
-    from mosaicvi.model._imputation import Imputability
-    from mosaicvi.train import FitResult
 
-
-class SavedModel(RegisteredModel):
-    """A registered model with everything that a file of it holds."""
-
-    module: Any
-    """The network; a :class:`~mosaicvi.module.MultimodalModule`."""
-    module_spec: Any
-    """Its sizes, JSON-able, with the field ``modalities``."""
-    seed: int
-
-    def __init__(self, adata: MuData | None, registry: dict[str, Any] | None) -> None:
-        super().__init__(adata, registry)
-        self.fit_result: FitResult | None = None
-        self.library_pool: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.counterparts: dict[str, Counterparts] = {}
-        self.imputability: dict[str, Imputability] = {}
-        self.split_keys: dict[str, np.ndarray] = {}
-        self.graph: FeatureGraph | None = None
+class SavedModel(KeptModel):
+    """A model that is saved and loaded."""
 
     def save(
         self,
@@ -132,33 +110,3 @@ class SavedModel(RegisteredModel):
             f"{cls.__name__} has no earlier file format, and pickled files are not opened",
             remedy="save the model with model.save()",
         )
-
-    def attach(self, mdata: MuData) -> None:
-        """Give a model that was loaded without data the MuData it answers for.
-
-        Parameters
-        ----------
-        mdata
-            Cells in any order, features in any order; nothing but scvi-tools' registration keys is
-            written to it.
-
-        Raises
-        ------
-        DataError
-            If features of the model are missing.
-        """
-        type(self).setup_mudata(
-            mdata, source_registry=self.registry_, **self.registry_[SETUP_ARGS_KEY]
-        )
-        self._adata = mdata
-        self._adata_manager = self._get_most_recent_anndata_manager(mdata, required=True)
-        self._register_manager_for_instance(self._adata_manager)
-        _persistence.find_split(self)
-
-    @abstractmethod
-    def _rebuild(self, sizes: dict[str, Any]) -> None:
-        """Make specification and network from the sizes in a file; weights are filled in later."""
-
-    @abstractmethod
-    def _describe(self) -> str:
-        """One line for scvi-tools' summary of the model."""
