@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.unpaired import draw, fit, graph_of
 
-from mosaicvi import MosaicVI, metrics
+from mosaicvi import MosaicVI, metrics, tl
 from mosaicvi.model._counterparts import Apart
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ def test_links_that_do_not_bear_each_other_out_leave_draws_undecided() -> None:
     links["source"] = np.random.default_rng(0).permutation(mdata["rna"].var_names)[: len(links)]
     model = fit(mdata, graph_of(mdata, links), epochs=8)
     how = model.counterparts["protein"].apart
-    assert how["rna"].doubt > 0.15
+    assert how["rna"].doubt > 0.5
+    told = tl.transfer_labels(model, "cell_type", source="rna", target="protein", copy=True)
+    most = mdata.obs["cell_type"].value_counts(normalize=True).max()
+    probability = told.obs["mosaicvi_cell_type_probability"].dropna()
+    assert probability.max() < 1 - how["rna"].doubt * (1 - most) + 0.05
     decided = replace(model.counterparts["protein"], apart={"rna": Apart()})
     undecided = draws(model, mdata)
     model.counterparts = {"protein": decided}

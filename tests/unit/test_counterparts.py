@@ -102,10 +102,10 @@ def test_answers_are_carried_over_if_all_evidence_shares_few_cells_with_them() -
         assert own.tolist() == [1, 0, 1, 1]
 
 
-def test_doubt_is_a_share_of_the_counterparts() -> None:
+def test_doubt_makes_a_share_of_the_counterparts_any_cell() -> None:
     places = np.concatenate([np.zeros((100, 2)), np.full((300, 2), 9.0)])
-    table = of(places, rna=Apart(share=0.6, doubt=0.5), atac=Apart(share=0.6, doubt=0.2))
+    table = of(places, rna=Apart(share=0.6, doubt=1.0), atac=Apart(share=0.6, doubt=0.5))
     rna, atac = torch.tensor([True, True]), torch.tensor([False, True])
     drawn = carried(table, {"rna": rna, "atac": atac})[..., 0]
-    for value, expected in ((-1.0, (0.4, 0.4)), (9.0, (0.6 * 0.5 * 0.75, 0.6 * 0.2 * 0.75))):
+    for value, expected in ((-1.0, (0.4, 0.4)), (9.0, (0.6 * 0.3 * 0.75, 0.6 * 0.15 * 0.75))):
         np.testing.assert_allclose((drawn == value).float().mean(0), expected, atol=0.01)

@@ -213,6 +213,21 @@ def test_probability_holds_where_types_overlap(seed: int) -> None:
     assert right[sure].mean() > right[~sure].mean() + 0.1
 
 
+def test_doubt_draws_probabilities_towards_the_composition() -> None:
+    known, codes = types([300, 100, 200], 0, noise=3.0)
+    asked, _ = types([300, 100, 200], 1, noise=3.0)
+    sides = Places.of(known), codes, Places.of(asked), 3, 30, 0
+    sure, half, none = (transfer(*sides, doubt) for doubt in (0.0, 0.5, 1.0))
+    np.testing.assert_array_equal(sure.probability, transfer(*sides).probability)
+    np.testing.assert_allclose(none.probability, 0.5)
+    assert (none.code == 0).all()
+    composition = np.array([300, 100, 200]) / 600
+    expected = 0.5 * sure.probability + 0.5 * composition[sure.code]
+    same = half.code == sure.code
+    assert same.mean() > 0.8
+    np.testing.assert_allclose(half.probability[same], expected[same])
+
+
 def test_orphans_have_low_confidence_in_transfer() -> None:
     known, codes = types([150, 150, 0, 150], 0)
     asked, truth = types([150, 150, 150, 150], 1)

@@ -44,6 +44,9 @@ N_NEAREST, N_LOCAL = 200, 3
 """Nearest cells of which a draw takes one, and which of them sets the scale."""
 
 
+ANYWHERE = 0.3
+"""Share of the counterparts that are any cell, where anchors are in full doubt."""
+
 WITH_PAIRS = 1 / 3
 """Share of the draws that are counterparts where pairs alone align two modalities."""
 
@@ -57,7 +60,7 @@ class Apart:
     share
         Share of the draws that are counterparts; the others are of the cell's own posterior.
     doubt
-        Share of the counterparts that are any cell: how far anchors between the two are in doubt.
+        How far anchors between the two are in doubt, from 0 to 1.
     """
 
     share: float = 1.0
@@ -112,10 +115,10 @@ class Counterparts:
             return own
         z = own.clone()
         within = (uniform[:, some] / share[some]).clamp_max(1.0)
-        z[:, some] = self.draw(asked[some], within, doubt[some])
+        z[:, some] = self.draw(asked[some], within, ANYWHERE * doubt[some])
         return torch.where((uniform < share).unsqueeze(-1), z, own)
 
-    def draw(self, asked: Tensor, uniform: Tensor, doubt: Tensor) -> Tensor:
+    def draw(self, asked: Tensor, uniform: Tensor, anywhere: Tensor) -> Tensor:
         """Places of cells near those that are asked about, ``(n_samples, n_asked, n_latent)``.
 
         Parameters
@@ -124,7 +127,7 @@ class Counterparts:
             Posterior means of these, ``(n_asked, n_latent)``.
         uniform
             Noise on [0, 1), ``(n_samples, n_asked)``.
-        doubt
+        anywhere
             Share of the draws that are of any cell, ``(n_asked,)``.
         """
         places = torch.as_tensor(self.places, device=asked.device)
@@ -132,12 +135,18 @@ class Counterparts:
         local = squared[:, min(N_LOCAL, squared.shape[1]) - 1].clamp_min(1e-12).unsqueeze(1)
         chance = torch.exp((squared[:, :1] - squared) / local).double().cumsum(1)
         # One uniform number says whether a draw is of any cell, and then of which.
-        within = ((uniform - doubt) / (1.0 - doubt)).clamp(0.0, 1.0)
+        within = ((uniform - anywhere) / (1.0 - anywhere)).clamp(0.0, 1.0)
         point = (within.T.double() * chance[:, -1:]).contiguous()
         picks = torch.searchsorted(chance, point, right=True)
         cells = near.gather(1, picks.clamp_max(near.shape[1] - 1)).T
-        any_cell = (uniform / doubt.clamp_min(1e-12) * len(places)).long()
-        return places[torch.where(uniform < doubt, any_cell.clamp_max(len(places) - 1), cells)]
+        any_cell = (uniform / anywhere.clamp_min(1e-12) * len(places)).long()
+        return places[torch.where(uniform < anywhere, any_cell.clamp_max(len(places) - 1), cells)]
+
+
+def doubt_between(table: Mapping[str, Counterparts], first: str, second: str) -> float:
+    """How far anchors between two modalities are in doubt, from 0 to 1."""
+    how = table[first].apart.get(second) if first in table else None
+    return 0.0 if how is None else how.doubt
 
 
 def nearest(asked: Tensor, places: Tensor, k: int) -> tuple[Tensor, Tensor]:

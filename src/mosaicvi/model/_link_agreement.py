@@ -31,10 +31,6 @@ LEAST_AGREEMENT = 0.3
 """Mean correlation of links left out below which half of the labels or more were wrong on nearly
 all data that were tried (decisions, "Links that bear each other out")."""
 
-MOST_DOUBT = 0.3
-"""Share of the draws of an answer across modalities that are of any cell, where links do not agree
-at all (decisions, "Answers across modalities are counterparts'")."""
-
 
 def link_agreement(
     data: MosaicData,
@@ -128,8 +124,8 @@ def doubts(
 ) -> dict[tuple[str, str], float]:
     """How far anchors are in doubt where few links tie two modalities, and no pairs; tell of it.
 
-    From 0, where links left out agree as far as where cells were matched rightly, to
-    :data:`MOST_DOUBT`, where they do not agree or nothing can say so.
+    From 0, where links left out agree as far as where cells were matched rightly, to 1, where they
+    do not agree or nothing can say so.
     """
     untold = {both: n for both, n in n_neighbours.items() if len(known.get(both, ())) < LEAST_PAIRS}
     few = [both for both in untold if 0 < count_linked(data, graph, both) < MANY_LINKED]
@@ -139,7 +135,7 @@ def doubts(
         table = link_agreement(data, graph, technical, kept, asked, seed=seed)
         n_links, mean = len(table), float(table["correlation"].mean())
         missing = 1.0 - (mean / LEAST_AGREEMENT if np.isfinite(mean) else 0.0)
-        found[first, second] = MOST_DOUBT * float(np.clip(missing, 0.0, 1.0))
+        found[first, second] = float(np.clip(missing, 0.0, 1.0))
         if mean >= LEAST_AGREEMENT:
             continue
         said = (

@@ -13,6 +13,7 @@ from mosaicvi._errors import DataError, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.data._columns import labels
 from mosaicvi.data._structure import rows_of
+from mosaicvi.model._counterparts import doubt_between
 from mosaicvi.tl._counterparts import alignment_confidence_of
 from mosaicvi.tl._latents import Floats, Places, UnimodalCells, two_modalities
 from mosaicvi.tl._votes import Voters, at_temperature, fit_temperature, vote
@@ -87,6 +88,9 @@ def transfer_labels(
     the target and back (see :doc:`/models/alignment_diagnostics`), and holds where the source has
     the cell's type. Whether it has is another question, which the alignment confidence answers
     (:func:`alignment_confidence`): a cell abstains, that is, gets no label, if either is too low.
+    Where few links tie the modalities and do not bear each other out
+    (:meth:`~mosaicvi.MosaicVI.get_link_agreement`), probabilities are drawn towards the
+    source's composition, all the way where they do not agree at all.
 
     Parameters
     ----------
@@ -140,7 +144,8 @@ def transfer_labels(
     mdata = mudata_of(model, adata)
     known, asked = two_modalities(model, source, target, adata)
     names, codes = _source_labels(mdata, label_key, known, target)
-    done = transfer(known.places, codes, asked.places, len(names), n_neighbours, seed)
+    doubt = doubt_between(model.counterparts, source, target)
+    done = transfer(known.places, codes, asked.places, len(names), n_neighbours, seed, doubt)
     given = done.given(min_probability, min_confidence)
     logger.info(
         "labels for %d of %d cells of %r; %d abstain", given.sum(), len(asked), target, sum(~given)
@@ -172,7 +177,13 @@ def transfer_labels(
 
 
 def transfer(
-    source: Places, codes: np.ndarray, target: Places, n_labels: int, k: int, seed: int
+    source: Places,
+    codes: np.ndarray,
+    target: Places,
+    n_labels: int,
+    k: int,
+    seed: int,
+    doubt: float = 0.0,
 ) -> Transferred:
     """Transfer labels between two modalities.
 
@@ -188,6 +199,8 @@ def transfer(
         Neighbours asked.
     seed
         Seed of the split.
+    doubt
+        How far anchors between the two are in doubt, from 0 to 1.
     """
     labelled = codes >= 0
     # Unlabelled source cells are no evidence for a type: the target is held against the labelled.
@@ -196,6 +209,7 @@ def transfer(
     back = alignment_confidence_of(known, target, seed=seed)
     temperature = fit_temperature(voters, back, target.latent, k, seed=seed)
     probability = at_temperature(vote(voters, target.latent, k), temperature)
+    probability = (1.0 - doubt) * probability + doubt * voters.composition
     return Transferred(
         probability.argmax(axis=1),
         probability.max(axis=1),

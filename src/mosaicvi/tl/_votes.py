@@ -38,6 +38,12 @@ class Voters:
     codes: Ints
     n_labels: int
 
+    @property
+    def composition(self) -> Floats:
+        """Share of each label, ``(n_labels,)``."""
+        counts = np.bincount(self.codes, minlength=self.n_labels)
+        return np.asarray(counts / max(len(self.codes), 1))
+
     def part(self, chosen: NDArray[np.bool_]) -> Voters:
         """Some of the cells, with the codes of all."""
         return Voters(self.latent[chosen], self.codes[chosen], self.n_labels)
@@ -62,8 +68,8 @@ def vote(voters: Voters, target: Floats, k: int) -> Floats:
     cells = rows * voters.n_labels + voters.codes[index].ravel()
     size = len(target) * voters.n_labels
     votes = np.bincount(cells, weight.ravel(), minlength=size).reshape(len(target), -1)
-    prior = np.bincount(voters.codes, minlength=voters.n_labels) / len(voters.codes)
-    return np.asarray((votes + PSEUDO_VOTES * prior) / (index.shape[1] + PSEUDO_VOTES))
+    prior = PSEUDO_VOTES * voters.composition
+    return np.asarray((votes + prior) / (index.shape[1] + PSEUDO_VOTES))
 
 
 def at_temperature(probability: Floats, temperature: float) -> Floats:
