@@ -43,7 +43,6 @@ MAX_CELLS = 4000
 N_NEAREST, N_LOCAL = 200, 3
 """Nearest cells of which a draw takes one, and which of them sets the scale."""
 
-
 ANYWHERE = 0.3
 """Share of the counterparts that are any cell, where anchors are in full doubt."""
 
