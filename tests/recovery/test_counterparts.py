@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.unpaired import draw, fit, graph_of
 
@@ -98,6 +99,17 @@ def test_they_are_saved_with_the_model(unpaired: tuple[MosaicVI, MuData], tmp_pa
     for name, each in model.counterparts.items():
         assert again.counterparts[name].apart == each.apart
     np.testing.assert_array_equal(draws(again, mdata)[0], draws(model, mdata)[0])
+
+
+def test_expected_values_are_averaged_over_several(unpaired: tuple[MosaicVI, MuData]) -> None:
+    model, mdata = unpaired
+    cells = np.flatnonzero(np.asarray(mdata.obsmap["rna"]).ravel() > 0)[:40]
+    given = {"from_modalities": ["rna"], "indices": cells}
+    found = model.get_normalized_expression("protein", **given)
+    pd.testing.assert_frame_equal(
+        found, model.get_normalized_expression("protein", n_samples=25, **given)
+    )
+    assert not found.equals(model.get_normalized_expression("protein", n_samples=1, **given))
 
 
 def test_enough_pairs_need_none() -> None:

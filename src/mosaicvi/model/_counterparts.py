@@ -46,6 +46,9 @@ N_NEAREST, N_LOCAL = 200, 3
 ANYWHERE = 0.3
 """Share of the counterparts that are any cell, where anchors are in full doubt."""
 
+N_AVERAGED = 25
+"""Draws over which an expected value is averaged where it is carried over."""
+
 WITH_PAIRS = 1 / 3
 """Share of the draws that are counterparts where pairs alone align two modalities."""
 
