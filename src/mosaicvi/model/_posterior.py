@@ -148,13 +148,15 @@ class PosteriorSampler:
     def _carried_over(self, chunk: LatentChunk, request: PredictiveRequest, z: Tensor) -> Tensor:
         """Latent draws; of counterparts where evidence shares few cells with the answer."""
         found = self.counterparts.get(request.modality)
+        if found is None:
+            return z
         rows = chunk.batch.indices.cpu().numpy()
         held = {
             name: torch.as_tensor(self.data.modalities[name].rows[rows] >= 0, device=z.device)
             for name in request.from_modalities
             if name in self.data.modalities
         }
-        if found is None or not held:
+        if not held:
             return z
         noise = CellNoise(self.seed, self.data.obs_names[rows], purpose="counterparts")
         uniform = noise.uniform(len(z), len(rows), 1).squeeze(-1).to(z.device)
