@@ -105,12 +105,10 @@ def test_features_learn_faster_by_default_but_regions(model: MosaicVI) -> None:
     data["rna"].X = (data["rna"].X > 0).astype(np.float32)
     regions = build(data, {"rna": "bernoulli", "protein": "nb_mixture"})
 
-    def rate(of: MosaicVI, *, anchored: bool = False, **given: float) -> Any:
-        registered = of.adata_manager.data
-        return optimizer_spec(of.module, registered, given, anchored=anchored).feature_rate
+    def rate(of: MosaicVI, **given: float) -> Any:
+        return optimizer_spec(of.module, of.adata_manager.data, given).feature_rate
 
     assert rate(model) == {"rna": 4, "protein": 4}
-    assert rate(model, anchored=True) == 1
     assert rate(regions, feature_rate=2.0) == 2
     # The fewer counts there are of a region, the slower it learns, however they are stored.
     counts = data["rna"].X.sum() / data["rna"].n_vars

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from mosaicvi.model._counterparts import (
@@ -12,6 +13,7 @@ from mosaicvi.model._counterparts import (
     Apart,
     Counterparts,
     nearest,
+    spread_of,
 )
 
 
@@ -26,13 +28,16 @@ def noise(n_samples: int, n_asked: int, seed: int = 0) -> torch.Tensor:
 def test_chances_fall_with_the_squared_distance_on_the_scale_of_the_place() -> None:
     rng = np.random.default_rng(0)
     cells = rng.normal(size=(40, 2))
-    drawn = of(cells).draw(torch.zeros(1, 2), noise(60_000, 1), torch.zeros(1))[:, 0].numpy()
+    # The place of the third cell, or with a spread of a cell farther away, of those that there are.
+    spreads = torch.tensor([0.0, 0.05, 0.25, 1.0])
+    drawn = of(cells).draw(torch.zeros(4, 2), noise(60_000, 4), torch.zeros(4), spreads).numpy()
     squared = (cells**2).sum(1)
-    expected = np.exp(-squared / np.sort(squared)[N_LOCAL - 1])
-    expected /= expected.sum()
-    same = (drawn[:, None] == cells.astype(np.float32)[None]).all(2)
-    assert (same.sum(1) == 1).all()
-    np.testing.assert_allclose(same.mean(0), expected, atol=0.006)
+    for each, n_local in zip(drawn.swapaxes(0, 1), (N_LOCAL, N_LOCAL, 10, 40), strict=True):
+        expected = np.exp(-squared / np.sort(squared)[n_local - 1])
+        expected /= expected.sum()
+        same = (each[:, None] == cells.astype(np.float32)[None]).all(2)
+        assert (same.sum(1) == 1).all()
+        np.testing.assert_allclose(same.mean(0), expected, atol=0.006)
 
 
 def test_a_rare_kind_is_not_outvoted_by_the_many_around_it() -> None:
@@ -41,7 +46,7 @@ def test_a_rare_kind_is_not_outvoted_by_the_many_around_it() -> None:
     rare = 0.1 * rng.normal(size=(6, 5))
     others = 3.0 + 0.1 * rng.normal(size=(MAX_CELLS, 5))
     table = of(np.concatenate([rare, others]))
-    drawn = table.draw(torch.zeros(1, 5), noise(2000, 1), torch.zeros(1))
+    drawn = table.draw(torch.zeros(1, 5), noise(2000, 1), torch.zeros(1), torch.zeros(1))
     assert (drawn[:, 0].norm(dim=-1) < 2).all()
 
 
@@ -49,16 +54,17 @@ def test_answers_do_not_depend_on_which_cells_are_asked_together() -> None:
     rng = np.random.default_rng(2)
     table = of(rng.normal(size=(500, 20)))
     asked = torch.as_tensor(rng.normal(size=(60, 20)).astype(np.float32))
-    uniform, doubt = noise(7, 60), torch.linspace(0, 1, 60)
-    together = table.draw(asked, uniform, doubt)
+    uniform, doubt, spread = noise(7, 60), torch.linspace(0, 1, 60), torch.linspace(0, 0.1, 60)
+    together = table.draw(asked, uniform, doubt, spread)
     for cells in (slice(3, 4), slice(20, 57)):
-        alone = table.draw(asked[cells], uniform[:, cells], doubt[cells])
+        alone = table.draw(asked[cells], uniform[:, cells], doubt[cells], spread[cells])
         np.testing.assert_array_equal(alone, together[:, cells])
 
 
 def test_fewer_cells_than_are_asked_for_and_cells_in_one_place() -> None:
     for cells in (np.ones((1, 3)), np.zeros((4, 3)), np.ones((3 * N_NEAREST, 3))):
-        drawn = of(cells).draw(torch.zeros(2, 3), noise(9, 2), torch.tensor([0.0, 0.3]))
+        doubt, spread = torch.tensor([[0.0, 0.3], [0.0, 1.0]])
+        drawn = of(cells).draw(torch.zeros(2, 3), noise(9, 2), doubt, spread)
         np.testing.assert_array_equal(drawn, np.broadcast_to(cells[0], (9, 2, 3)))
 
 
@@ -74,7 +80,8 @@ def test_nearest_are_those_of_plain_distances() -> None:
 
 def test_doubt_is_the_share_of_draws_that_are_of_any_cell() -> None:
     table = of(np.concatenate([np.zeros((50, 2)), np.full((150, 2), 9.0)]))
-    drawn = table.draw(torch.zeros(3, 2), noise(20_000, 3), torch.tensor([0.0, 0.2, 1.0]))
+    doubt = torch.tensor([0.0, 0.2, 1.0])
+    drawn = table.draw(torch.zeros(3, 2), noise(20_000, 3), doubt, torch.zeros(3))
     away = (drawn[..., 0] > 1).float().mean(0)
     np.testing.assert_allclose(away, [0.0, 0.15, 0.75], atol=0.01)
 
@@ -109,3 +116,19 @@ def test_doubt_makes_a_share_of_the_counterparts_any_cell() -> None:
     drawn = carried(table, {"rna": rna, "atac": atac})[..., 0]
     for value, expected in ((-1.0, (0.4, 0.4)), (9.0, (0.6 * 0.3 * 0.75, 0.6 * 0.15 * 0.75))):
         np.testing.assert_allclose((drawn == value).float().mean(0), expected, atol=0.01)
+
+
+def test_the_surest_evidence_says_how_wide_a_place_is() -> None:
+    """Of ten cells near the place and ninety farther away a tenth is drawn, or more."""
+    places = np.concatenate([np.full((10, 2), 0.1), np.full((90, 2), 1.0)])
+    table = of(places, rna=Apart(spread=0.5), atac=Apart())
+    rna, atac = torch.tensor([True, True]), torch.tensor([False, True])
+    near = (carried(table, {"rna": rna, "atac": atac})[..., 0] < 0.5).float().mean(0)
+    np.testing.assert_allclose(near, [10 / (10 + 90 * np.exp(-0.99)), 1.0], atol=0.01)
+
+
+def test_the_fewer_links_the_wider_places_are() -> None:
+    """With many the scale is that of the third cell, with five of a twentieth of them."""
+    assert spread_of(1) == spread_of(5) == 0.05
+    assert spread_of(10) == pytest.approx(0.05 / 8)
+    assert spread_of(31) * MAX_CELLS < N_LOCAL

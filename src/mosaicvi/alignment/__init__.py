@@ -1,6 +1,6 @@
 """What brings modalities together: pairs of cells, directions they share, and losses on them."""
 
-from mosaicvi.alignment._anchors import Anchors, AnchorSpec, find_anchors
+from mosaicvi.alignment._anchors import Anchors, AnchorSpec, FewLinks, find_anchors
 from mosaicvi.alignment._canonical import Canonical, fit_canonical
 from mosaicvi.alignment._edge_confidence import (
     edge_confidence,
@@ -18,6 +18,7 @@ __all__ = [
     "Anchors",
     "Canonical",
     "CellPairs",
+    "FewLinks",
     "edge_confidence",
     "edge_correlation",
     "falling",

@@ -36,6 +36,22 @@ class AnchorSpec:
 
 
 @dataclass(frozen=True)
+class FewLinks:
+    """What ties two modalities that few features link, and no pairs.
+
+    Attributes
+    ----------
+    number
+        Linked features of the modality that has fewer of them.
+    doubt
+        How far pairs of cells found by them are in doubt, from 0 to 1.
+    """
+
+    number: int
+    doubt: float
+
+
+@dataclass(frozen=True)
 class Anchors:
     """Pairs of cells, and the directions that they share.
 
@@ -48,15 +64,15 @@ class Anchors:
     refused
         Two modalities of which true pairs were given that agree no more than strangers, and so are
         not among the pairs.
-    doubt
-        Two modalities to how far their pairs are in doubt, from 0 (default) to 1; whoever knows of
-        the features that they rest on says so.
+    few
+        Two modalities that few features link, and no pairs, to what is known of these; whoever
+        knows of the features says so.
     """
 
     canonical: Canonical
     pairs: Mapping[Modalities, CellPairs]
     refused: tuple[Modalities, ...] = ()
-    doubt: Mapping[Modalities, float] = field(default_factory=dict)
+    few: Mapping[Modalities, FewLinks] = field(default_factory=dict)
 
 
 def find_anchors(

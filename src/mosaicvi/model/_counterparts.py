@@ -9,8 +9,9 @@ alignment leaves a choice. Cell j is chosen with a probability in proportion to
 .. math:: \exp(-d_j^2 / d_{(3)}^2),
 
 where :math:`d_{(3)}` is the distance of the third nearest: a scale of the place, so that rare
-cells are not outvoted by the cells around them. Where few links tie the modalities and do not
-bear each other out, some of the draws are of any cell of n. Where pairs alone align two modalities,
+cells are not outvoted by the cells around them. Where few links tie the modalities places are
+known less well, and the scale is that of a cell farther away; where these links do not bear each
+other out, some of the draws are of any cell of n. Where pairs alone align two modalities,
 and are few, a third of the draws are counterparts and the others the cell's own.
 """
 
@@ -41,7 +42,11 @@ MAX_CELLS = 4000
 """Cells of a modality that are kept."""
 
 N_NEAREST, N_LOCAL = 200, 3
-"""Nearest cells of which a draw takes one, and which of them sets the scale."""
+"""Nearest cells of which a draw takes one, and which of them at least sets the scale."""
+
+WIDEST, FEWEST = 0.05, 5
+"""With so few links or fewer the scale is that of this share of the cells; with more links the
+share falls with the cube of their number."""
 
 ANYWHERE = 0.3
 """Share of the counterparts that are any cell, where anchors are in full doubt."""
@@ -63,10 +68,14 @@ class Apart:
         Share of the draws that are counterparts; the others are of the cell's own posterior.
     doubt
         How far anchors between the two are in doubt, from 0 to 1.
+    spread
+        Share of the cells that are nearer than the one that sets the scale, if more than
+        :data:`N_LOCAL` are.
     """
 
     share: float = 1.0
     doubt: float = 0.0
+    spread: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,12 +113,13 @@ class Counterparts:
             Noise on [0, 1), ``(n_samples, n_cells)``.
         """
         some = torch.stack(list(held.values())).any(0)
-        share, doubt = (torch.ones(len(some), device=some.device) for _ in range(2))
+        share, doubt, spread = torch.ones(3, len(some), device=some.device)
         for name, cells in held.items():
             if name in self.apart:
                 each = self.apart[name]
                 share = torch.where(cells, share.clamp_max(each.share), share)
                 doubt = torch.where(cells, doubt.clamp_max(each.doubt), doubt)
+                spread = torch.where(cells, spread.clamp_max(each.spread), spread)
             else:
                 some = some & ~cells
         share = torch.where(some, share, 0.0)
@@ -117,10 +127,10 @@ class Counterparts:
             return own
         z = own.clone()
         within = (uniform[:, some] / share[some]).clamp_max(1.0)
-        z[:, some] = self.draw(asked[some], within, ANYWHERE * doubt[some])
+        z[:, some] = self.draw(asked[some], within, ANYWHERE * doubt[some], spread[some])
         return torch.where((uniform < share).unsqueeze(-1), z, own)
 
-    def draw(self, asked: Tensor, uniform: Tensor, anywhere: Tensor) -> Tensor:
+    def draw(self, asked: Tensor, uniform: Tensor, anywhere: Tensor, spread: Tensor) -> Tensor:
         """Places of cells near those that are asked about, ``(n_samples, n_asked, n_latent)``.
 
         Parameters
@@ -131,10 +141,14 @@ class Counterparts:
             Noise on [0, 1), ``(n_samples, n_asked)``.
         anywhere
             Share of the draws that are of any cell, ``(n_asked,)``.
+        spread
+            Share of the cells within the scale, ``(n_asked,)``.
         """
         places = torch.as_tensor(self.places, device=asked.device)
         squared, near = nearest(asked, places, N_NEAREST)
-        local = squared[:, min(N_LOCAL, squared.shape[1]) - 1].clamp_min(1e-12).unsqueeze(1)
+        n_local = (spread * len(places)).round().long().clamp_min(N_LOCAL)
+        last = n_local.clamp_max(squared.shape[1]).unsqueeze(1) - 1
+        local = squared.gather(1, last).clamp_min(1e-12)
         chance = torch.exp((squared[:, :1] - squared) / local).double().cumsum(1)
         # One uniform number says whether a draw is of any cell, and then of which.
         within = ((uniform - anywhere) / (1.0 - anywhere)).clamp(0.0, 1.0)
@@ -207,6 +221,16 @@ def _carried(data: MosaicData, both: Modalities, anchors: Anchors | None) -> Apa
     if anchors is None:
         shared = data.modalities[both[0]].present & data.modalities[both[1]].present
         return Apart(WITH_PAIRS) if int(shared.sum()) >= LEAST_PAIRS else None
-    # Two that nothing ties but others are as far in doubt as the worst of these.
-    worst = max(anchors.doubt.values(), default=0.0)
-    return Apart(doubt=anchors.doubt.get(both, 0.0 if both in anchors.pairs else worst))
+    if both in anchors.pairs:
+        few = [anchors.few[both]] if both in anchors.few else []
+    else:  # Two that nothing ties but others are known as well as the worst of these.
+        few = list(anchors.few.values())
+    return Apart(
+        doubt=max((each.doubt for each in few), default=0.0),
+        spread=max((spread_of(each.number) for each in few), default=0.0),
+    )
+
+
+def spread_of(n_links: int) -> float:
+    """Share of the cells within the scale of a place that so few links tell of."""
+    return WIDEST * min(1.0, (FEWEST / max(n_links, 1)) ** 3)

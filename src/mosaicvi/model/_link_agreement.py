@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mosaicvi._errors import MosaicviWarning
-from mosaicvi.alignment import LEAST_PAIRS, mutual_neighbours, pair_correlation, smooth
+from mosaicvi.alignment import LEAST_PAIRS, FewLinks, mutual_neighbours, pair_correlation, smooth
 from mosaicvi.model._linked_columns import N_SMOOTHED, count_linked, linked_columns, smoothed
 from mosaicvi.model._linked_features import MANY_LINKED, reduced
 
@@ -112,7 +112,7 @@ def link_agreement(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def doubts(
+def few_links(
     data: MosaicData,
     graph: FeatureGraph,
     technical: Mapping[str, Technical],
@@ -121,11 +121,11 @@ def doubts(
     n_neighbours: Mapping[tuple[str, str], int],
     *,
     seed: int,
-) -> dict[tuple[str, str], float]:
-    """How far anchors are in doubt where few links tie two modalities, and no pairs; tell of it.
+) -> dict[tuple[str, str], FewLinks]:
+    """What is known of links where few tie two modalities, and no pairs; warn where in doubt.
 
-    From 0, where links left out agree as far as where cells were matched rightly, to 1, where they
-    do not agree or nothing can say so.
+    Doubt goes from 0, where links left out agree as far as where cells were matched rightly, to 1,
+    where they do not agree or nothing can say so.
     """
     untold = {both: n for both, n in n_neighbours.items() if len(known.get(both, ())) < LEAST_PAIRS}
     few = [both for both in untold if 0 < count_linked(data, graph, both) < MANY_LINKED]
@@ -135,7 +135,7 @@ def doubts(
         table = link_agreement(data, graph, technical, kept, asked, seed=seed)
         n_links, mean = len(table), float(table["correlation"].mean())
         missing = 1.0 - (mean / LEAST_AGREEMENT if np.isfinite(mean) else 0.0)
-        found[first, second] = float(np.clip(missing, 0.0, 1.0))
+        found[first, second] = FewLinks(n_links, float(np.clip(missing, 0.0, 1.0)))
         if mean >= LEAST_AGREEMENT:
             continue
         said = (

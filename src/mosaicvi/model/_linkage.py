@@ -17,7 +17,7 @@ from mosaicvi.alignment import (
     unit,
 )
 from mosaicvi.model._edge_evidence import graph_confidence
-from mosaicvi.model._link_agreement import doubts, link_agreement
+from mosaicvi.model._link_agreement import few_links, link_agreement
 from mosaicvi.model._linked_columns import is_sparse
 from mosaicvi.model._linked_features import linked_sides
 from mosaicvi.model._technical import explain_technical
@@ -94,9 +94,9 @@ def link(
     values = {name: residuals[name][rows] for name, rows in kept.items()}
     known = true_pairs(data, kept)
     neighbours = _neighbours(data, kept, spec)
-    confidence, doubt = None, {}
+    confidence, few = None, {}
     if graph is not None:
-        doubt = doubts(data, graph, technical, kept, known, neighbours, seed=seed)
+        few = few_links(data, graph, technical, kept, known, neighbours, seed=seed)
         first = find_anchors(
             values,
             linked_sides(data, graph, technical, kept),
@@ -129,7 +129,7 @@ def link(
         both: CellPairs(kept[both[0]][found.left], kept[both[1]][found.right], found.weight)
         for both, found in anchors.pairs.items()
     }
-    return Linkage(inputs, Anchors(canonical, pairs, anchors.refused, doubt), confidence)
+    return Linkage(inputs, Anchors(canonical, pairs, anchors.refused, few), confidence)
 
 
 def agreement(

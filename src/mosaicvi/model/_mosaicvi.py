@@ -232,9 +232,7 @@ class MosaicVI(FitGetters):
                 MosaicTrainingPlan(
                     self.module,
                     Objective(spec),
-                    _training.optimizer_spec(
-                        self.module, prepared.data, optimizer_kwargs, anchored=anchored
-                    ),
+                    _training.optimizer_spec(self.module, prepared.data, optimizer_kwargs),
                     n_steps=epochs * len(datamodule.train_dataloader()),
                     guide=self._guide(prepared, datamodule.train_idx, batch_size),
                 ),

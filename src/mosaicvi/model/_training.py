@@ -38,10 +38,10 @@ ANCHORED_RANGE = (4, 60)
 """The same of a fit whose modalities are aligned by anchors."""
 
 FEATURE_RATE = 4.0
-"""``feature_rate`` of counts and continuous values in a fit without anchors."""
+"""``feature_rate`` of counts and continuous values."""
 
 ENOUGH_COUNTS, LOWEST_REGION_RATE = 40.0, 0.1
-"""``feature_rate`` of regions there: 1 where all cells together have so many counts of the average
+"""``feature_rate`` of regions: 1 where all cells together have so many counts of the average
 region; with fewer it falls with the square of their number, to no less than this."""
 
 MANY_CELLS = 5000
@@ -103,14 +103,15 @@ def default_epochs(n_cells: int, *, anchored: bool = False) -> int:
 
 
 def optimizer_spec(
-    module: MosaicModule, data: MosaicData, given: Mapping[str, Any], *, anchored: bool
+    module: MosaicModule, data: MosaicData, given: Mapping[str, Any]
 ) -> OptimizerSpec:
     """Settings of the optimiser: the user's arguments, and how fast features learn.
 
-    Features that learn faster shorten a fit (decisions, "Features learn faster than networks").
-    With anchors it is the encoders, which they guide, that set its length; and regions, of which a
-    cell shows few, overfit sooner than they teach encoders anything: the sooner, the fewer
-    counts there are of one (decisions, "Regions of few counts").
+    Features that learn faster shorten a fit (decisions, "Features learn faster than networks"), and
+    where encoders start from anchors their decoders catch up (decisions, "Features learn faster in
+    fits from anchors, too"). Regions, of which a cell shows few, overfit sooner than they teach
+    encoders anything: the sooner, the fewer counts there are of one (decisions, "Regions of few
+    counts").
 
     Raises
     ------
@@ -124,7 +125,7 @@ def optimizer_spec(
         for name, each in module.decoders.items()
     }
     _known(module, "feature_rate", given.get("feature_rate"))
-    return OptimizerSpec(**{"feature_rate": 1.0 if anchored else rates, **given})
+    return OptimizerSpec(**{"feature_rate": rates, **given})
 
 
 def _region_rate(regions: ModalityData) -> float:
