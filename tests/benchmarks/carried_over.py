@@ -2,8 +2,9 @@
 
 Some cells of a data set keep RNA and protein, half of the others RNA, half protein. Prints as JSON,
 for the protein of those with RNA alone, the CRPS and Pearson correlation of log1p and the share
-that 80 % intervals hold: of the default answers (``now``), of counterparts alone without doubt, of
-each cell's own posterior (``as_trained``), and of the protein of any cell.
+that 80 % intervals hold: of the default answers (``now``), of counterparts alone on the scale of
+the third cell and without doubt, of each cell's own posterior (``as_trained``), and of the protein
+of any cell.
 """
 
 from __future__ import annotations
