@@ -37,7 +37,7 @@ class AnchorSpec:
 
 @dataclass(frozen=True)
 class FewLinks:
-    """What ties two modalities that few features link, and no pairs.
+    """What ties two modalities that few features link.
 
     Attributes
     ----------
@@ -65,8 +65,8 @@ class Anchors:
         Two modalities of which true pairs were given that agree no more than strangers, and so are
         not among the pairs.
     few
-        Two modalities that few features link, and no pairs, to what is known of these; whoever
-        knows of the features says so.
+        Two modalities that few features link to what is known of these; whoever knows of the
+        features says so.
     """
 
     canonical: Canonical

@@ -122,18 +122,20 @@ def few_links(
     *,
     seed: int,
 ) -> dict[tuple[str, str], FewLinks]:
-    """What is known of links where few tie two modalities, and no pairs; warn where in doubt.
+    """What is known of links where few tie two modalities; warn where they are in doubt.
 
-    Doubt goes from 0, where links left out agree as far as where cells were matched rightly, to 1,
-    where they do not agree or nothing can say so.
+    Doubt goes from 0, where links left out agree as far as where cells were matched rightly, or
+    pairs tell, to 1, where they do not agree or nothing can say so.
     """
-    untold = {both: n for both, n in n_neighbours.items() if len(known.get(both, ())) < LEAST_PAIRS}
-    few = [both for both in untold if 0 < count_linked(data, graph, both) < MANY_LINKED]
-    found = {}
-    for first, second in few:
-        asked = {(first, second): untold[first, second]}
+    numbers = {both: count_linked(data, graph, both) for both in n_neighbours}
+    few = {both: n for both, n in numbers.items() if 0 < n < MANY_LINKED}
+    found = {both: FewLinks(n_links, 0.0) for both, n_links in few.items()}
+    for (first, second), n_links in few.items():
+        if len(known.get((first, second), ())) >= LEAST_PAIRS:
+            continue
+        asked = {(first, second): n_neighbours[first, second]}
         table = link_agreement(data, graph, technical, kept, asked, seed=seed)
-        n_links, mean = len(table), float(table["correlation"].mean())
+        mean = float(table["correlation"].mean())
         missing = 1.0 - (mean / LEAST_AGREEMENT if np.isfinite(mean) else 0.0)
         found[first, second] = FewLinks(n_links, float(np.clip(missing, 0.0, 1.0)))
         if mean >= LEAST_AGREEMENT:
