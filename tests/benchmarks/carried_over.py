@@ -4,7 +4,7 @@ Some cells of a data set keep RNA and protein, half of the others RNA, half prot
 for the protein of those with RNA alone, the CRPS and Pearson correlation of log1p and the share
 that 80 % intervals hold: of the default answers (``now``), of counterparts alone on the scale of
 the third cell and without doubt, of each cell's own posterior (``as_trained``), and of the protein
-of any cell.
+of any cell; with ``--nearest 10,40``, of counterparts without doubt on the scale of these cells.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--no-graph", action="store_true", help="pairs alone")
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--nearest", default="", help="cells whose distances are to be the scale")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     rng = np.random.default_rng((given.seed, given.proteins or 0))
@@ -83,6 +84,13 @@ def main() -> None:
     }
     found = {}
     answers = {"now": counterparts, "counterparts": undoubted, "as_trained": {}}
+    for k in filter(None, given.nearest.split(",")):
+        answers[f"nearest_{k}"] = {
+            name: replace(
+                each, apart={other: Apart(spread=int(k) / len(each.places)) for other in each.apart}
+            )
+            for name, each in counterparts.items()
+        }
     for name, model.counterparts in answers.items():
         draws = model.posterior_predictive_sample(
             "protein",
@@ -95,7 +103,8 @@ def main() -> None:
     found["any_cell"] = scores(
         any_cell[rng.integers(len(any_cell), size=(N_DRAWS, len(truth)))], truth
     )
-    row = {**vars(given), "n_pairs": len(pairs), "n_epochs": n_epochs, **found}
+    arguments = {name: value for name, value in vars(given).items() if name != "nearest"}
+    row = {**arguments, "n_pairs": len(pairs), "n_epochs": n_epochs, **found}
     if links is not None and len(model.module.aligned):
         table = model.get_link_agreement()
         row |= {"links": len(table), "agreement": round(float(table["correlation"].mean()), 3)}

@@ -11,7 +11,7 @@ import pytest
 from tests.unpaired import draw, fit, graph_of
 
 from mosaicvi import MosaicVI, metrics, tl
-from mosaicvi.model._counterparts import Apart
+from mosaicvi.model._counterparts import Apart, spread_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +74,18 @@ def test_with_few_pairs_alone_some_draws_are_counterparts() -> None:
     some, own = draws(model, mdata), draws(model, mdata, own=True)
     assert missed(*some) < 0.03
     assert crps(*some) < 1.02 * crps(*own)
+
+
+@pytest.mark.parametrize("patterns", [APART, FEW])
+def test_with_few_links_places_are_wide_with_and_without_pairs(patterns: dict[str, float]) -> None:
+    mdata = draw(patterns, 400)
+    links = mdata.uns["links"]
+    links = links[links["target"].isin(np.unique(links["target"])[:6])]
+    model = fit(mdata, graph_of(mdata, links), epochs=1)
+    for name, other in (("rna", "protein"), ("protein", "rna")):
+        how = model.counterparts[name].apart[other]
+        assert how.spread == spread_of(6) > 0
+        assert patterns is APART or how.doubt == 0
 
 
 def test_links_that_do_not_bear_each_other_out_leave_draws_undecided() -> None:
