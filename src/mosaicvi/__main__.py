@@ -14,6 +14,8 @@ from mosaicvi._errors import MosaicviError, RequestError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+H5AD = ".h5ad"
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mosaicvi", description=__doc__)
@@ -67,8 +69,7 @@ def _impute(arguments: argparse.Namespace) -> None:
     from mosaicvi import tl
     from mosaicvi.bm._load import load
 
-    if not arguments.rna.is_file():
-        raise RequestError(f"no file {str(arguments.rna)!r}", key="rna", expected="an .h5ad file")
+    _check_paths(arguments.rna, arguments.out)
     answer = tl.impute_protein(
         anndata.read_h5ad(arguments.rna),
         load(arguments.reference),
@@ -87,6 +88,30 @@ def _impute(arguments: argparse.Namespace) -> None:
         f"{int(protein.var['imputable'].sum())} of them are imputable (var['imputable']).\n"
         f"Written: {arguments.out}\n"
     )
+
+
+def _check_paths(rna: Path, out: Path) -> None:
+    """Refuse files that cannot be read or written, before there is an answer to lose."""
+    from mosaicvi.bm._load import holds_mudata
+
+    if rna.suffix != H5AD or not rna.is_file():
+        found = "no file " if rna.suffix == H5AD else ""
+        raise RequestError(f"{found}{str(rna)!r}", key="rna", expected="an .h5ad file")
+    if holds_mudata(rna):
+        raise RequestError(
+            f"{str(rna)!r} holds a MuData",
+            key="rna",
+            expected="an AnnData of RNA counts",
+            remedy='mudata.read_h5mu(path)["rna"].write_h5ad("rna.h5ad")',
+        )
+    if out.suffix != H5AD:
+        raise RequestError(f"{str(out)!r}", key="out", expected="a path that ends in .h5ad")
+    if not out.parent.is_dir():
+        raise RequestError(
+            f"no folder {str(out.parent)!r}", key="out", expected="a file in a folder that is there"
+        )
+    if out.is_dir():
+        raise RequestError(f"{str(out)!r} is a folder", key="out", expected="a file to write")
 
 
 def _quiet() -> None:

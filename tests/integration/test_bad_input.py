@@ -577,3 +577,26 @@ def test_confidence_of_edges_needs_edges() -> None:
     with pytest.raises(RequestError, match="no feature graph") as caught:
         model.get_edge_confidence()
     assert "graph=" in str(caught.value)
+
+
+def test_values_that_change_between_setup_and_model_are_refused() -> None:
+    """Normalising in place, with counts nowhere else, is what people do by mistake."""
+    mdata = mosaic()
+    MosaicVI.setup_mudata(mdata, BOTH)
+    mdata.mod["rna"].X = mdata.mod["rna"].X * 2
+    with pytest.raises(DataError, match="'rna': the values changed after they were set up"):
+        MosaicVI(mdata)
+    MosaicVI.setup_mudata(mdata, BOTH)
+    mdata.mod["rna"].layers["counts"] = mdata.mod["rna"].X.copy()
+    mdata.mod["rna"].X = np.log1p(mdata.mod["rna"].X)
+    MosaicVI(mdata)
+
+
+def test_a_copy_that_is_set_up_leaves_the_original_its_setup() -> None:
+    mdata = mosaic()
+    MosaicVI.setup_mudata(mdata, BOTH)
+    copied = mdata.copy()
+    MosaicVI.setup_mudata(copied, BOTH)
+    model = MosaicVI(mdata)
+    assert model.adata is mdata
+    assert MosaicVI(copied).adata is copied

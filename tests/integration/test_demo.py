@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import TYPE_CHECKING
 
 import anndata as ad
 import mudata
 import numpy as np
 
-from mosaicvi import datasets
+from mosaicvi import datasets, tl
 from mosaicvi.__main__ import main
 from mosaicvi._demo import _cells
 from mosaicvi._errors import DownloadError
+from mosaicvi.bm._load import LOADERS
 from mosaicvi.datasets import SimulatedModality
 
 if TYPE_CHECKING:
@@ -82,3 +85,41 @@ def test_what_is_refused_is_told_without_a_traceback(
     rna = str(tmp_path / "rna.h5ad")
     assert main(["impute", "--rna", rna, "--reference", missing, "--out", "y"]) == 2
     assert capsys.readouterr().err
+
+
+def test_files_are_looked_at_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(*_: object, **__: object) -> None:
+        raise AssertionError("asked for an answer")
+
+    monkeypatch.setattr(tl, "impute_protein", trained)
+    mdata = datasets.simulate(20, {"rna": SimulatedModality.rna(8)}, seed=5)
+    mdata.write_h5mu(tmp_path / "all.h5mu")
+    mdata.write_h5mu(tmp_path / "renamed.h5ad")
+    mdata["rna"].copy().write_h5ad(tmp_path / "rna.h5ad")
+    mdata["rna"].copy().write_h5ad(tmp_path / "renamed.h5mu")
+    (tmp_path / "text.h5mu").write_text("no HDF5")
+    good = {"--rna": "rna.h5ad", "--reference": "all.h5mu", "--out": "out.h5ad"}
+    for option, value, said in [
+        ("--rna", "all.h5mu", "'rna'.*an .h5ad file"),
+        ("--rna", "renamed.h5ad", "holds a MuData"),
+        ("--reference", "true_mean", "neither a dataset"),
+        ("--reference", "renamed.h5mu", "holds no MuData"),
+        ("--reference", "text.h5mu", "no HDF5 file"),
+        ("--out", "nowhere/x/out.h5ad", "'out': no folder"),
+        ("--out", "out.csv", "'out'.*ends in .h5ad"),
+    ]:
+        words = ["impute"]
+        for key, name in {**good, option: value}.items():
+            words += [key, name if name == "true_mean" else str(tmp_path / name)]
+        assert main(words) == 2
+        assert re.search(said, capsys.readouterr().err)
+
+
+def test_every_loader_gives_a_mudata_and_every_dataset_is_one() -> None:
+    others = {"SimulatedModality", "true_mean"}
+    assert set(LOADERS) == set(datasets.__all__) - others
+    for name in LOADERS:
+        parameters = inspect.signature(getattr(datasets, name)).parameters.values()
+        assert all(each.default is not each.empty for each in parameters)

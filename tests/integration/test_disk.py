@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 import mudata
@@ -14,7 +15,8 @@ from tests.disk import KINDS, on_disk, watched
 from tests.helpers import PROTEINS, fingerprint, mosaic
 
 import mosaicvi
-from mosaicvi import BlockShuffle, MosaicVI
+from mosaicvi import BlockShuffle, MosaicVI, tl
+from mosaicvi._errors import DataError
 from mosaicvi.model._posterior import MAX_CHUNK_CELLS
 
 if TYPE_CHECKING:
@@ -171,3 +173,48 @@ def test_long_answers_show_scvi_tools_bars(
     finally:
         scvi.settings.verbosity, scvi.settings.progress_bar_style = before
     assert ("chunks of cells" in capsys.readouterr().out) == shown
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_with_answers_shares_the_values_on_disk(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind in {"zarr", "dask"}:
+        pytest.importorskip("zarr")
+    if kind == "dask":
+        pytest.importorskip("dask")
+    data = mosaic(90)
+    data.mod["protein"].X = data.mod["protein"].X.toarray()  # dense arrays have no copy there
+    data.mod["rna"].obs["mine"] = np.resize(["x", "y"], data.mod["rna"].n_obs)
+    mdata = on_disk(data, tmp_path, kind)
+    model = fitted(mdata)
+    with watched(monkeypatch) as reads:
+        copied = tl.alignment_confidence(model, copy=True)
+        labelled = tl.transfer_labels(model, "mine", source="rna", target="protein", copy=True)
+    assert reads == []
+    assert "mosaicvi_alignment_confidence" in copied.obs
+    assert "mosaicvi_mine" in labelled.obs
+    assert not {"mosaicvi_alignment_confidence", "mosaicvi_mine"} & set(mdata.obs)
+    assert list(copied.obs_names) == list(mdata.obs_names)
+    assert type(copied.mod["rna"].X) is type(mdata.mod["rna"].X)
+    copied.mod["rna"].obs["theirs"] = 1
+    assert "theirs" not in mdata.mod["rna"].obs
+    np.testing.assert_array_equal(
+        model.get_latent_representation(copied), model.get_latent_representation()
+    )
+
+
+@pytest.mark.parametrize("kind", ["memory", "backed", "lazy"])
+def test_changed_cells_are_asked_about_as_the_message_says(kind: str, tmp_path: Path) -> None:
+    mdata = mosaic(90) if kind == "memory" else on_disk(mosaic(90), tmp_path, kind)
+    model = fitted(mdata)
+    for part in mdata.mod.values():
+        part.obs_names = "new:" + part.obs_names
+    mdata.update()
+    with pytest.raises(DataError, match="changed after") as caught:
+        model.get_latent_representation()
+    remedies = re.findall(r"adata=([\w.]+\([^,]*?(?:\), obs=mdata.obs)?\))", str(caught.value))
+    assert remedies == ["mdata.copy()", "mudata.MuData(dict(mdata.mod), obs=mdata.obs)"]
+    for remedy in remedies if kind == "memory" else remedies[1:]:
+        other = eval(remedy, {"mudata": mudata, "mdata": mdata})
+        assert np.isfinite(model.get_latent_representation(other)).all()

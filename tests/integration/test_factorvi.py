@@ -10,12 +10,14 @@ import pandas as pd
 import pyro
 import pytest
 import torch
+from anndata import AnnData
 from tests.fits import QUIET, assert_same_answer, small_mosaic
 from tests.helpers import fingerprint, make_mudata
 
 from mosaicvi import FactorVI, MosaicVI, tl
 from mosaicvi._errors import DataError, FileError, MosaicviWarning, RequestError
 from mosaicvi.factor._objective import FactorObjective
+from mosaicvi.factor._start import start_module
 from mosaicvi.factor._variance import most_explained
 from mosaicvi.tl._latents import unimodal_cells
 
@@ -172,6 +174,76 @@ def test_groups_scale_factors() -> None:
 def test_nonnegative_weights() -> None:
     model = trained(nonnegative=["protein"], epochs=5)
     assert (model.get_weights("protein").to_numpy() >= 0).all()
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_factors_start_with_the_sign_that_nonnegative_weights_have(side: int) -> None:
+    """Blocks of positive weights: a factor that starts upside down has none, and stays so."""
+    rng = np.random.default_rng(0)
+    z, block = rng.normal(size=(300, 4)), np.arange(24) % 4
+    values = side * z[:, block] + 0.7 * rng.normal(size=(300, 24))
+    adata = AnnData(values.astype(np.float32))
+    adata.var_names = [f"v{number}" for number in range(24)]
+    mdata = make_mudata({"values": adata})
+    FactorVI.setup_mudata(mdata, {"values": "normal"})
+    model = FactorVI(mdata, n_factors=4, nonnegative=True)
+    start_module(model.module, model._cells(None).dataset, np.arange(300), seed=0)
+    weights = model.module.weights["values"].mean().detach().numpy()
+    means = np.array([weights[block == number].mean(0) for number in range(4)])
+    assert (means.max(1) > 0.5).all(), means
+    assert sorted(means.argmax(1)) == [0, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def lacking() -> FactorVI:
+    """Two normal modalities; no validation cell holds the second, to which a factor belongs."""
+    rng = np.random.default_rng(0)
+    z, parts = rng.normal(size=(400, 3)), {}
+    for name, n_cells, own in (("one", 400, (0, 1)), ("two", 30, (1, 2))):
+        loads = np.zeros((30, 3))
+        loads[:, own] = rng.normal(size=(30, 2))
+        values = z[:n_cells] @ loads.T + 0.3 * rng.normal(size=(n_cells, 30))
+        parts[name] = AnnData(values.astype(np.float32))
+        parts[name].obs_names = [f"cell{number}" for number in range(n_cells)]
+        parts[name].var_names = [f"{name}{number}" for number in range(30)]
+    mdata = make_mudata(parts)
+    FactorVI.setup_mudata(mdata, {"one": "normal", "two": "normal"})
+    model = FactorVI(mdata, n_factors=4)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        model.train(30, train_size=0.99, least_share=0, **QUIET)
+    assert not model.adata_manager.data.presence[model.validation_indices_, 1].any()
+    model.truth = z[:30, 2]
+    return model
+
+
+def test_a_modality_that_no_validation_cell_holds_is_judged_on_its_own(lacking: FactorVI) -> None:
+    table = lacking.get_variance_explained()
+    n_validation = len(lacking.validation_indices_)
+    counts = table.groupby("modality")["n_cells"].unique()
+    assert counts["two"].tolist() == [30]
+    assert counts["one"].tolist() == [n_validation]
+    # What the others are judged on does not change by it.
+    alone = lacking.get_variance_explained(indices=lacking.validation_indices_)
+    assert set(alone["modality"]) == {"one"}
+    both = table[table["modality"] == "one"].merge(alone, on="factor")
+    np.testing.assert_allclose(both["r2_x"], both["r2_y"], rtol=1e-6, atol=1e-6)
+    few = lacking.get_variance_explained(n_cells=3).groupby("modality")["n_cells"].unique()
+    assert few["two"].tolist() == few["one"].tolist() == [3]
+    # Its own factor is there, and acts nowhere else.
+    found = np.asarray(lacking.get_latent_representation())[:30]
+    own = np.abs(np.corrcoef(found.T, lacking.truth)[-1, :-1])
+    assert own.max() > 0.9
+    assert lacking.get_activity().iloc[own.argmax()].tolist() == [False, True]
+
+
+def test_activity_where_the_data_lack_a_modality(lacking: FactorVI, tmp_path: Path) -> None:
+    lacking.save(tmp_path / "m")
+    one = make_mudata({"one": lacking.adata.mod["one"].copy()})
+    again = FactorVI.load(tmp_path / "m", one, accelerator="cpu")
+    assert set(again.get_variance_explained()["modality"]) == {"one"}
+    with pytest.raises(RequestError, match=r"'two'.*no cell of the model's data"):
+        again.get_activity()
 
 
 def test_mofa_slots(model: FactorVI) -> None:

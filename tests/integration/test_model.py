@@ -253,6 +253,27 @@ def test_bad_quantiles(model: MosaicVI, level: float) -> None:
         model.impute("protein", ["rna"], quantiles=(level,))
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int64])
+def test_library_size_of_numpys_kinds(model: MosaicVI, kind: type) -> None:
+    """A mean of counts is a ``float32``, and was not heard."""
+    given = {"n_samples": 4, "indices": np.arange(20)}
+    plain = model.posterior_predictive_sample("rna", library_size=50, **given)
+    drawn = model.posterior_predictive_sample("rna", library_size=kind(50), **given)
+    np.testing.assert_array_equal(plain, drawn)
+
+
+def test_draws_take_batches_in_turn(model: MosaicVI) -> None:
+    batches = ["batch1", "batch2"]
+    first, second, both = (
+        model.get_normalized_expression("rna", transform_batch=each, n_samples=n, indices=[0, 1])
+        for each, n in ((batches[0], 1), (batches[1], 2), (batches, None))
+    )
+    assert not np.allclose(both, first)
+    assert not np.allclose(both, second)
+    with pytest.raises(RequestError, match="2 or more, as draws take the batches"):
+        model.impute("rna", ["protein"], transform_batch=batches, n_samples=1)
+
+
 def test_transform_batch(model: MosaicVI, has: dict[str, np.ndarray]) -> None:
     own = answer(model, "rna", ["protein"])
     first = answer(model, "rna", ["protein"], transform_batch="batch1")

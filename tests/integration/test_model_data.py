@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
+from anndata import AnnData
 from tests.fits import answer, build, fit, layers, small_mosaic, without_truth
 from tests.helpers import make_mudata
 
 from mosaicvi import ModalitySpec, MosaicVI
-from mosaicvi._errors import MosaicviWarning
+from mosaicvi._errors import DataError, MosaicviWarning
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.graph import Edges, FeatureGraph
 
@@ -113,23 +115,24 @@ def test_three_modalities_with_missing_continuous_values() -> None:
         model.impute("score", ["rna"], scale="log1p")
 
 
-@pytest.mark.parametrize("factor", [1e-1, 1e4])
-def test_units_of_a_continuous_modality_do_not_matter(factor: float) -> None:
+@pytest.mark.parametrize(("factor", "origin"), [(1e-1, 0.0), (1e7, 0.0), (1.0, 1e3)])
+def test_units_of_a_continuous_modality_do_not_matter(factor: float, origin: float) -> None:
     """A density's nats depend on units; the weight of the modality must not."""
 
-    def fitted(scale: float, names: tuple[str, ...]) -> MosaicVI:
+    def fitted(scale: float, zero: float, names: tuple[str, ...]) -> MosaicVI:
         specs = {"rna": SimulatedModality.rna(30, likelihood="nb"),
                  "score": SimulatedModality.normal(6)}  # fmt: skip
         data = without_truth(simulate(150, specs, n_latent=3, seed=4))
-        data["score"].X = np.asarray(data["score"].X) * scale
+        data["score"].X = np.asarray(data["score"].X) * scale + zero
         chosen = make_mudata({name: data[name].copy() for name in names})
         likelihoods = {"rna": "nb", "score": "normal"}
         return fit(build(chosen, {name: likelihoods[name] for name in names}), 3)
 
     for names in (("rna", "score"), ("score",)):
-        one, other = fitted(1.0, names), fitted(factor, names)
+        one, other = fitted(1.0, 0.0, names), fitted(factor, origin, names)
         left = one.posterior_predictive_sample("score", ["score"], n_samples=50).mean(0)
-        right = other.posterior_predictive_sample("score", ["score"], n_samples=50).mean(0) / factor
+        right = other.posterior_predictive_sample("score", ["score"], n_samples=50).mean(0)
+        right = (right - origin) / factor
         known = np.isfinite(left)
         assert np.corrcoef(left[known], right[known])[0, 1] > 0.9999
         assert np.abs(left[known] - right[known]).max() < 0.02 * left[known].std()
@@ -289,6 +292,96 @@ def test_unmeasured_features_are_less_certain(panel_model: MosaicVI) -> None:
     assert lacking.any()
     assert (spread[lacking] > 0.05).all()
     assert (spread[~lacking] == 0).all()
+
+
+def test_a_batch_that_lacks_features_is_answered_for_with_its_doubt(panel_model: MosaicVI) -> None:
+    """By ``transform_batch`` as for its own cells."""
+    from mosaicvi.model._chunks import PredictiveRequest
+
+    sampler = panel_model._sampler(None, 0)
+    request = PredictiveRequest("rna", ("protein",), 200, transform_batch=(1,))
+    offsets, _ = sampler._offsets(request, np.array([0]), np.array(["batch1"]))
+    spread = offsets["mean"].std(0).squeeze()
+    lacking = ~panel_model.module.decoders["rna"].measured[1]
+    assert (spread[lacking] > 0.05).all()
+    assert (spread[~lacking] == 0).all()
+
+
+def test_regions_of_a_batch_with_fewer() -> None:
+    """Open regions of a panel stand for fragments, to which regions' own factors do not add."""
+    rng = np.random.default_rng(1)
+    rate = np.exp(rng.normal(size=200) * 1.8)
+    cells = np.exp(rng.normal(size=(240, 1)) * rng.normal(size=200) * 0.3) * rate
+    is_open = rng.poisson(cells / cells.sum(1, keepdims=True) * 180) > 0
+    batch = np.where(np.arange(240) % 2, "whole", "part")
+    panel = pd.DataFrame({"whole": True, "part": np.arange(200) >= 20})
+    is_open &= panel[batch].to_numpy().T
+    part = small_mosaic(240, patterns={"rna+protein": 1.0})["protein"].copy()
+    regions = AnnData(
+        sp.csr_matrix(is_open.astype(np.float32)),
+        obs=pd.DataFrame(index=part.obs_names),
+        var=pd.DataFrame(index=[f"region{i}" for i in range(200)]),
+    )
+    panel.index = regions.var_names
+    regions.varm["panel"] = panel
+    for each in (regions, part):
+        each.obs["batch"] = batch
+    data = make_mudata({"atac": regions, "protein": part})
+    setup = {"panel_key": {"atac": "panel"}}
+    model = build(data, {"atac": "bernoulli", "protein": "nb"}, setup=setup)
+    fit(model, 30)
+    rows = np.flatnonzero(batch == "whole")
+    asked = {"indices": rows, "n_samples": 10}
+    drawn = model.posterior_predictive_sample("atac", ["protein"], **asked)
+    assert drawn.sum(-1).mean() == pytest.approx(is_open[rows].sum(1).mean(), rel=0.05)
+
+
+def query_of_a_new_batch(*, table: pd.DataFrame | None) -> MuData:
+    """Ten cells of a batch that was not there at setup, none of which shows the first genes."""
+    query = panel_data(patterns={"rna+protein": 1.0})
+    query = make_mudata({name: part[:10].copy() for name, part in query.mod.items()})
+    values = query["rna"].X.toarray()
+    values[:, :35] = 0
+    query["rna"].X = sp.csr_matrix(values)
+    for part in query.mod.values():
+        part.obs["batch"] = "new"
+    del query["rna"].varm["panel"]
+    if table is not None:
+        query["rna"].varm["panel"] = table.set_axis(query["rna"].var_names)
+    return query
+
+
+def test_panel_of_a_new_batch(panel_model: MosaicVI) -> None:
+    """Zeros of features that a query's batch did not measure are no zeros."""
+    none = query_of_a_new_batch(table=None)
+    whole = query_of_a_new_batch(table=pd.DataFrame({"new": np.ones(70, dtype=bool)}))
+    part = query_of_a_new_batch(table=pd.DataFrame({"new": np.arange(70) >= 35}))
+    latent = [
+        panel_model.get_latent_representation(each, from_modalities=["rna"])
+        for each in (none, whole, part)
+    ]
+    np.testing.assert_array_equal(latent[0], latent[1])
+    assert np.abs(latent[0] - latent[2]).max() > 0.1
+    nats = [panel_model.get_reconstruction_error(each)["rna"] for each in (whole, part)]
+    assert nats[1] < nats[0]
+    wrong = query_of_a_new_batch(table=pd.DataFrame({"new": np.arange(70) < 35}))
+    with pytest.raises(DataError, match="batch 'new' for features that the panel calls unmeasured"):
+        panel_model.get_latent_representation(wrong)
+
+
+def test_means_of_a_new_batch_do_not_run_away() -> None:
+    """One measured batch says nothing of what scale another has, and means stay finite."""
+    model = fit(build(small_mosaic(200, patterns={"rna+protein": 0.7, "rna": 0.3}, batches=1)), 10)
+    query = small_mosaic(60, seed=11, batches=1)
+    for each in (query, *query.mod.values()):
+        each.obs["batch"] = "new"
+    known = answer(model, "protein", ["rna"], adata=query, transform_batch="batch1", n_samples=1000)
+    new = answer(model, "protein", ["rna"], adata=query, n_samples=1000)
+    rows = new.obs["evidence"].to_numpy()
+    ratio = new.X[rows].mean(0) / known.X[rows].mean(0)
+    assert ratio.max() < 10
+    logs = new.layers["log1p_mean"][rows].mean(0) / known.layers["log1p_mean"][rows].mean(0)
+    np.testing.assert_allclose(logs, 1, atol=0.35)
 
 
 # --- another MuData ----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import torch
 from tests.fits import answer, assert_same_answer, build, fit, layers, small_mosaic
 from tests.helpers import make_mudata
 
-from mosaicvi import MosaicVI
+from mosaicvi import FactorVI, MosaicVI
 from mosaicvi._errors import FileError, MosaicviError, RequestError
 from mosaicvi.datasets import SimulatedModality
 
@@ -109,6 +109,49 @@ def test_load_without_data(model: MosaicVI, saved: Path, tmp_path: Path) -> None
     bare.save(tmp_path / "again")
     third = load(tmp_path / "again", small_mosaic(N_CELLS))
     assert_same_answer(answer(model, "protein", ["rna"]), answer(third, "protein", ["rna"]))
+
+
+def test_cells_asked_about_do_not_become_the_models_own(model: MosaicVI, saved: Path) -> None:
+    bare = load(saved, False)
+    data = small_mosaic(N_CELLS)
+    few = data[:40].copy()
+    first, latent = bare.get_latent_representation(few), model.get_latent_representation()
+    np.testing.assert_allclose(first, latent[:40], atol=1e-5)
+    assert bare.adata is None
+    for refused in (bare.get_latent_representation, bare.train):
+        with pytest.raises(RequestError, match="loaded without data"):
+            refused()
+    # A copy bears the mark of the cells that it was made of, and is asked about as itself.
+    copy = few[::-1].copy()
+    np.testing.assert_allclose(bare.get_latent_representation(copy), first[::-1], atol=1e-5)
+    np.testing.assert_array_equal(bare.get_latent_representation(few), first)
+    np.testing.assert_array_equal(bare.get_latent_representation(data), latent)
+    assert len(bare._prepared) == 3
+    bare.attach(data)
+    np.testing.assert_array_equal(bare.get_latent_representation(), latent)
+
+
+@pytest.mark.parametrize("kind", [MosaicVI, FactorVI])
+def test_arguments_that_nothing_takes_are_refused(
+    kind: type[MosaicVI | FactorVI], tmp_path: Path
+) -> None:
+    """Two prefixes in one folder would be one model."""
+    data = small_mosaic(60)
+    kind.setup_mudata(data, {"rna": "nb", "protein": "nb_mixture"})
+    model, place = kind(data, 3), tmp_path / "m"
+    with pytest.raises(RequestError, match=r"'prefix'.*a folder for each"):
+        model.save(place, prefix="first")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="no argument 'overwritten'"):
+        model.save(place, overwritten=True)
+    with pytest.raises(RequestError, match=r"'compression'.*save_anndata=True"):
+        model.save(place, compression="gzip")
+    with pytest.raises(RequestError, match="no argument 'compressed'"):
+        model.save(place, save_anndata=True, compressed="gzip")
+    assert not place.exists()
+    model.save(place, save_anndata=True, compression="gzip")
+    with pytest.raises(RequestError, match=r"'prefix'.*a folder for each"):
+        kind.load(place, prefix="first")  # type: ignore[arg-type]
+    assert kind.load(place, accelerator="cpu").adata.n_obs == 60
 
 
 def test_data_saved_with_the_model(model: MosaicVI, saved: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.fits import QUIET, answer, assert_same_answer, build, fit, layers, sm
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 
 from mosaicvi import MosaicVI, RequestError
+from mosaicvi._errors import MosaicviWarning
 from mosaicvi.model._construct import default_dropout
 from mosaicvi.model._training import optimizer_spec
 
@@ -248,22 +249,55 @@ class _Interrupt(pl.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("epoch", [0, 2])
-def test_interrupted_training(mdata: MuData, caplog: pytest.LogCaptureFixture, epoch: int) -> None:
+def test_interrupted_training(mdata: MuData, caplog: pytest.LogCaptureFixture) -> None:
     import signal
 
     handler = signal.getsignal(signal.SIGINT)
     interrupted = build(mdata)
     with caplog.at_level(logging.WARNING, logger="mosaicvi"):
-        fit(interrupted, 5, callbacks=[_Interrupt(epoch)])
-    assert f"interrupted after {epoch} of 5 epochs" in caplog.text
+        fit(interrupted, 5, callbacks=[_Interrupt(2)])
+    assert "interrupted after 2 of 5 epochs" in caplog.text
     assert interrupted.fit_result.status == "interrupted"
-    assert interrupted.fit_result.n_epochs == epoch
+    assert interrupted.fit_result.n_epochs == 2
     assert signal.getsignal(signal.SIGINT) is handler
     assert interrupted.is_trained
     assert np.isfinite(interrupted.get_latent_representation()).all()
     fit(interrupted, 1)
     assert interrupted.fit_result.status == "completed"
+
+
+class _InterruptStep(pl.Callback):
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:Trying to query inferred values")
+def test_training_interrupted_in_its_first_epoch_is_no_training(mdata: MuData) -> None:
+    model = build(mdata)
+    before = model.get_latent_representation()
+    with pytest.warns(MosaicviWarning, match="before its first epoch ended"):
+        fit(model, 5, callbacks=[_InterruptStep()])
+    assert not model.is_trained
+    np.testing.assert_array_equal(model.get_latent_representation(), before)
+
+
+class _FailStep(pl.Callback):
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("a step that fails")
+
+
+@pytest.mark.filterwarnings("ignore:Trying to query inferred values")
+def test_a_fit_that_fails_leaves_the_model_as_it_was(mdata: MuData) -> None:
+    """Neither half a fit nor dropout: answers are those of before."""
+    model = build(mdata)
+    np.testing.assert_array_equal(
+        model.get_latent_representation(), model.get_latent_representation()
+    )
+    fit(model, 1)
+    before = model.get_latent_representation()
+    with pytest.raises(RuntimeError, match="a step that fails"):
+        fit(model, 2, callbacks=[_FailStep()])
+    np.testing.assert_array_equal(model.get_latent_representation(), before)
 
 
 class _Fail(pl.Callback):

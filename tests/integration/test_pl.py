@@ -156,9 +156,39 @@ def test_calibration_of_right_draws_lies_on_the_diagonal() -> None:
     assert any("worst" in text.get_text() for text in ax.texts)
 
 
+def test_calibration_leaves_out_entries_without_draws() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.poisson(4.0, size=(60, 3000, 2)).astype(float)
+    draws[:, 1500:] = np.nan
+    ax = pl.calibration(draws, rng.poisson(4.0, size=(3000, 2)))
+    bold = max(ax.lines, key=lambda line: line.get_linewidth())
+    np.testing.assert_allclose(bold.get_ydata(), bold.get_xdata(), atol=0.04)
+
+
+def test_calibration_says_what_it_takes(trained: SimpleNamespace) -> None:
+    with pytest.raises(RequestError, match=r"draws.*SimpleNamespace.*posterior_predictive_sample"):
+        pl.calibration(trained, np.zeros((3, 1)))
+    with pytest.raises(RequestError, match=r"measured.*found str.*AnnData"):
+        pl.calibration(np.zeros((2, 3, 1)), "protein")
+
+
+def test_factors_are_drawn_of_factor_models(trained: SimpleNamespace) -> None:
+    for draw in (pl.variance_explained, lambda model: pl.weights(model, "rna"), pl.factors):
+        with pytest.raises(RequestError, match=r"'model'.*SimpleNamespace.*FactorVI"):
+            draw(trained)
+
+
 def test_calibration_from_pit_on_given_axes() -> None:
     _, mine = plt.subplots()
     ax = pl.calibration(pit=np.random.default_rng(0).random((500, 1)), ax=mine)
     assert ax is mine
     with pytest.raises(RequestError, match="pit"):
         pl.calibration(np.zeros((2, 3, 1)))
+
+
+def test_calibration_of_nothing_measured_is_refused() -> None:
+    nothing = np.full((5, 2), np.nan)
+    with pytest.raises(RequestError, match=r"'pit'.*all values are missing"):
+        pl.calibration(pit=nothing)
+    with pytest.raises(RequestError, match=r"'measured'.*all values are missing"):
+        pl.calibration(np.zeros((3, 5, 2)), nothing)

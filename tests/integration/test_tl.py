@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from mosaicvi import MosaicVI, datasets, tl
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.datasets import SimulatedModality
+from mosaicvi.tl._impute_protein import _batches
 from mosaicvi.tl._reference import residual_variance
 
 if TYPE_CHECKING:
@@ -97,6 +98,24 @@ def test_variable_genes_are_chosen_from_many(rna: ad.AnnData, reference: mudata.
     protein = tl.impute_protein(rna, reference, n_top_genes=20, n_samples=2, train_kwargs=TRAINING)
     assert protein.uns["mosaicvi"]["n_genes"] == 20
     assert protein.uns["mosaicvi"]["n_shared_genes"] == 50
+
+
+@pytest.mark.parametrize("of_query", [None, "a"])
+def test_the_query_is_a_batch_of_its_own_whatever_others_are_called(
+    rna: ad.AnnData, reference: mudata.MuData, of_query: str | None
+) -> None:
+    query, known = rna.copy(), reference.copy()
+    own = "query" if of_query is None else f"query:{of_query}"
+    names = known.obs["batch"].astype(str).replace({"one": own}).to_numpy()
+    known.obs["sample"] = names
+    if of_query is not None:
+        query.obs["sample"] = of_query
+    asked, of_reference = _batches(query, known, {"rna": "rna", "protein": "protein"}, "sample")
+    assert set(of_reference) == {own, "two"}
+    assert asked.unique().tolist() == [f"new {own}"]
+    known.obs["sample"] = "two"
+    asked, _ = _batches(query, known, {"rna": "rna", "protein": "protein"}, "sample")
+    assert asked.unique().tolist() == [own]
 
 
 def test_what_cannot_be_joined_is_refused(rna: ad.AnnData, reference: mudata.MuData) -> None:

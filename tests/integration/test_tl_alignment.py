@@ -73,6 +73,34 @@ def test_labels_in_place_from_the_source_alone(model: MosaicVI, mdata: MuData) -
     assert set(mdata.obs["t"].cat.categories) == {"x", "y"}
 
 
+def test_answers_are_those_of_the_cells_whatever_their_order(
+    model: MosaicVI, mdata: MuData
+) -> None:
+    """What is drawn among cells goes by their names."""
+    rng = np.random.default_rng(0)
+    mixed = make_mudata(
+        {
+            name: mdata[name][rng.permutation(mdata[name].n_obs)].copy()
+            for name in reversed(list(mdata.mod))
+        }
+    )
+    for data in (mdata, mixed):
+        tl.transfer_labels(model, TYPES, source="rna", target="protein", adata=data)
+        tl.alignment_confidence(model, adata=data)
+    ours, theirs = mdata.obs, mixed.obs.loc[mdata.obs_names]
+    assert not mixed.obs_names.equals(mdata.obs_names)
+    for key in (f"{TYPES}_probability", f"{TYPES}_confidence", "alignment_confidence"):
+        np.testing.assert_allclose(ours[f"mosaicvi_{key}"], theirs[f"mosaicvi_{key}"], atol=1e-6)
+    matches, others = (tl.match_cells(model, adata=data) for data in (mdata, mixed))
+    assert list(matches["source"].unique()) == [
+        cell for cell in mdata.obs_names if cell in mdata["rna"].obs_names
+    ]
+    others = others.set_index("source").loc[matches["source"]]
+    for key in ("target", "mutual"):
+        assert list(matches[key]) == list(others[key])
+    np.testing.assert_allclose(matches["confidence"], others["confidence"], atol=1e-6)
+
+
 def test_bad_requests_of_labels(model: MosaicVI, mdata: MuData) -> None:
     def ask(
         key: str = TYPES, source: str = "rna", target: str = "protein", **options: float
@@ -148,6 +176,11 @@ def test_figure(model: MosaicVI, mdata: MuData) -> None:
         pl.alignment(mdata, "absent")
     with pytest.raises(RequestError, match="X_mosaicvi"):
         pl.alignment(mdata, umap_key="absent")
+    confidence = mdata.obs["mosaicvi_alignment_confidence"].copy()
+    without = mdata.obs[TYPES].where(confidence.isna())
+    for values, labels, number in ((np.nan, mdata.obs[TYPES], 2), (confidence, without, 3)):
+        mdata.obs["few"], mdata.obs["some"] = values, labels
+        assert len(pl.alignment(mdata, "some", confidence_key="few")) == number
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +241,15 @@ def test_atlas_warns_of_batches_by_the_name_that_they_were_given(key: str | None
     (said,) = (str(each.message) for each in found if "inseparable" in str(each.message))
     assert said.startswith("batch_key 'day' and" if key else "batch (no batch_key: each assay is")
     assert "atlas_batch" not in said
+
+
+def test_atlas_takes_views_and_leaves_them_views(paired: MuData) -> None:
+    view = paired["rna"][:50]
+    found = _named({"rna": view, "protein": paired["protein"]}, None)
+    assert view.is_view
+    assert not found["rna"].is_view
+    assert list(found["rna"].obs_names) == list(view.obs_names)
+    np.testing.assert_array_equal(found["rna"].X.toarray(), view.X.toarray())
 
 
 def test_atlas_of_what_nothing_ties(paired: MuData) -> None:
@@ -314,6 +356,18 @@ def test_consistency_is_correlation_over_metacells(model: MosaicVI) -> None:
     np.testing.assert_allclose(other["consistency"], -table["consistency"])
     with pytest.raises(RequestError, match="no edge"):
         tl.integration_consistency(model, graph.FeatureGraph({"rna": genes, "protein": proteins}))
+
+
+@pytest.mark.parametrize("n_labelled", [0, 1])
+def test_negative_transfer_wants_two_labelled_cells(model: MosaicVI, n_labelled: int) -> None:
+    present = model.adata_manager.data.modalities["rna"].present
+    names = np.full(model.adata.n_obs, None, dtype=object)
+    names[np.flatnonzero(~present)] = "another type"
+    names[np.flatnonzero(present)[:n_labelled]] = "a type"
+    model.adata.obs["few"] = names
+    with pytest.raises(DataError, match=rf"'rna', key 'few': {n_labelled} of \d+ cells have a"):
+        tl.negative_transfer(model, "few", modalities=["rna"])
+    del model.adata.obs["few"]
 
 
 def test_negative_transfer_against_itself_and_a_trained_model(model: MosaicVI) -> None:

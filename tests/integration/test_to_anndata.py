@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 import anndata as ad
@@ -195,3 +196,30 @@ def test_columns_of_cells_are_coalesced_and_storable(tmp_path: Path) -> None:
     assert storable(pd.Series([True, False], dtype=object)).dtype == bool
     assert storable(pd.Series([1.5, None], dtype=object)).dtype == np.float64
     assert storable(pd.Series([1, 2], dtype=object)).dtype == np.int64
+
+
+def test_dates_are_storable(tmp_path: Path) -> None:
+    from mosaicvi.tl._obs import storable
+
+    days = pd.to_datetime(["2024-05-01 10:30", None, "2023-01-02 00:00"])
+    spans = pd.to_timedelta([1.5, None, 36], unit="h")
+    columns = {
+        "day": pd.Series(days),
+        "aware": pd.Series(days.tz_localize("UTC")),
+        "category": pd.Series(days).astype("category"),
+        "object": pd.Series(days).astype(object),
+        "date": pd.Series([date(2024, 5, 1), None, date(2023, 1, 2)], dtype=object),
+        "span": pd.Series(spans),
+        "month": pd.Series(days.to_period("M")),
+    }
+    table = pd.DataFrame({key: storable(column) for key, column in columns.items()})
+    adata = ad.AnnData(np.zeros((3, 1), dtype=np.float32), obs=table.set_axis(list("abc")))
+    adata.write_h5ad(tmp_path / "dates.h5ad")
+    read = ad.read_h5ad(tmp_path / "dates.h5ad").obs
+    assert read.isna().sum().tolist() == [1] * len(columns)
+    for key in ("day", "category", "object"):
+        assert read[key].dropna().tolist() == ["2024-05-01T10:30:00", "2023-01-02T00:00:00"]
+    assert read["aware"].iloc[0] == "2024-05-01T10:30:00+00:00"
+    assert read["date"].dropna().tolist() == ["2024-05-01", "2023-01-02"]
+    assert pd.to_timedelta(read["span"].dropna().astype(str)).tolist() == spans.dropna().tolist()
+    assert read["month"].iloc[0] == "2024-05"

@@ -145,6 +145,30 @@ def test_a_factor_that_says_nothing_of_its_genes_has_no_name(explained: float, n
     assert bool((weights.log_odds[:, 0] != 0).any()) == named
 
 
+@pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
+@pytest.mark.parametrize("acts", ["by weights", "by what it explains", "not"])
+def test_a_named_factor_keeps_its_nonnegative_weights(acts: str) -> None:
+    model = built({"A": GENES}, nonnegative=["protein"])
+    rna, protein = model.module.weights["rna"], model.module.weights["protein"]
+    member = rna.log_odds[:, 0] > 0
+    with torch.no_grad():
+        rna.loc[member, 0], rna.inclusion[member, 0] = -1.0, 0.99
+        protein.loc[:, 0] = torch.tensor([0.5, -0.5]).repeat(len(protein.loc) // 2)
+        protein.inclusion[:, 0] = 0.99 if acts == "by weights" else 0.1
+    before = {name: w.mean()[:, 0].clone() for name, w in model.module.weights.items()}
+    share = 0.3 if acts == "by what it explains" else 0.0
+    table = pd.DataFrame({"rna": 0.3, "protein": share}, index=list(model.factors))
+    names, _ = name_factors(model.module, model.factors, ("A",), table)
+    assert names[0] == "A"
+    if acts == "not":
+        torch.testing.assert_close(rna.mean()[:, 0], -before["rna"])
+        # Nothing that was clipped comes up.
+        assert (protein.mean()[:, 0] == 0).all()
+    else:
+        torch.testing.assert_close(rna.mean()[:, 0], before["rna"])
+        torch.testing.assert_close(protein.mean()[:, 0], before["protein"])
+
+
 def test_sets_that_match_nothing() -> None:
     with pytest.raises(DataError) as caught:
         built({"A": ["x1", "x2", "x3"], "B": ["y1", "CD3E"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import mudata
@@ -17,6 +18,7 @@ from mosaicvi.bm import Imputation, comparison_table, run
 from mosaicvi.bm.__main__ import main
 from mosaicvi.bm._input import BATCH, TYPE, ImputationInput, Prediction
 from mosaicvi.bm._load import quiet_mudata
+from mosaicvi.bm._options import check_options
 from mosaicvi.bm._runner import SCHEMA, Entry, read_records, write_record
 from mosaicvi.bm._score import Truth, score
 from mosaicvi.bm._shared_features import antigen, change_of_unit, gene, share
@@ -208,7 +210,7 @@ def test_runner_end_to_end(file: str, tmp_path: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "knn" in printed
     assert "type_means" in printed
-    (record,) = read_records(tmp_path / "knn-seed1.json")
+    (record,) = read_records(next(tmp_path.glob("knn-*seed1.json")))
     assert record["schema"] == SCHEMA
     assert record["task"]["n_query"] == 50
     assert record["task"]["features"] == ["CD3", "CD4", "PD-1", "CD19"]
@@ -219,7 +221,7 @@ def test_runner_end_to_end(file: str, tmp_path: Path, capsys: pytest.CaptureFixt
     scores = record["scores"]
     assert scores["pearson"]["mean"] > 0.6
     assert scores["miscoverage"]["mean"] < 0.15
-    (type_means,) = read_records(tmp_path / "type_means-seed1.json")
+    (type_means,) = read_records(next(tmp_path.glob("type_means-*seed1.json")))
     assert type_means["scores"]["pearson"]["within_type"] == 0
     summary = tmp_path / "summary" / "all.json"
     assert main(["table", str(tmp_path), "--write", str(summary)]) == 0
@@ -397,3 +399,35 @@ def test_options_go_to_the_call_they_name() -> None:
     assert placed["model"] == {"n_latent": 5, "a.b": 1}
     assert placed["train"] == {"max_epochs": 3}
     assert placed["setup"] == {"layer": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--option n_latnt=3", r"no such option: n_latnt.*n_latent"),
+        ("--option train.max_epoch=3", r"train\.max_epoch\..*train\.max_epochs"),
+        ("--option setup.layers=x", r"setup\.layers\..*setup\.layer"),
+        ("--option mosaicvi_paired.n_latnt=3", "mosaicvi_paired has no such option"),
+        ("--likelihood protein=nope", "unknown likelihood 'nope'"),
+    ],
+)
+def test_what_no_call_takes_is_refused_before_a_worker_starts(
+    words: str, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr("mosaicvi.bm.__main__.run", started)
+    given = "imputation --data absent.h5mu --hide 0.25 --methods mosaicvi,mosaicvi_paired"
+    assert main([*given.split(), *words.split()]) == 2
+    assert re.search(says, capsys.readouterr().err)
+
+
+def test_options_that_a_call_takes_pass() -> None:
+    taken = ["n_latent", "query_cells", "train.max_epochs", "train.enable_progress_bar"]
+    taken += ["train.gradient_clip_val", "setup.layer", "predict.transform_batch"]
+    check_options("mosaicvi", dict.fromkeys(taken), "imputation")
+    check_options("factorvi", {"n_factors": 3, "train.restarts": 2}, "factors")
+    check_options("knn", {"anything": 1}, "imputation")
+    with pytest.raises(RequestError, match=r"predict\.seed"):
+        check_options("mosaicvi", {"predict.seed": 1}, "alignment")

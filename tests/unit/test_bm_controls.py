@@ -292,7 +292,7 @@ def test_end_to_end(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
         "linked, imbalance:4@rna",
     ]
     assert "orph AUC" in printed
-    (record,) = read_records(tmp_path / "linked-drop-2-tissue-node-atac-seed0.json")
+    (record,) = read_records(next(tmp_path.glob("linked-*drop-2-tissue-node-atac-seed0.json")))
     assert record["comparison"] == "controls"
     assert record["settings"]["control"] == "drop:2,tissue=node@atac"
     assert record["task"]["n_pairs_given"] == 0

@@ -130,9 +130,9 @@ def test_command_line(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     words += ["--methods", "marginal,knn", "--draws", "20", "--out", str(tmp_path)]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("imputation, unpaired")
+    assert printed.startswith(f"imputation, {file}, unpaired")
     assert "knn (ceiling)" in printed
     assert "marginal (trivial)" in printed
-    (record,) = read_records(tmp_path / "knn-unpaired-seed1.json")
+    (record,) = read_records(next(tmp_path.glob("knn-*unpaired-seed1.json")))
     assert record["settings"]["unpaired"] is True
     assert 0 < record["scores"]["pit_distance"]["mean"] < 1

@@ -235,6 +235,31 @@ def test_empty_droplets_set_the_background(as_anndata: bool) -> None:
     json.dumps(manager.registry, allow_nan=False)
 
 
+def test_droplets_of_a_dataframe_are_matched_by_name() -> None:
+    mdata = mosaic()
+    counts = counts_modality(cell_names(20), PROTEINS, seed=5).X.toarray()
+    turned = pd.DataFrame(counts, columns=list(PROTEINS)).assign(other=7.0)[
+        [*PROTEINS[::-1], "other"]
+    ]
+    found = build_manager(mdata, BOTH, empty_droplets={"protein": turned}).data
+    np.testing.assert_allclose(
+        found.modalities["protein"].log_background, np.log((counts.sum(axis=0) + 0.5) / 20)
+    )
+    lacking = turned.drop(columns=PROTEINS[1])
+    with pytest.raises(DataError, match=f"lack 1 features: '{PROTEINS[1]}'"):
+        build_manager(mdata, BOTH, empty_droplets={"protein": lacking})
+    with pytest.raises(DataError, match=r"lack .*var_names; a matrix without names"):
+        build_manager(mdata, BOTH, empty_droplets={"protein": pd.DataFrame(counts)})
+    twice = turned.rename(columns={"other": PROTEINS[0]})
+    with pytest.raises(DataError, match=f"same name: '{PROTEINS[0]}'"):
+        build_manager(mdata, BOTH, empty_droplets={"protein": twice})
+
+
+def test_droplets_without_a_count_are_refused() -> None:
+    with pytest.raises(DataError, match=r"'protein'.*hold no count"):
+        build_manager(mosaic(), BOTH, empty_droplets={"protein": np.zeros((3, len(PROTEINS)))})
+
+
 def test_representation() -> None:
     mdata = mosaic()
     mdata.mod["rna"].obsm["pca"] = np.arange(40, dtype=np.float64).reshape(20, 2)
@@ -299,6 +324,26 @@ def test_spec_as_dict_and_back() -> None:
     with pytest.raises(RequestError, match="likelihod"):
         ModalitySpec.from_dict({"likelihod": "nb"})
     assert ModalitySpec.from_dict({"likelihood": "nb"}) == ModalitySpec("nb")
+
+
+def test_spec_takes_one_name_and_any_sequence() -> None:
+    spec = ModalitySpec("nb_mixture", isotypes="igg1")
+    assert spec.isotypes == ("igg1",)
+    assert spec == ModalitySpec.from_dict({"likelihood": "nb_mixture", "isotypes": "igg1"})
+    assert ModalitySpec("nb_mixture").isotypes == "auto"
+    given = ModalitySpec("nb_mixture", isotypes=["a"], background=np.array([1, 2]))
+    assert given == ModalitySpec("nb_mixture", isotypes=("a",), background=(1.0, 2.0))
+    json.dumps(given.to_dict())
+    part = build_manager(
+        make_mudata({"protein": counts_modality(cell_names(8), ["cd3", "igg1", "igg2a"])}),
+        {"protein": spec},
+    ).data.modalities["protein"]
+    assert np.isnan(part.log_background).tolist() == [True, False, True]
+    for wrong in ("12", 1.0, ["a"]):
+        with pytest.raises(RequestError, match="background"):
+            ModalitySpec("nb_mixture", background=wrong)
+    with pytest.raises(RequestError, match="isotypes"):
+        ModalitySpec("nb_mixture", isotypes=3)
 
 
 def test_mudata_along_features_is_refused() -> None:

@@ -105,6 +105,12 @@ def test_zero_weight_is_no_edge():
     assert graph.n_edges == 1
     assert graph.adjacency().nnz == 2
     assert small().reweight({"x": 0.0}) == small().subset(types=["y", "z"])
+    # Beside an edge of the pair, too, whatever its sign and type.
+    one = FeatureGraph(FEATURES, Edges.of([0], [3], 1, 0.5))
+    for sign in (1, -1):
+        twice = Edges.of([0, 3], [3, 0], [sign, 1], [0.0, 0.5])
+        for duplicates in ("error", "strongest"):
+            assert FeatureGraph(FEATURES, twice, duplicates=duplicates) == one
 
 
 @pytest.mark.parametrize(
@@ -183,6 +189,8 @@ def test_subset_by_feature_modality_and_type():
     assert graph.subset(modalities=["rna", "atac"]).modalities == ("rna", "atac")
     assert list(graph.subset(types=["z"]).edges.type) == ["z"]
     assert graph.subset() == graph
+    assert graph.subset(modalities="rna") == graph.subset(modalities=["rna"])
+    assert graph.subset(types="z") == graph.subset(types=["z"])
     for arguments in ({"features": {"rna": ["Z"]}}, {"modalities": ["adt"]}, {"types": ["v"]}):
         with pytest.raises(RequestError, match=r"'Z'|'adt'|'v'"):
             graph.subset(**arguments)

@@ -12,7 +12,7 @@ from tests.graph_helpers import named
 
 from mosaicvi import DataError, MosaicviWarning
 from mosaicvi.graph import from_coordinates
-from mosaicvi.graph._assembly import fitting, nearness
+from mosaicvi.graph._assembly import _beyond, fitting, nearness
 
 N_GENES = 400
 
@@ -116,3 +116,21 @@ def test_assemblies_that_fit():
     assert fitting(peaks.assign(end=[197_000_000, 5])) == ["hg19", "hg38", "mm9"]
     assert fitting(peaks.assign(chrom="22", end=10)) == ["hg19", "hg38"]
     assert fitting(peaks.assign(chrom="chr77")) == []
+
+
+def test_chromosomes_of_any_style_are_compared_with_their_lengths():
+    peaks = pd.DataFrame({"chrom": ["1", "MT"], "start": [0, 0], "end": [248_900_500, 600]})
+    for chromosomes in (["1", "MT"], ["chr1", "chrM"], ["Chr1", "M"]):
+        styled = peaks.assign(chrom=chromosomes)
+        assert fitting(styled) == ["hg19", "hg38"]
+        assert _beyond(styled, "mm10") == 1
+        assert _beyond(styled, "hg38") == 0
+    assert _beyond(peaks.assign(chrom=["1", "unplaced"]), "mm10") == 1
+
+
+def test_stated_assembly_is_checked_without_chr():
+    mdata = named({"rna": ["G1"], "atac": ["19:61000000-61000500", "1:1210000-1210500"]})
+    genes = pd.concat([annotation(), annotation()[:3].assign(chrom="19")], ignore_index=True)
+    genes["chrom"] = genes["chrom"].str.removeprefix("chr")
+    with pytest.raises(DataError, match=r"1 peaks lie beyond .* hg38.*mm10"):
+        from_coordinates(mdata, annotation=genes, assembly="hg38")

@@ -84,6 +84,24 @@ def test_networkx_round_trip():
     assert FeatureGraph.from_networkx(made) == graph
 
 
+@pytest.mark.parametrize("missing", [True, False])
+def test_networkx_round_trip_of_nullable_types(missing, tmp_path):
+    start = pd.array([1, None if missing else 2, 3, 4], dtype="Int64")
+    known = pd.array([True, False, None, True], dtype="boolean")
+    graph = graph_of(metadata=pd.DataFrame({"start": start, "known": known, "n": 1}))
+    made = graph.to_networkx()
+    read = FeatureGraph.from_networkx(made)
+    assert read == graph
+    assert read.features["start"].dtype == "Int64"
+    # A file of graphs holds strings and numbers alone.
+    plain = graph_of(metadata=pd.DataFrame({"n": pd.array([1, 2, 3, 4], dtype="Int64")}))
+    nx.write_graphml(plain.to_networkx(), tmp_path / "graph.xml")
+    assert FeatureGraph.from_networkx(nx.read_graphml(tmp_path / "graph.xml")) == plain
+    # Values that others wrote decide.
+    made.nodes["rna:A"]["start"] = "early"
+    assert FeatureGraph.from_networkx(made).features["start"][0] == "early"
+
+
 def test_networkx_of_other_origin():
     other = nx.MultiDiGraph()
     for ends in (("rna:A", "atac:chr1:1-5"), ("atac:chr1:1-5", "rna:A")):

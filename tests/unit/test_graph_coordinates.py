@@ -248,6 +248,24 @@ def test_columns_must_be_complete():
         from_coordinates(named({"rna": ["ACTB"], "atac": var}), annotation=GENES)
 
 
+def test_strands_of_other_genes_do_not_matter():
+    genes = genes_at(
+        {
+            "ACTB": ("chr1", 100, 200, "+"),
+            "MYC": ("chr1", 5000, 5100, "."),
+            "CD4": ("chr1", 9000, 9100, "-"),
+        }
+    )
+    mdata = named({"rna": ["ACTB", "CD4"], "atac": ["chr1:90-95", "chr1:9110-9120"]})
+    assert links(from_coordinates(mdata, annotation=genes)) == links(
+        from_coordinates(mdata, annotation=genes[genes["gene"] != "MYC"])
+    )
+    mdata = named({"rna": ["ACTB", "MYC"], "atac": ["chr1:90-95"]})
+    with pytest.raises(DataError, match=r"1 features have no strand, the first 'MYC' with '\.'"):
+        from_coordinates(mdata, annotation=genes)
+    assert from_coordinates(mdata, annotation=genes, rule=Window(100, anchor="body")).n_edges == 1
+
+
 def test_genes_of_another_species_are_refused():
     names = [f"Gene{c}" for c in "abcdefghijkl"]
     genes = genes_at({name.upper(): ("chr1", 100, 200, "+") for name in names})

@@ -10,6 +10,7 @@ from tests.graph_helpers import named
 
 from mosaicvi import DataError, RequestError
 from mosaicvi.graph import from_gene_sets
+from mosaicvi.graph._gene_sets import read_sets
 
 GMT = "SET_A\thttp://a\tG1\tG2\tG2\nSET_B\t\tG2\tG9\n\nSET_C\tx\tG8\t\n"
 MDATA = named({"rna": ["G1", "G2", "G3", "g9"], "protein": ["G2", "x"]})
@@ -49,6 +50,18 @@ def test_several_modalities_are_tied_by_their_sets():
     assert graph.adjacency(order).toarray().tolist() == [[0.0, 1.0], [1.0, 0.0]]
     small = from_gene_sets(MDATA, {"A": ["G1", "G2"], "B": ["G3"]}, min_genes=2)
     assert small.features.set_index("feature").loc["G3", "reason"] == "small set"
+
+
+def test_a_string_is_one_gene():
+    assert read_sets({"A": "CD4", "B": ["CD8A"]}) == {"A": ["CD4"], "B": ["CD8A"]}
+    assert members(from_gene_sets(MDATA, {"A": "G1"})) == {("rna", "G1", "A")}
+
+
+def test_sets_have_names():
+    with pytest.raises(DataError, match=r"'gene_sets'.*found list.*name the sets"):
+        from_gene_sets(MDATA, [["G1", "G2"]])
+    with pytest.raises(DataError, match="found NoneType"):
+        read_sets(None)
 
 
 def test_symbols_in_a_column():

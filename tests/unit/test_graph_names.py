@@ -7,7 +7,7 @@ import pytest
 from tests.graph_helpers import named
 from tests.helpers import fingerprint
 
-from mosaicvi import DataError, RequestError
+from mosaicvi import DataError, MosaicviWarning, RequestError
 from mosaicvi.graph import from_names
 from mosaicvi.graph._antigens import _rows, antigens, is_isotype, key_of, read_antibody
 
@@ -117,6 +117,7 @@ def test_clone_numbers_and_ambiguity_are_kept():
             "Isotype control, rIgG2b, k",
             "IgG1_TotalSeqB",
         ),
+        *("IgG-1", "IgG-2a", "ADT_IgG-1_A0090"),
     ],
 )
 def test_isotype_controls(name):
@@ -215,6 +216,14 @@ def test_own_antigens_go_first():
         ("MYC", "TAG-7"),
         ("CD4", "TAG-7"),
     }
+
+
+def test_own_antigens_that_no_antibody_has_are_named():
+    mdata = named({"rna": HUMAN, "protein": ["CD3", "TAG-7"]})
+    own = {"CDX": "CD4", "CD3": "CD3E"}
+    with pytest.warns(MosaicviWarning, match=r"'antigens'.*read as 'CDX';.*'CD3', 'TAG-7'"):
+        table = from_names(mdata, antigens=own).to_pandas()
+    assert list(table["source"]) == ["CD3E"]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,11 @@ def test_scores_are_rescaled_only_when_asked():
     by_max = from_table(MDATA, table, "rna", "atac", weight="score", rescale="max")
     assert edges(by_max) == {("A", "p"): (1, 0.25), ("B", "p"): (1, 1.0), ("C", "q"): (1, 1.0)}
     by_rank = from_table(MDATA, table, "rna", "atac", weight="score", rescale="rank")
+    endless = table.assign(score=[2.0, np.inf, np.inf])
+    for rescale in ("max", None):
+        with pytest.raises(DataError, match=r"'score': 2 of 3 weights are infinite.*'rank'"):
+            from_table(MDATA, endless, "rna", "atac", weight="score", rescale=rescale)
+    assert from_table(MDATA, endless, "rna", "atac", weight="score", rescale="rank") == by_rank
     third, mean = round(1 / 3, 6), round(2.5 / 3, 6)
     assert edges(by_rank) == {("A", "p"): (1, third), ("B", "p"): (1, mean), ("C", "q"): (1, mean)}
 

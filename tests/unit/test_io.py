@@ -77,6 +77,14 @@ def test_existing_folder_is_not_overwritten(folder: Path) -> None:
     assert (folder / _io.META_FILE).read_bytes() == before
 
 
+def test_a_file_in_the_place_of_the_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "m"):
+        with pytest.raises(FileError, match="file is a file"):
+            _io.write_model(place, META, TENSORS, overwrite=True)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_history_round_trip_and_no_stale_history(folder: Path) -> None:
     frame = pd.DataFrame({"kl": [1.5, 0.25]}, index=pd.Index([0, 1], name="epoch"))
     _io.write_history(folder, {"kl": frame})

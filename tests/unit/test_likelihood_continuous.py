@@ -114,9 +114,10 @@ def test_gradients_by_finite_differences(name: str) -> None:
     observed = torch.tensor(rng.random((3, 5)) < 0.7)
     x = x.masked_fill(~observed, torch.nan)
     head = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    # A feature's scale is not learnt.
     features = [
-        torch.randn(5, dtype=torch.float64, requires_grad=True)
-        for _ in likelihood.feature_parameters
+        torch.randn(5, dtype=torch.float64, requires_grad=parameter != "log_scale")
+        for parameter in likelihood.feature_parameters
     ]
 
     def total(*arguments: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
 from scipy import stats
 from sklearn.metrics import precision_score, roc_auc_score
 
@@ -115,10 +117,75 @@ def test_unmeasured_entries_are_left_out() -> None:
     assert np.isfinite(metrics.coverage(pit)).all()
 
 
+def test_entries_without_draws_are_left_out() -> None:
+    rng = np.random.default_rng(12)
+    draws, measured = rng.normal(size=(40, 30, 3)), rng.normal(size=(30, 3))
+    lacking = draws.copy()
+    lacking[:, 20:, :2] = np.nan
+    lacking[7, :20, 1] = np.nan  # one draw is enough: the second feature has no entry left
+    pit, whole = (metrics.randomised_pit(each, measured) for each in (lacking, draws))
+    np.testing.assert_array_equal(pit[:20, 0], whole[:20, 0])
+    np.testing.assert_array_equal(pit[:, 2], whole[:, 2])
+    assert np.isnan(pit[20:, :2]).all()
+    assert np.isnan(pit[:, 1]).all()
+    for score in (metrics.coverage, metrics.miscoverage, metrics.pit_distance):
+        found = score(pit)
+        np.testing.assert_array_equal(found[..., :1], score(whole[:20, :1]))
+        np.testing.assert_array_equal(found[..., 2:], score(whole[:, 2:]))
+        assert np.isnan(found[..., 1]).all()
+    width = metrics.interval_width(lacking)
+    np.testing.assert_array_equal(width[:, :1], metrics.interval_width(draws[:, :20, :1]))
+    np.testing.assert_array_equal(width[:, 2:], metrics.interval_width(draws[:, :, 2:]))
+    assert np.isnan(width[:, 1]).all()
+
+
 def test_width_is_the_normal_one() -> None:
     draws = np.random.default_rng(6).normal(size=(20_000, 3, 2)) * np.array([1.0, 2.0])
     expected = 2 * stats.norm.ppf([0.75, 0.9, 0.975])[:, None] * np.array([1.0, 2.0])
     np.testing.assert_allclose(metrics.interval_width(draws), expected, rtol=0.03)
+
+
+def test_tables_are_compared_by_their_labels() -> None:
+    rng = np.random.default_rng(13)
+    cells, features = [f"c{i}" for i in range(20)], ["a", "b", "c"]
+    predicted = pd.DataFrame(rng.normal(size=(20, 3)), index=cells, columns=features)
+    measured = predicted + 0.1 * rng.normal(size=(20, 3))
+    turned = measured.sample(frac=1, random_state=0)[["c", "a", "b"]]
+    for score in (metrics.pearson, metrics.spearman, metrics.rmse):
+        expected = score(predicted.to_numpy(), measured.to_numpy())
+        np.testing.assert_array_equal(score(predicted, turned), expected)
+        np.testing.assert_array_equal(score(predicted["b"], turned["b"]), expected[1:2])
+        np.testing.assert_array_equal(score(predicted, measured.to_numpy()), expected)
+        with pytest.raises(RequestError, match=r"20 rows of predicted.*'c0'.*to_numpy"):
+            score(predicted, measured.reset_index(drop=True))
+        with pytest.raises(
+            RequestError, match=r"1 columns of predicted.*'c' against 'a', 'b', 'd'"
+        ):
+            score(predicted, measured.rename(columns={"c": "d"}))
+        with pytest.raises(RequestError, match="same name"):
+            score(predicted.rename(index={"c1": "c0"}), turned.rename(index={"c1": "c0"}))
+        with pytest.raises(RequestError, match="shapes"):
+            score(predicted, measured[:10])
+
+
+def test_sparse_tables_are_read_and_other_objects_refused() -> None:
+    rng = np.random.default_rng(14)
+    measured = rng.poisson(1.0, size=(30, 2)).astype(float)
+    predicted = measured + rng.normal(size=(30, 2))
+    expected = metrics.pearson(predicted, measured)
+    for sparse in (sp.csr_matrix(measured), sp.csc_array(measured)):
+        np.testing.assert_array_equal(metrics.pearson(predicted, sparse), expected)
+    draws = rng.poisson(1.0, size=(5, 30, 2))
+    np.testing.assert_array_equal(
+        metrics.randomised_pit(draws, sp.csr_matrix(measured)),
+        metrics.randomised_pit(draws, measured),
+    )
+    with pytest.raises(RequestError, match=r"measured.*found object.*numbers"):
+        metrics.pearson(predicted, object())
+    with pytest.raises(RequestError, match=r"predicted.*found list"):
+        metrics.rmse([["a"], ["b"]], measured[:2, :1])
+    with pytest.raises(RequestError, match=r"draws.*found list"):
+        metrics.randomised_pit([["a", "b"]], measured[:2, 0])
 
 
 def test_correlations_are_scipys() -> None:
@@ -154,6 +221,25 @@ def test_within_type_removes_what_types_explain() -> None:
     assert score.item() == pytest.approx((3 * parts[0] + parts[1]) / 4)
 
 
+@pytest.mark.parametrize("none", [np.nan, None, pd.NA])
+def test_cells_without_a_type_or_batch_are_left_out(none: object) -> None:
+    rng = np.random.default_rng(9)
+    measured, latent = rng.normal(size=(120, 2)), rng.normal(size=(120, 3))
+    predicted = measured + rng.normal(size=(120, 2))
+    types, batch = rng.choice(["a", "b"], 120), rng.choice(["x", "y"], 120)
+    partly, some = types.astype(object), batch.astype(object)
+    partly[:30] = some[20:40] = none
+    score = metrics.within_type(metrics.pearson, predicted, measured, partly)
+    expected = metrics.within_type(metrics.pearson, predicted[30:], measured[30:], types[30:])
+    np.testing.assert_array_equal(score, expected)
+    kept = np.arange(120) >= 40
+    mixing = metrics.batch_mixing(latent, list(some), list(partly))
+    assert mixing == metrics.batch_mixing(latent[kept], batch[kept], types[kept])
+    nobody = np.full(120, none, dtype=object)
+    assert np.isnan(metrics.within_type(metrics.pearson, predicted, measured, nobody)).all()
+    assert np.isnan(metrics.batch_mixing(latent, nobody))
+
+
 def test_gate_splits_two_groups_and_is_the_best_two_means() -> None:
     rng = np.random.default_rng(9)
     values = np.concatenate([rng.normal(1, 0.3, 400), rng.normal(4, 0.5, 100)])[:, None]
@@ -183,9 +269,36 @@ def test_gate_scores_are_scikit_learns() -> None:
     assert silent.precision_positive.item() == 0.0
 
 
+def test_gates_belong_to_features() -> None:
+    values = np.random.default_rng(15).normal(size=(40, 2))
+    with pytest.raises(RequestError, match=r"'threshold'.*shape \(\) for 2 features.*np.full"):
+        metrics.gate_scores(values, values, 2.0)
+    with pytest.raises(RequestError, match=r"'measured_threshold'.*\(3,\)"):
+        metrics.gate_scores(values, values, [0.0, 0.0], [0.0, 0.0, 0.0])
+
+
 def test_auc_counts_ties_one_half() -> None:
     assert metrics.auc(np.zeros(4), np.array([True, False, True, False])) == 0.5
     assert np.isnan(metrics.auc(np.zeros(3), np.ones(3, dtype=bool)))
+
+
+def test_truth_is_true_or_false() -> None:
+    scores = np.array([0.1, 0.4, 0.35, 0.8])
+    truth = np.array([False, False, True, True])
+    for written in (truth.astype(int), truth.astype(float), truth.astype(object), truth.tolist()):
+        assert metrics.auc(scores, written) == 0.75
+        assert metrics.accuracy_at_coverage(scores, written, [0.5])[0] == 0.5
+    for wrong in (
+        ["B", "B", "T", "T"],
+        [1, 1, 2, 2],
+        [0, 1, np.nan, 1],
+        pd.Series([True, None, False, True]),
+        pd.array([True, None, False, True], dtype="boolean"),
+    ):
+        with pytest.raises(RequestError, match=r"'positive'.*booleans.*labels =="):
+            metrics.auc(scores, wrong)
+        with pytest.raises(RequestError, match=r"'correct'.*booleans"):
+            metrics.accuracy_at_coverage(scores, wrong, [0.5])
 
 
 def test_paired_difference_covers_about_as_often_as_it_says() -> None:

@@ -6,6 +6,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -151,6 +152,22 @@ def test_strata_are_quantiles_within_batches() -> None:
         metrics.depth_strata(np.ones(3), n_quantiles=0)
 
 
+def test_strata_need_depth_and_batch() -> None:
+    with pytest.raises(RequestError, match=r"'depth'.*1 of 3 cells"):
+        metrics.depth_strata([1.0, np.nan, 2.0])
+    with pytest.raises(RequestError, match=r"'batch'.*1 of 3 cells"):
+        metrics.depth_strata([1.0, 2.0, 3.0], ["a", None, "a"])
+
+
+def test_cells_without_a_group_are_left_out() -> None:
+    left, right = pair(8)
+    groups = np.where(np.arange(40) < 30, np.arange(40) % 3, np.nan)
+    found = metrics.foscttm_per_cell(left, right, groups=groups, standardise=False)
+    assert np.isnan(found[30:]).all()
+    known = metrics.foscttm(left[:30], right[:30], groups=groups[:30], standardise=False)
+    assert np.nanmean(found) == pytest.approx(known)
+
+
 def test_matching_accuracy_is_scikit_learns_neighbours() -> None:
     left, right = pair(6, n_cells=80)
     expected = []
@@ -268,6 +285,47 @@ def test_labels_must_belong_to_cells() -> None:
         metrics.label_transfer(source, known, source, known, n_neighbours=0)
     with pytest.raises(RequestError, match="dimensions"):
         metrics.label_transfer(source, known, source[:, :2], known)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_cells_without_a_type_are_no_type(missing: float | None) -> None:
+    source, known = typed(0, 60)
+    lacking = known.astype(object)
+    lacking[:5] = missing
+    for labels in (lacking, lacking.tolist(), pd.Categorical(lacking)):
+        with pytest.raises(RequestError, match=r"'source_labels'.*5 of 60 cells have no label"):
+            metrics.label_transfer(source, labels, source, known)
+        with pytest.raises(RequestError, match=r"'target_labels'.*5 of 60 cells have no label"):
+            metrics.label_transfer(source, known, source, labels)
+        with pytest.raises(RequestError, match=r"'labels'.*5 of 60 cells have no label"):
+            metrics.supervised_accuracy(source, labels, n_folds=2)
+    found = cells(13, 300)
+    some = found.types.astype(object)
+    some[:40] = missing
+    given = {"batch": found.batch, "depth": found.depth}
+    rest = metrics.leakage(
+        found.noise[40:], found.types[40:], **{key: x[40:] for key, x in given.items()}
+    )
+    assert metrics.leakage(found.noise, some, **given) == rest
+    with pytest.raises(RequestError, match=r"'confidence'.*1 of 3 values are NaN"):
+        metrics.accuracy_at_coverage([0.5, np.nan, 0.7], [True, False, True], [0.5])
+
+
+def test_latents_of_cells_without_evidence_are_refused() -> None:
+    latent, types = typed(0, 60)
+    latent[:3] = np.nan
+    batch = np.arange(60) % 2
+    found = r"'{}'.*not finite, in 3 of 60 cells.*np.isfinite\(latent\)"
+    with pytest.raises(RequestError, match=found.format("latent")):
+        metrics.batch_mixing(latent, batch)
+    with pytest.raises(RequestError, match=found.format("latent")):
+        metrics.leakage(latent, batch=batch)
+    with pytest.raises(RequestError, match=found.format("features")):
+        metrics.supervised_accuracy(latent, types, n_folds=2)
+    with pytest.raises(RequestError, match=found.format("left, right")):
+        metrics.label_transfer(latent, types, latent, types)
+    with pytest.raises(RequestError, match=r"'latent'.*\(60,\)"):
+        metrics.batch_mixing(batch, batch)
 
 
 def test_accuracy_at_coverage_is_the_mean_over_orders_of_ties() -> None:

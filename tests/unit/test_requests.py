@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.fits import build, without_truth
+from tests.helpers import make_mudata
 
 from mosaicvi import FactorVI, MosaicVI
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.model._cells import select
 from mosaicvi.model._requests import batch_codes, check_whole
 from mosaicvi.model._summaries import check_quantiles
 
@@ -125,3 +128,41 @@ def test_a_modality_that_says_nothing_is_refused(kind: type[MosaicVI | FactorVI]
 def test_what_is_no_graph_is_refused(model: MosaicVI) -> None:
     with pytest.raises(RequestError, match="key 'graph': found str"):
         MosaicVI(model.adata, graph="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [[], np.zeros(60, dtype=bool), [False] * 60])
+def test_no_cell_selected_is_refused(model: MosaicVI, given: Any) -> None:
+    with pytest.raises(RequestError, match="'indices': no cell selected"):
+        model.get_latent_representation(indices=given)
+
+
+@pytest.mark.parametrize("given", [[[1, 2]], np.ones((60, 1), dtype=bool)])
+def test_cells_are_selected_in_one_dimension(model: MosaicVI, given: Any) -> None:
+    with pytest.raises(RequestError, match="'indices': an array of 2 dimensions"):
+        model.get_latent_representation(indices=given)
+
+
+def test_a_mask_with_names_goes_by_these(model: MosaicVI) -> None:
+    data, names = model.adata_manager.data, model.adata.obs_names
+    mask = pd.Series(np.arange(60) < 5, index=names)
+    more = pd.concat([mask, pd.Series({"elsewhere": True})])
+    for given in (
+        mask,
+        mask[::-1],
+        mask[::-1].astype("boolean"),
+        more,
+        mask.reset_index(drop=True),
+    ):
+        np.testing.assert_array_equal(select(data, given), np.arange(5))
+    np.testing.assert_array_equal(select(data, pd.Series([4, 2])), [4, 2])
+    for given in (mask[:5], mask.reset_index(drop=True)[::-1], mask.iloc[[0, *range(60)]]):
+        with pytest.raises(RequestError, match=r"'indices': a mask whose index (lacks|names)"):
+            select(data, given)
+
+
+def test_a_query_without_cells_is_said_to_have_none(model: MosaicVI) -> None:
+    with pytest.raises(DataError, match="the MuData has no cells"):
+        model.get_latent_representation(model.adata[[]].copy())
+    parts = {"rna": model.adata["rna"][:0].copy(), "other": model.adata["protein"].copy()}
+    with pytest.raises(DataError, match="no cell has 'rna'"):
+        model.get_latent_representation(make_mudata(parts))

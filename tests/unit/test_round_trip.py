@@ -108,6 +108,18 @@ PLACES = (([15, 20, 10], (0, 1, 2)), ([20, 5, 30], (3, 4, 5)))
 """Sizes of types and seeds of `latent`, `shared` and `own`."""
 
 
+def test_confidence_does_not_depend_on_the_order_of_cells() -> None:
+    rng = np.random.default_rng(0)
+    own, other = (types([200] * 4, seed, noise=0.5)[0] for seed in (5, 6))
+    own[:60] += 15.0 * np.eye(6)[0]  # beyond the other modality's cloud
+    far = np.argsort(np.linalg.norm(other - other.mean(0), axis=1))
+    found = [
+        float(np.median(round_trip_confidence(own, other[order])[:60]))
+        for order in (np.arange(len(other)), far, far[::-1], rng.permutation(len(other)))
+    ]
+    assert 0.05 < max(found) < 1.1 * min(found), found
+
+
 def test_few_cells() -> None:
     own, _ = types([2], 0)
     assert list(round_trip_confidence(own, own)) == [0, 0]

@@ -341,6 +341,8 @@ def test_no_warning_reaches_the_user():
         ({"batches": 0}, "one batch or more"),
         ({"separation": 1.5}, "separation"),
         ({"modalities": {}}, "no modality"),
+        ({"modalities": {"rna": "nb"}}, r"'rna'.*found 'nb'.*SimulatedModality.rna"),
+        ({"modalities": ["rna"]}, "found list"),
         ({"modalities": {"protein": PROTEIN}}, "linked to 'rna'"),
     ],
 )

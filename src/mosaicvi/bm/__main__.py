@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mosaicvi import likelihoods
 from mosaicvi._errors import MosaicviError, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.bm import (
@@ -26,6 +27,8 @@ from mosaicvi.bm._alignment import Alignment
 from mosaicvi.bm._controls import under_controls
 from mosaicvi.bm._graphs import KINDS
 from mosaicvi.bm._imputation import Imputation
+from mosaicvi.bm._options import check_options
+from mosaicvi.bm._records import distinct
 from mosaicvi.bm._runner import Entry, read_records, run, write_summary
 from mosaicvi.bm._table import comparison_table
 
@@ -50,6 +53,14 @@ def _pairs(texts: Sequence[str]) -> dict[str, Any]:
             found[key] = json.loads(value)
         except json.JSONDecodeError:
             found[key] = {"True": True, "False": False, "None": None}.get(value, value)
+    return found
+
+
+def _likelihoods(texts: Sequence[str]) -> dict[str, str]:
+    """Likelihoods by modality, which a worker would find unknown after all had been prepared."""
+    found = {modality: str(name) for modality, name in _pairs(texts).items()}
+    for name in found.values():
+        likelihoods.get(name)
     return found
 
 
@@ -195,6 +206,8 @@ def _entries(arguments: argparse.Namespace, table: Mapping[str, str]) -> list[En
         method, equals, label = text.partition("=")
         labels |= {method: label} if equals else {OURS: text}
     given = _by_method(options, names, table)
+    for name, own in given.items():
+        check_options(name, own, arguments.comparison)
     return [Entry(name, labels.get(name, ""), given[name]) for name in names]
 
 
@@ -229,7 +242,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             (alignment,) = _alignments(arguments)
             return _run(under_controls(alignment, chosen), aligners.TABLE, arguments, words)
         if arguments.comparison == "factors":
-            chosen_factors = _factor_command.comparison(arguments, _pairs(arguments.likelihood))
+            chosen_factors = _factor_command.comparison(
+                arguments, _likelihoods(arguments.likelihood)
+            )
             return _run([chosen_factors], factors.TABLE, arguments, words)
         if arguments.comparison == "stability":
             return _factor_command.stability(arguments)
@@ -243,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _speed(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Time the grid, one process at a time unless asked for more, and draw it."""
-    comparisons = _speed_command.grid(arguments, _pairs(arguments.likelihood))
+    comparisons = _speed_command.grid(arguments, _likelihoods(arguments.likelihood))
     arguments.methods = ",".join(_speed_command.chosen_methods(arguments, comparisons))
     records: list[dict[str, Any]] = []
     failed = _run(comparisons, timed.TABLE, arguments, words, into=records)
@@ -278,7 +293,7 @@ def _imputation(arguments: argparse.Namespace) -> Imputation:
         batch_key=arguments.batch_key,
         labels=arguments.labels,
         n_draws=arguments.draws,
-        likelihoods=_pairs(arguments.likelihood),
+        likelihoods=_likelihoods(arguments.likelihood),
     )
 
 
@@ -297,7 +312,7 @@ def _alignments(arguments: argparse.Namespace) -> list[Alignment]:
         graph=arguments.graph,
         assembly=arguments.assembly,
         graph_table=arguments.graph_table,
-        likelihoods=_pairs(arguments.likelihood),
+        likelihoods=_likelihoods(arguments.likelihood),
         scib=arguments.scib,
     )
     return [first, *(first.with_pairs(share) for share in shares[1:])]
@@ -332,9 +347,10 @@ def _run(
         done = {(record["method"], record["seed"]) for record in found}
         failed |= any((entry.name, seed) not in done for entry in entries for seed in seeds)
         records += found
-    sys.stdout.write(comparison_table([*records, *included], reference=arguments.reference))
+    shown = distinct([*records, *included])
+    sys.stdout.write(comparison_table(shown, reference=arguments.reference))
     if into is not None:
-        into += [*records, *included]
+        into += shown
     return int(failed)
 
 

@@ -72,8 +72,11 @@ class AlignmentTask:
         public = replace(self.public, **changes)
         return replace(self, public=public, truth=replace(self.truth, input=public))
 
-    def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
+    def write_input(
+        self, folder: Path, *, options: dict[str, Any], method: str = "", name: str = ""
+    ) -> None:
         """Write the public part; a method listed as a ceiling is told the true pairs."""
+        del name
         pairs = self._true_pairs() if method in aligners.CEILINGS else ()
         self.public.given(options=options, true_pairs=pairs).write(folder)
 

@@ -29,9 +29,12 @@ _WANTED = "wanted:"
 EDGES = "edges"
 """Confidence in each edge of the graph, asked for besides latents."""
 PLACES = "places"
-"""Where cells lie but for the latent, asked for besides: see :data:`SHARED` and :data:`OWN`."""
+"""Where cells lie but for the latent, asked for besides, and how far to believe it: see
+:data:`SHARED`, :data:`OWN` and :data:`DOUBT`."""
 SHARED, OWN = "shared:", "own:"
 """Before a modality: ``shared`` and ``own`` of :class:`mosaicvi.tl._latents.Places`."""
+DOUBT = "doubt"
+"""How far what few links say of the two modalities is in doubt, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ class Embedding:
         What was asked for besides: :data:`EDGES` -> confidence of each edge in the order of the
         graph's table, ``(n_edges,)``; a modality -> mean of log1p imputed for the other one's cells
         in the order of the input, ``(n_other_cells, n_features)``; :data:`SHARED` or :data:`OWN`
-        with a modality -> such values of its cells in the order of the input.
+        with a modality -> such values of its cells in the order of the input; :data:`DOUBT` -> one
+        number, without axes.
     """
 
     latents: dict[str, Floats]
@@ -140,6 +144,11 @@ class Embedding:
         """Where cells of a modality lie; the latent stands for what the method does not say."""
         latent = self.latents[modality]
         return Places(latent, *(self.wanted.get(key + modality, latent) for key in (SHARED, OWN)))
+
+    @property
+    def doubt(self) -> float:
+        """How far the answer is in doubt, from 0 to 1; 0 where the method does not say."""
+        return float(self.wanted.get(DOUBT, 0.0))
 
     def write(self, path: Path) -> None:
         """Write as ``.npz``."""

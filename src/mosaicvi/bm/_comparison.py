@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """One problem: its public part, which methods see, and its hidden part, which scores use."""
 
-    def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
+    def write_input(
+        self, folder: Path, *, options: dict[str, Any], method: str = "", name: str = ""
+    ) -> None:
         """Write what a method may see, and nothing else, into a folder.
 
-        Only a method that is marked as a ceiling is told more than the others.
+        Only a method that is marked as a ceiling is told more than the others. ``name`` is the one
+        that the method goes by in the table, for what a task keeps of answers.
         """
 
     def score(self, folder: Path) -> dict[str, dict[str, Any]]:

@@ -32,6 +32,8 @@ COHORT = "cohort"
 COHORT_SAMPLES, COHORT_HIDDEN = 200, 1 / 3
 N_KNOWN = 1000
 """Training cells at most whose predictions are asked for."""
+_NAME = "name"
+"""File that says what a method goes by."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,12 @@ class HeldOutTask:
     truth: dict[str, HeldOut]
     answers: Path | None = None
 
-    def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
-        """Write the data and the settings, and the method's name for :meth:`score`."""
+    def write_input(
+        self, folder: Path, *, options: dict[str, Any], method: str = "", name: str = ""
+    ) -> None:
+        """Write the data and the settings, and the name of the answer for :meth:`score`."""
         replace(self.public, options=options).write(folder)
-        (folder / "method").write_text(method, encoding="utf-8")
+        (folder / _NAME).write_text(name or method, encoding="utf-8")
 
     def score(self, folder: Path) -> dict[str, dict[str, Any]]:
         """Score each variant that the worker left."""
@@ -64,11 +68,11 @@ class HeldOutTask:
         for variant in report["variants"]:
             answer = FactorAnswer.read(prediction_path(folder, variant))
             if self.answers is not None:
-                method = (folder / "method").read_text(encoding="utf-8")
+                name = _plain((folder / _NAME).read_text(encoding="utf-8"))
                 self.answers.mkdir(parents=True, exist_ok=True)
-                name = f"{method}{variant and f'-{variant}'}-seed{self.public.seed}.npz"
+                file = f"{name}{variant and f'-{variant}'}-seed{self.public.seed}.npz"
                 cells = np.asarray(self.public.mdata.obs_names, dtype=np.str_)
-                replace(answer, predictions={}, cells=cells).write(self.answers / name)
+                replace(answer, predictions={}, cells=cells).write(self.answers / file)
             scores[variant] = self.compare(answer)
         return scores
 
@@ -156,7 +160,7 @@ class HeldOutFactors:
     n_cells
         Cells to draw first; None: all.
     features
-        Modality -> how many features to keep, those that most cells have counts of.
+        Modality -> how many features to keep, those that most cells of the data have counts of.
     n_factors
         Factors that methods start with.
     likelihoods
@@ -247,10 +251,11 @@ class HeldOutFactors:
         mdata = self._loaded
         check_modalities(mdata, tuple(self.features), self.data, option="--features")
         tables = bare_tables(mdata, list(mdata.mod))
+        # By all cells: features are those of the data, whichever cells a seed draws.
+        tables = {name: _common(table, self.features.get(name)) for name, table in tables.items()}
         if self.n_cells is not None and self.n_cells < mdata.n_obs:
             chosen = mdata.obs_names[rng.permutation(mdata.n_obs)[: self.n_cells]]
             tables = {name: t[t.obs_names.isin(chosen)].copy() for name, t in tables.items()}
-        tables = {name: _common(table, self.features.get(name)) for name, table in tables.items()}
         complete = _complete(tables)
         n_hidden = round((self.hide or 0.2) * len(complete))
         order = rng.permutation(len(complete))

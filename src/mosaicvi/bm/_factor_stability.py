@@ -28,8 +28,14 @@ def agreement(first: FactorAnswer, second: FactorAnswer) -> tuple[float, float]:
     Factors are matched one to one, best in sum over cells. A factor without a partner counts zero:
     a sum over pairs is divided by the mean number of factors of the two fits. Fits that saw
     different cells are compared over those that both have.
+
+    Raises
+    ------
+    FileError
+        If they share no cell, or their weights are not of the same features.
     """
     rows, others = _common(first, second)
+    _check_features(first, second)
     partner, cells = match(first.factors[rows], second.factors[others])
     paired = partner >= 0
     own, other = together(first.weights), together(second.weights)
@@ -70,6 +76,19 @@ def _common(first: FactorAnswer, second: FactorAnswer) -> tuple[np.ndarray, np.n
     )
 
 
+def _check_features(first: FactorAnswer, second: FactorAnswer) -> None:
+    """Refuse weights of other features: they are compared row by row."""
+    sizes, others = (
+        {name: len(table) for name, table in answer.weights.items()} for answer in (first, second)
+    )
+    if sizes != others:
+        raise FileError(
+            f"answers with weights of {sizes} and of {others} features",
+            expected="the same features in both",
+            remedy="make them again: older files were made of the features of the cells drawn",
+        )
+
+
 def stabilities(folder: Path) -> list[dict[str, Any]]:
     """Stability of every method of a folder of answers.
 
@@ -86,7 +105,7 @@ def stabilities(folder: Path) -> list[dict[str, Any]]:
     Raises
     ------
     FileError
-        If the folder holds no answers.
+        If the folder holds no answers, or some that cannot be compared.
     """
     found: dict[str, dict[int, FactorAnswer]] = {}
     for path in sorted(folder.glob("*.npz")):

@@ -99,9 +99,11 @@ class FactorTask:
     activity: np.ndarray
     log_depth: np.ndarray
 
-    def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
+    def write_input(
+        self, folder: Path, *, options: dict[str, Any], method: str = "", name: str = ""
+    ) -> None:
         """Write the data and the settings."""
-        del method
+        del method, name
         replace(self.public, options=options).write(folder)
 
     def score(self, folder: Path) -> dict[str, dict[str, Any]]:

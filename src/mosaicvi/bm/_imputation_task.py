@@ -33,8 +33,11 @@ class ImputationTask:
     truth: Truth
     told: ImputationInput | None = None
 
-    def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
+    def write_input(
+        self, folder: Path, *, options: dict[str, Any], method: str = "", name: str = ""
+    ) -> None:
         """Write the public part; where pairs are hidden, a method that needs them is told."""
+        del name
         given = self.public if self.told is None or method in UNPAIRED else self.told
         given.with_options(options).write(folder)
 

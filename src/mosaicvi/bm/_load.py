@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
 import mudata
 import pandas as pd
 from mudata import MuData
 
 from mosaicvi import datasets
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, FileError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,30 +22,63 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+LOADERS = (
+    "pbmc10k_cite",
+    "pbmc5k_rna",
+    "pbmc_mosaic",
+    "simulate",
+    "simulate_cite",
+    "sln_unpaired",
+    "snareseq_cortex",
+)
+"""Functions of ``mosaicvi.datasets`` that give a MuData without being told anything."""
+
+
 def load(data: str) -> MuData:
-    """Load ``data``: the name of a function in ``mosaicvi.datasets``, or an ``.h5mu`` file.
+    """Load ``data``: one of :data:`LOADERS`, or an ``.h5mu`` file.
 
     Raises
     ------
     RequestError
         If it is neither; lists the known names.
+    FileError
+        If the file holds no MuData.
     """
     path = Path(data)
     if path.suffix == ".h5mu":
         if not path.is_file():
             raise RequestError(f"no file {data!r}", key="data", expected="an .h5mu file")
+        if not holds_mudata(path):
+            raise FileError(
+                f"{path} holds no MuData",
+                key="data",
+                expected="modalities in the group 'mod'",
+                remedy="wrap an AnnData first: mudata.MuData({'rna': adata}).write(path)",
+            )
         return read(path)
-    known = sorted(datasets.__all__)
-    if data not in known:
+    if data not in LOADERS:
         raise RequestError(
             f"{data!r} is neither a dataset nor an .h5mu file",
             key="data",
-            expected=f"a path that ends in .h5mu, or one of {known}",
+            expected=f"a path that ends in .h5mu, or one of {list(LOADERS)}",
         )
-    loaded = getattr(datasets, data)()
-    if not isinstance(loaded, MuData):
-        raise RequestError(f"{data!r} gives {type(loaded).__name__}", key="data", expected="MuData")
+    loaded: MuData = getattr(datasets, data)()
     return loaded
+
+
+def holds_mudata(path: Path) -> bool:
+    """Whether an HDF5 file is that of a MuData, whatever its name ends in.
+
+    Raises
+    ------
+    FileError
+        If it is no HDF5 file.
+    """
+    try:
+        with h5py.File(path, "r") as root:
+            return "mod" in root
+    except OSError as error:
+        raise FileError(f"{path} is no HDF5 file, or is damaged") from error
 
 
 _LOCK = threading.RLock()

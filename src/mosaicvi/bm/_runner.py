@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mosaicvi._errors import FileError
 from mosaicvi._settings import logger
 from mosaicvi.bm._input import REPORT
+from mosaicvi.bm._records import Record, place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "mosaicvi.bm/1"
 MEMORY = ("peak_memory_mib", "start_memory_mib")
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _one(name: str, task: Task, entry: Entry) -> tuple[Record, dict[str, dict[st
     """Run one worker; its report and the scores of its variants, or None if it failed."""
     with tempfile.TemporaryDirectory(prefix="mosaicvi-bm-") as place:
         folder = Path(place)
-        task.write_input(folder, options=entry.options, method=entry.method)
+        task.write_input(folder, options=entry.options, method=entry.method, name=entry.name)
         finished = subprocess.run(
             [sys.executable, "-m", "mosaicvi.bm._worker", str(folder), name, entry.method],
             capture_output=True,
@@ -152,10 +152,10 @@ def run(
 
 
 def write_record(record: Record, folder: Path) -> Path:
-    """Write a record as ``<method>-<setting>-seed<seed>.json``; returns the path."""
+    """Write a record as ``<method>-<data>-<setting>-seed<seed>.json``; returns the path."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = (record["method"], record.get("setting", ""), f"seed{record['seed']}")
-    name = "-".join(re.sub(r"[^\w.]+", "-", part) for part in parts if part)
+    parts = (record["method"], place(record), f"seed{record['seed']}")
+    name = "-".join(re.sub(r"[^\w.]+", "-", part).strip("-") for part in parts if part)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path

@@ -134,8 +134,10 @@ def score(prediction: Prediction, truth: Truth) -> dict[str, Any]:
     scores["rmse_log1p"]["pooled"] = float(np.sqrt(np.nanmean(squared)))
     crps = metrics.crps_from_samples(scaled_draws, log1p)
     on_counts = metrics.crps_from_samples(count_draws, truth.measured)
-    # counts are compared as float32 on both sides, so that equal counts are ties
-    pit = metrics.randomised_pit(scaled_draws, log1p.astype(np.float32))
+    # Ranks are of counts: log1p of equal ones may differ in the last bit, and they were no ties. In
+    # another unit only zeros can be, and their log1p is exact.
+    ranked = (scaled_draws, log1p) if truth.unit is not None else (count_draws, truth.measured)
+    pit = metrics.randomised_pit(ranked[0], ranked[1].astype(np.float32))
     covered, widths = metrics.coverage(pit, LEVELS), metrics.interval_width(log1p_draws, LEVELS)
     missed = metrics.miscoverage(pit, LEVELS)
     scores["crps_log1p"] = _summary(np.nanmean(crps, axis=0))

@@ -37,9 +37,11 @@ class SpeedTask:
     public: SpeedInput
     density: dict[str, float]
 
-    def write_input(self, folder: Path, *, options: dict[str, Any], method: str = "") -> None:
+    def write_input(
+        self, folder: Path, *, options: dict[str, Any], method: str = "", name: str = ""
+    ) -> None:
         """Write data and what to time; graph and all, since every method sees the same."""
-        del method
+        del method, name
         SpeedInput(self.public.given.given(options=options), self.public.timing).write(folder)
 
     def score(self, folder: Path) -> dict[str, dict[str, Any]]:

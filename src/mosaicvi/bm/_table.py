@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mosaicvi.bm._records import Record, distinct, place
 from mosaicvi.metrics import paired_difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Record = dict[str, Any]
 TIMES = {
     "fit s": ("seconds", "fit"),
     "pred s": ("seconds", "predict"),
@@ -244,7 +244,8 @@ def comparison_table(records: Sequence[Record], *, reference: str | None = None)
     Parameters
     ----------
     records
-        Of one comparison or several; each comparison and setting has a table of its own.
+        Of one comparison or several; each comparison, data set and setting has a table of its own.
+        The first of a method and seed is shown; a warning says where others differ by settings.
     reference
         Method whose differences from the others are shown; default: ``mosaicvi`` where it is
         among them, else the best one.
@@ -257,18 +258,17 @@ def comparison_table(records: Sequence[Record], *, reference: str | None = None)
     seeds, an asterisk where it excludes zero, and none where fewer than three seeds are shared.
     """
     parts: dict[tuple[str, str], list[Record]] = {}
-    for record in with_ratios(records):
-        comparison, setting = record.get("comparison", "imputation"), record.get("setting", "")
-        if LAYOUTS[comparison].by_setting:
-            parts.setdefault((comparison, setting), []).append(record)
-        else:
-            row = {**record, "method": f"{record['method']}, {setting}"}
-            parts.setdefault((comparison, ""), []).append(row)
+    for record in with_ratios(distinct(records)):
+        comparison = record.get("comparison", "imputation")
+        row = record
+        if not LAYOUTS[comparison].by_setting:
+            row = {**record, "method": f"{record['method']}, {record['setting']}", "setting": ""}
+        parts.setdefault((comparison, place(row)), []).append(row)
     if not parts:
         return "no records\n"
     texts = []
-    for (comparison, setting), found in parts.items():
-        heading = f"{comparison}, {setting}\n" if setting else ""
+    for (comparison, where), found in parts.items():
+        heading = f"{comparison}, {where}\n" if where else ""
         texts.append(heading + _one_table(found, LAYOUTS[comparison], reference))
     return "\n".join(texts)
 

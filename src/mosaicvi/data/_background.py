@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def with_empty_droplets(
     mdata: MuData,
     specs: Mapping[str, ModalitySpec],
-    droplets: Mapping[str, AnnData | Matrix] | None,
+    droplets: Mapping[str, AnnData | pd.DataFrame | Matrix] | None,
 ) -> dict[str, ModalitySpec]:
     """Compute the background of each feature from droplets that held no cell.
 
@@ -37,8 +38,8 @@ def with_empty_droplets(
     specs
         Specifications by modality.
     droplets
-        Modality to an AnnData with the same features in any order, or a matrix droplets x
-        features in the modality's feature order, of raw counts.
+        Modality to an AnnData or a DataFrame with the same features in any order, or a matrix
+        droplets x features in the modality's feature order, of raw counts.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def with_empty_droplets(
     RequestError
         For a modality that is unknown or has no background component.
     DataError
-        If features differ, or the values are not counts.
+        If features differ, the values are not counts, or there is no count at all.
     """
     chosen = dict(specs)
     for name, given in (droplets or {}).items():
@@ -65,18 +66,35 @@ def with_empty_droplets(
     return chosen
 
 
-def _droplet_counts(adata: AnnData, given: AnnData | Matrix, name: str) -> Matrix:
+def _places(names: pd.Index, wanted: pd.Index, modality: str) -> np.ndarray:
+    """Columns of the modality's features among those of the droplets, ``(n_features,)``."""
+    repeated = names[names.duplicated()].unique()
+    if len(repeated):
+        raise DataError(
+            f"the empty droplets have features of the same name: {shown(repeated)}",
+            modality=modality,
+            key="empty_droplets",
+            expected="each feature once",
+        )
+    places = names.get_indexer(wanted)
+    if (places < 0).any():
+        raise DataError(
+            f"the empty droplets lack {int((places < 0).sum())} features: "
+            f"{shown(wanted[places < 0])}",
+            modality=modality,
+            key="empty_droplets",
+            expected="the modality's features",
+            remedy=f"name them as in mdata.mod[{modality!r}].var_names; a matrix without names is "
+            "read in that order",
+        )
+    return places
+
+
+def _droplet_counts(adata: AnnData, given: AnnData | pd.DataFrame | Matrix, name: str) -> Matrix:
     if isinstance(given, AnnData):
-        places = given.var_names.get_indexer(adata.var_names)
-        if (places < 0).any():
-            raise DataError(
-                f"the empty droplets lack {int((places < 0).sum())} features: "
-                f"{shown(adata.var_names[places < 0])}",
-                modality=name,
-                key="empty_droplets",
-                expected="the modality's features",
-            )
-        matrix = given.X[:, places]
+        matrix = given.X[:, _places(given.var_names, adata.var_names, name)]
+    elif isinstance(given, pd.DataFrame):
+        matrix = given.iloc[:, _places(given.columns, adata.var_names, name)].to_numpy()
     else:
         matrix = given if sp.issparse(given) else np.asarray(given)
     if matrix.ndim != 2 or matrix.shape[1] != adata.n_vars or matrix.shape[0] == 0:
@@ -93,6 +111,14 @@ def _droplet_counts(adata: AnnData, given: AnnData | Matrix, name: str) -> Matri
             key="empty_droplets",
             expected="raw counts",
         )
+    if not matrix.sum():
+        raise DataError(
+            "the empty droplets hold no count",
+            modality=name,
+            key="empty_droplets",
+            expected="raw counts of droplets without a cell, some above zero",
+            remedy="take barcodes that the cell caller left out, or leave empty_droplets out",
+        )
     return matrix
 
 
@@ -102,18 +128,35 @@ def _log_mean(matrix: Matrix) -> tuple[float, ...]:
     return _log_totals(totals, matrix.shape[0])
 
 
-def _log_totals(totals: np.ndarray, n_rows: int) -> tuple[float, ...]:
+def _log_totals(totals: np.ndarray, n_rows: int | np.ndarray) -> tuple[float, ...]:
     return tuple(float(level) for level in np.log((totals + 0.5) / n_rows))
 
 
 def log_background(
-    adata: AnnData, matrix: Matrix | RowSource, spec: ModalitySpec, modality: str
+    adata: AnnData,
+    matrix: Matrix | RowSource,
+    spec: ModalitySpec,
+    modality: str,
+    n_measured: np.ndarray,
 ) -> tuple[float, ...] | None:
     """Known log background level of each feature.
 
     The level of empty droplets where given; otherwise each isotype control's own mean count, for
     every count of a control is background. Other features stay unknown (NaN), since antibodies
     differ in background by orders of magnitude.
+
+    Parameters
+    ----------
+    adata
+        The modality.
+    matrix
+        Its counts, ``(n_modality_cells, n_features)``, zero where a panel lacks the feature.
+    spec
+        Its specification.
+    modality
+        Its name, for messages.
+    n_measured
+        Cells whose panel holds each feature, ``(n_features,)``.
 
     Returns
     -------
@@ -148,14 +191,14 @@ def log_background(
             expected=f"some of the features; by name these look like controls: "
             f"{shown(find_isotypes(names)) or 'none'}",
         )
-    if not isotypes:
+    places = [place for place in map(names.index, isotypes) if n_measured[place]]
+    if not places:
         return None
     levels = [math.nan] * len(names)
-    places = [names.index(name) for name in isotypes]
     if isinstance(matrix, RowSource):
-        found = _log_totals(matrix.profile.column_totals[places], matrix.shape[0])
+        totals = matrix.profile.column_totals[places]
     else:
-        found = _log_mean(matrix[:, places])
-    for feature, level in zip(places, found, strict=True):
+        totals = np.asarray(matrix[:, places].sum(axis=0), dtype=np.float64).ravel()
+    for feature, level in zip(places, _log_totals(totals, n_measured[places]), strict=True):
         levels[feature] = level
     return tuple(levels)

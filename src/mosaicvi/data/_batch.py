@@ -39,6 +39,9 @@ class ModalityBatch:
     observed
         False at missing values of a continuous modality, shape ``(n_present, n_features)``; None
         when nothing is missing.
+    own_panel
+        Measured features of rows whose batch the model does not know but whose panel was given,
+        all True in other rows, bool ``(n_present, n_features)``; None: there are none such.
     on_host
         ``positions`` where Python runs: what a step does next depends on them, and must not wait
         for an accelerator to tell. None: they are read from ``positions``.
@@ -50,6 +53,7 @@ class ModalityBatch:
     library_size: Tensor
     batch: Tensor
     observed: Tensor | None = None
+    own_panel: Tensor | None = None
     on_host: np.ndarray | None = None
 
     @property
@@ -69,6 +73,15 @@ class ModalityBatch:
         if self.stored is None:
             raise LookupError("the minibatch was fetched without values")
         return self.stored
+
+    def measured(self, panel: Tensor | None) -> Tensor | None:
+        """Panel of each row, bool ``(n_present, n_features)``, given that of its known batch.
+
+        None where all features are measured.
+        """
+        if self.own_panel is None:
+            return panel
+        return self.own_panel if panel is None else panel & self.own_panel
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ModalityBatch:
         """Move to a device."""
@@ -95,6 +108,7 @@ class ModalityBatch:
             library_size=move(self.library_size),
             batch=move(self.batch),
             observed=_optional(self.observed, move),
+            own_panel=_optional(self.own_panel, move),
             on_host=self.places,
         )
 

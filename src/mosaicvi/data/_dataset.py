@@ -149,6 +149,7 @@ class MultiDataset(Dataset[MultiBatch]):
             library_size=torch.from_numpy(part.library_size[rows]),
             batch=torch.from_numpy(part.batch[rows]),
             observed=observed,
+            own_panel=torch.from_numpy(part.measured(rows)) if part.new_panels else None,
             on_host=positions,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from torch.utils.data import Dataset, Subset
@@ -14,9 +15,18 @@ from mosaicvi.data._background import with_empty_droplets
 from mosaicvi.data._dataset import MultiDataset
 from mosaicvi.data._field import MosaicField
 from mosaicvi.data._mosaic_data import MosaicData, resolve
-from mosaicvi.data._schema import AUTO, ModalitySpec, Request, make_keys, make_specs
+from mosaicvi.data._schema import (
+    AUTO,
+    ModalitySpec,
+    Request,
+    likelihood_of,
+    make_keys,
+    make_specs,
+)
 from mosaicvi.data._state import MosaicState
+from mosaicvi.data._stored import StoredValues
 from mosaicvi.data._structure import check_known, check_object
+from mosaicvi.data._values import count_sums, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +34,10 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from mosaicvi.data._values import Matrix
+
+
+_OWNERS: WeakValueDictionary[str, MuData] = WeakValueDictionary()
+"""Registered MuData, as long as they live, by scvi-tools' identity, which copies share."""
 
 
 class MosaicManager(_scvi.AnnDataManager):
@@ -55,6 +69,7 @@ class MosaicManager(_scvi.AnnDataManager):
         )
         self._data: MosaicData | None = None
         self._names: dict[str, pd.Index] = {}
+        self._sums: dict[str, list[float]] = {}
 
     def register_fields(
         self, adata: MuData, source_registry: dict[str, Any] | None = None, **kwargs: Any
@@ -85,8 +100,17 @@ class MosaicManager(_scvi.AnnDataManager):
                 remedy="load the model with the class that saved it",
             )
         self._data = None
+        if _OWNERS.get(str(adata.uns.get(_scvi.UUID_KEY)), adata) is not adata:
+            # A copy, or read from a file: with its identity it would take the original's place.
+            _scvi.assign_new_uuid(adata)
         super().register_fields(adata, source_registry, **kwargs)
+        _OWNERS[self.adata_uuid] = adata
         self._names = _names_of(adata)
+        self._sums = {}
+        if source_registry is None:
+            for name, part in self.state.modalities.items():
+                if likelihood_of(part.spec).is_count:
+                    self._sums[name] = count_sums(adata.mod[name], part.spec, name)
 
     def validate(self) -> None:
         """Check that the registered MuData is as it was; scvi-tools calls this before an answer.
@@ -105,7 +129,9 @@ class MosaicManager(_scvi.AnnDataManager):
                         f"{place} of the MuData changed after it was set up",
                         expected="the cells and features of the setup",
                         remedy="call setup_mudata again; or, to ask a trained model about the "
-                        "changed data, pass a copy: adata=mdata.copy()",
+                        "changed data, pass them as another object: adata=mdata.copy(), or "
+                        "where values lie on disk adata=mudata.MuData(dict(mdata.mod), "
+                        "obs=mdata.obs)",
                     )
         super().validate()
 
@@ -119,9 +145,28 @@ class MosaicManager(_scvi.AnnDataManager):
 
     @property
     def data(self) -> MosaicData:
-        """The registered MuData as arrays, resolved at first use and kept."""
+        """The registered MuData as arrays, resolved at first use and kept.
+
+        Raises
+        ------
+        DataError
+            If values changed since they were checked.
+        """
         if self._data is None:
-            self._data = resolve(self.adata, self.state)
+            data = resolve(self.adata, self.state)
+            for name, sums in self._sums.items():
+                values = data.modalities[name].values
+                if isinstance(values, StoredValues) or not sums:
+                    continue
+                if not np.isclose(stored(values).sum(dtype=np.float64), sums, rtol=1e-9).any():
+                    raise DataError(
+                        "the values changed after they were set up",
+                        modality=name,
+                        expected="the values of the setup, in X or a layer",
+                        remedy="call setup_mudata again, or keep counts in "
+                        f"mdata['{name}'].layers['counts'] before normalising X",
+                    )
+            self._data = data
         return self._data
 
     def create_torch_dataset(
@@ -157,7 +202,7 @@ def build_manager(
     categorical_covariate_keys: str | Sequence[str] | None = None,
     continuous_covariate_keys: str | Sequence[str] | None = None,
     panel_key: str | Mapping[str, str] | None = None,
-    empty_droplets: Mapping[str, AnnData | Matrix] | None = None,
+    empty_droplets: Mapping[str, AnnData | pd.DataFrame | Matrix] | None = None,
     setup_method_args: Mapping[str, Any] | None = None,
     source_registry: dict[str, Any] | None = None,
     **kwargs: Any,
@@ -182,7 +227,8 @@ def build_manager(
         Key of ``varm`` with the features that each batch measured: for one modality each, or one
         key that some of the modalities have.
     empty_droplets
-        Modality to droplets without a cell, an AnnData or a matrix droplets x features.
+        Modality to droplets without a cell: an AnnData, a DataFrame or a matrix, droplets x
+        features.
     setup_method_args
         scvi-tools' record of the setup call; the record kept is plain JSON.
     source_registry

@@ -72,6 +72,9 @@ class ModalityData:
         Batch names by code.
     panel
         Measured features of each batch, bool ``(n_batches, n_features)``; None where all are.
+    new_panels
+        Batch that is none of ``batch_categories`` to its measured features, bool
+        ``(n_features,)``, where it did not measure all.
     representation
         What the encoder reads instead of ``values``, float32 ``(n_modality_cells, n_inputs)``.
     log_background
@@ -89,6 +92,7 @@ class ModalityData:
     cell_batch_names: np.ndarray
     batch_categories: tuple[str, ...]
     panel: np.ndarray | None
+    new_panels: Mapping[str, np.ndarray]
     representation: np.ndarray | None
     log_background: np.ndarray | None
 
@@ -118,6 +122,19 @@ class ModalityData:
         if isinstance(self.values, StoredValues):
             return not self.values.is_count and self.values.source.profile.nan > 0
         return isinstance(self.values, np.ndarray) and bool(np.isnan(self.values).any())
+
+    def measured(self, rows: np.ndarray) -> np.ndarray | None:
+        """Features that rows' batches measured, bool ``(n_rows, n_features)``; None: all."""
+        if self.panel is None and not self.new_panels:
+            return None
+        found = np.ones((len(rows), self.n_features), dtype=bool)
+        codes = self.batch[rows]
+        if self.panel is not None:
+            found[codes >= 0] = self.panel[codes[codes >= 0]]
+        names = self.cell_batch_names[self.cells[rows]]
+        for name, panel in self.new_panels.items():
+            found[names == name] = panel
+        return found
 
     def shown(self, rows: np.ndarray) -> Rows:
         """Values of some rows on the scale of answers: as they are, or rates of pairs."""
@@ -272,6 +289,7 @@ def _resolve_modality(
         cell_batch_names=locked(np.array(["" if n is None else n for n in labels], dtype=object)),
         batch_categories=part.batch_categories,
         panel=None if panel is None else locked(panel),
+        new_panels={batch: locked(each) for batch, each in part.new_panels().items()},
         representation=None if representation is None else locked(representation),
         log_background=None if levels is None else locked(np.array(levels, dtype=np.float64)),
     )

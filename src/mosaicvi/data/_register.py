@@ -175,10 +175,25 @@ def _register_modality(
         batch_key=batch_key,
         batch_categories=categories,
         unmeasured=unmeasured,
-        log_background=log_background(adata, matrix, spec, name),
+        log_background=log_background(
+            adata, matrix, spec, name, _n_measured(len(var_names), codes, categories, unmeasured)
+        ),
         n_representation=check_representation(adata, name, spec),
         species=species,
     )
+
+
+def _n_measured(
+    n_features: int,
+    codes: np.ndarray,
+    categories: tuple[str, ...],
+    unmeasured: Mapping[str, tuple[int, ...]] | None,
+) -> np.ndarray:
+    """Cells whose panel holds each feature, int64 ``(n_features,)``."""
+    found = np.full(n_features, len(codes), dtype=np.int64)
+    for batch, places in (unmeasured or {}).items():
+        found[list(places)] -= int((codes == categories.index(batch)).sum())
+    return found
 
 
 def checked_layer(adata: AnnData, spec: ModalitySpec, name: str) -> str | None:

@@ -44,11 +44,16 @@ class ModalitySpec:
         features x batches, True where measured; a DataFrame with batch names as columns, or an
         array whose columns are the batches in sorted order.
     isotypes
-        For a likelihood with a background component: names of isotype-control features, ``"auto"``
-        (default) to find them by name, or None for none.
+        For a likelihood with a background component: names of isotype-control features (a string is
+        one name), ``"auto"`` (default) to find them by name, or None for none.
     background
         Known log background level (log counts a cell) of each feature, NaN or None where unknown;
         ``setup_mudata(empty_droplets=...)`` computes it.
+
+    Raises
+    ------
+    RequestError
+        If ``isotypes`` are no names, or ``background`` no numbers.
     """
 
     likelihood: str
@@ -59,6 +64,11 @@ class ModalitySpec:
     panel_key: str | None = None
     isotypes: tuple[str, ...] | Literal["auto"] | None = AUTO
     background: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Take sequences of any kind as tuples, and one name as such."""
+        object.__setattr__(self, "isotypes", _names(self.isotypes))
+        object.__setattr__(self, "background", _levels(self.background))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; an unknown background level becomes None."""
@@ -88,16 +98,37 @@ class ModalitySpec:
                 key="modalities",
                 expected=f"some of {known}, 'likelihood' among them",
             )
-        arguments = dict(values)
-        if isinstance(arguments.get("isotypes"), Iterable) and arguments["isotypes"] != AUTO:
-            named = arguments["isotypes"]
-            arguments["isotypes"] = (named,) if isinstance(named, str) else tuple(named)
-        if arguments.get("background") is not None:
-            levels = arguments["background"]
-            arguments["background"] = tuple(
-                math.nan if level is None else float(level) for level in levels
-            )
-        return cls(**arguments)
+        return cls(**values)
+
+
+def _names(given: object) -> tuple[str, ...] | Literal["auto"] | None:
+    """Names of isotype controls as a tuple, as they are ``"auto"`` and None."""
+    if given is None or isinstance(given, tuple):
+        return given
+    if isinstance(given, str):
+        return AUTO if given == AUTO else (given,)
+    if not isinstance(given, Iterable):
+        raise RequestError(
+            f"found {given!r}", key="isotypes", expected="names of features, 'auto' or None"
+        )
+    return tuple(str(name) for name in given)
+
+
+def _levels(given: object) -> tuple[float, ...] | None:
+    """Levels of background as a tuple, NaN where unknown."""
+    if given is None:
+        return None
+    try:
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise TypeError("no sequence")
+        return tuple(math.nan if level is None else float(level) for level in given)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"found {given!r}",
+            key="background",
+            expected="a log level for each feature, NaN or None where unknown",
+            remedy="setup_mudata(empty_droplets=...) computes it",
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class RegisteredModality:
         Batch names; a batch code is a place in this tuple.
     unmeasured
         Batch name to the places of the features its panel lacks; None where no panel was given.
+        Cells that are asked about may bring batches that are no categories.
     log_background
         Known log background level of each feature, NaN where unknown; None where nothing is known.
     n_representation
@@ -66,6 +67,15 @@ class RegisteredModality:
         for row, batch in enumerate(self.batch_categories):
             table[row, list(self.unmeasured.get(batch, ()))] = False
         return table
+
+    def new_panels(self) -> dict[str, np.ndarray]:
+        """Measured features of batches that are no categories, each bool ``(n_features,)``."""
+        found = {}
+        for batch, places in (self.unmeasured or {}).items():
+            if batch not in self.batch_categories:
+                found[batch] = np.ones(self.n_features, dtype=bool)
+                found[batch][list(places)] = False
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from mosaicvi._errors import DataError, MosaicviWarning
 from mosaicvi.data import _columns
@@ -92,9 +93,16 @@ def present_rows(mdata: MuData, state: MosaicState) -> dict[str, np.ndarray]:
     Raises
     ------
     DataError
-        If it has none of them, or a map is stale.
+        If it has none of them, no cell has one, or a map is stale.
     """
-    names = [name for name in state.modalities if name in mdata.mod and mdata.mod[name].n_obs]
+    held = [name for name in state.modalities if name in mdata.mod]
+    names = [name for name in held if mdata.mod[name].n_obs]
+    if held and not names:
+        raise DataError(
+            f"no cell has {shown(held)}" if mdata.n_obs else "the MuData has no cells",
+            expected=f"cells with some of {list(state.modalities)}",
+            remedy="look at the selection that it was made by",
+        )
     if not names:
         raise DataError(
             f"the MuData has none of the registered modalities, only {list(mdata.mod)}",
@@ -200,18 +208,34 @@ def _transfer_modality(
     if part.unmeasured is None or spec.panel_key is None:
         return part
     order = feature_order(adata, part)
-    codes = codes_of(labels, part.batch_categories)[cells_of(rows, adata.n_obs)]
-    present = [part.batch_categories[code] for code in np.unique(codes) if code >= 0]
+    categories = (*part.batch_categories, *_new_batches(labels, part))
+    codes = codes_of(labels, categories)[cells_of(rows, adata.n_obs)]
+    present = [categories[code] for code in np.unique(codes) if code >= 0]
     unmeasured = dict(part.unmeasured)
     if spec.panel_key in adata.varm:
-        own = read_panel(adata, spec.panel_key, part.batch_categories, present, name)
+        known = _batches_of_table(adata.varm[spec.panel_key], categories, part)
+        present = [batch for batch in present if batch in known]
+        own = read_panel(adata, spec.panel_key, known, present, name)
         for batch in present:
             unmeasured[batch] = _reordered(own.get(batch, ()), order, adata.n_vars)
         unmeasured = {batch: places for batch, places in unmeasured.items() if places}
     matrix = read_layer(adata, layer, name)
     mapped = held(matrix, order, is_count=likelihood_of(spec).is_count)
-    check_panel(part.var_names, mapped, layer, codes, part.batch_categories, unmeasured, name)
+    check_panel(part.var_names, mapped, layer, codes, categories, unmeasured, name)
     return replace(part, unmeasured=unmeasured)
+
+
+def _batches_of_table(
+    table: Any, categories: tuple[str, ...], part: RegisteredModality
+) -> tuple[str, ...]:
+    """Batches that a query's panel can speak of: an array's columns are the registered ones.
+
+    A new batch that it has no column for is taken to have measured all, as one without a table.
+    """
+    if not isinstance(table, pd.DataFrame):
+        return part.batch_categories
+    columns = {str(name) for name in table.columns}
+    return tuple(each for each in categories if each in part.batch_categories or each in columns)
 
 
 def _reordered(places: tuple[int, ...], order: np.ndarray | None, n_vars: int) -> tuple[int, ...]:

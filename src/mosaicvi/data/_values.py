@@ -120,6 +120,20 @@ def read_layer(adata: AnnData, layer: str | None, modality: str) -> Matrix | Row
     return matrix
 
 
+def count_sums(adata: AnnData, spec: ModalitySpec, modality: str) -> list[float]:
+    """Sums of the values in each place that may be read; of what is on disk, or lazy, none."""
+    layers = [spec.layer]
+    if spec.layer == AUTO:
+        found = LAYER_COUNTS in _scvi.layer_names(adata)
+        layers = [None] * (adata.X is not None) + [LAYER_COUNTS] * found
+    matrices = [read_layer(adata, layer, modality) for layer in layers]
+    return [
+        float(stored(matrix).sum(dtype=np.float64))
+        for matrix in matrices
+        if not isinstance(matrix, RowSource)
+    ]
+
+
 def place(layer: str | None) -> str:
     """Return how messages call where values are."""
     return "X" if layer is None else f"layer {layer!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from mosaicvi.datasets._simulated_modality import SimulatedModality
 from mosaicvi.datasets._truth import PANEL, PREFIX, Codes, Truth, draw_truth, generator, write_truth
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import mudata
 
@@ -177,6 +178,22 @@ def simulate_cite(seed: int = 0) -> mudata.MuData:
 def _specs(modalities: Specs | None) -> dict[str, SimulatedModality]:
     if modalities is None:
         return {"rna": SimulatedModality.rna(), "protein": SimulatedModality.protein()}
+    if not isinstance(modalities, Mapping):
+        raise RequestError(
+            f"found {type(modalities).__name__}",
+            key="modalities",
+            expected="a dict from modality to SimulatedModality",
+        )
+    for name, spec in modalities.items():
+        if not isinstance(spec, SimulatedModality):
+            raise RequestError(
+                f"found {spec!r}",
+                modality=str(name),
+                key="modalities",
+                expected="a SimulatedModality",
+                remedy="SimulatedModality.rna(2000, likelihood='nb'), .protein(), .atac(), "
+                ".normal() or .methylation()",
+            )
     return dict(modalities)
 
 

@@ -75,7 +75,7 @@ def standard_residuals(
     nothing = dense.new_zeros(len(dense), decoder.spec.n_latent)
     empty = dense.new_zeros(dense.shape[1], decoder.spec.n_latent)
     base = decoder(nothing, offsets, covariates, empty)[decoder.mean_head]
-    panel, shown = decoder.panel(part.batch), part.observed
+    panel, shown = part.measured(decoder.panel(part.batch)), part.observed
     if panel is not None:
         shown = panel if shown is None else shown & panel
     return dense * (-decoder.feature_parameters["log_scale"]).exp() - base, shown

@@ -213,9 +213,15 @@ class FactorModule(MultimodalModule):
 
     @torch.no_grad()
     def turn(self, signs: Tensor) -> None:
-        """Turn the sign of some factors, of shape ``(n_factors,)``: nothing else changes."""
+        """Turn the sign of some factors, of shape ``(n_factors,)``: nothing else changes.
+
+        Save that non-negative weights of a turned factor end at zero.
+        """
         for name in self.modalities:
-            self.weights[name].loc.mul_(signs)
+            weights = self.weights[name]
+            # A clipped weight would come up on the other side, where none was.
+            weights.loc.copy_(torch.where(signs < 0, weights.shaped(weights.loc), weights.loc))
+            weights.loc.mul_(signs)
             self.recognition[name].loadings.mul_(signs)
 
     def keep(self, order: Tensor) -> None:

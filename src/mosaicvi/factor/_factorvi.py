@@ -74,7 +74,7 @@ class FactorVI(FactorGetters):
         DataFrame (see :func:`mosaicvi.graph.from_gene_sets`). Weights of members are likely not
         zero beforehand, those of other genes of the modality are; the data add and drop genes. A
         factor keeps the set's name where the data bear it out, with a positive mean weight of the
-        members.
+        members; where it acts on a modality of ``nonnegative``, that decides its sign.
     gene_set_modality
         Modality whose features are genes; None: the one with most members.
     seed
@@ -336,7 +336,8 @@ class FactorVI(FactorGetters):
 
     def _rebuild(self, sizes: dict[str, Any]) -> None:
         self.module_spec = FactorSpec.from_dict(sizes)
-        self.module = build_factor_module(self.module_spec)
+        with torch.random.fork_rng(devices=[]):
+            self.module = build_factor_module(self.module_spec)
 
     def _describe(self) -> str:
         spec = self.module_spec

@@ -226,6 +226,16 @@ def borne_out(weights: np.ndarray, member: np.ndarray) -> bool:
     return bool(p < CHANCE)
 
 
+def _sign_is_given(module: FactorModule, number: int, explained: pd.Series) -> bool:
+    """Whether a factor acts on a modality of non-negative weights: turned, it would lose them."""
+    for modality, weights in module.weights.items():
+        if weights.nonnegative:
+            kept = (weights.inclusion[:, number] >= 0.5) & (weights.loc[:, number] > 0)
+            if bool(kept.any()) or float(explained.get(modality, 0.0)) >= LEAST_EXPLAINED:
+                return True
+    return False
+
+
 def name_factors(
     module: FactorModule,
     factors: tuple[str, ...],
@@ -235,8 +245,9 @@ def name_factors(
     """Names of factors that were kept and ordered, and which of them are still those of sets.
 
     A named factor keeps its name where the data bear it out and it explains something of the genes,
-    and its members' mean weight is made positive; otherwise it becomes a free one. Free factors are
-    numbered.
+    and its members' mean weight is made positive, unless the factor acts on a modality of
+    non-negative weights, which then decides its sign; otherwise it becomes a free one. Free factors
+    are numbered.
 
     Parameters
     ----------
@@ -259,7 +270,8 @@ def name_factors(
             acts = float(explained[modality][name]) >= LEAST_EXPLAINED
             if acts and borne_out(weights, member):
                 named.append(name)
-                if weights[member].mean() < 0:
+                turned = weights[member].mean() < 0
+                if turned and not _sign_is_given(module, number, explained.T[name]):
                     signs[number] = -1
             else:
                 module.weights[modality].log_odds[:, number] = 0.0

@@ -73,8 +73,8 @@ class FactorGetters(GeneSetGetters):
         with the Poisson deviance for counts, the Bernoulli deviance for zeros and ones, and squared
         error for continuous values. By default over the validation cells, whose values trained no
         weight; their factors are inferred from their own values, unless ``from_modalities`` leaves
-        the modality in question out. An R2 is at most one; it is negative where factors predict
-        worse than none.
+        the modality in question out. A modality that no validation cell holds is judged on all its
+        cells. An R2 is at most one; it is negative where factors predict worse than none.
 
         Parameters
         ----------
@@ -83,7 +83,8 @@ class FactorGetters(GeneSetGetters):
         from_modalities
             Evidence about the factors; None: all that a cell has.
         n_cells
-            More cells than this are subsampled.
+            More cells than this are subsampled; a modality that none of those holds is judged on
+            as many of its own.
         seed
             Seed of subsample and bootstrap; None: the model's.
 
@@ -101,14 +102,20 @@ class FactorGetters(GeneSetGetters):
             If a modality is unknown or indices are out of range.
         """
         sampler = self._sampler(adata, seed)
-        rows = select(sampler.data, indices)
+        asked = rest = select(sampler.data, indices)
         held = self.validation_indices_
         if adata is None and indices is None and held is not None and len(held):
-            rows = np.asarray(held)
-        if len(rows) > n_cells:
-            rows = np.sort(np.random.default_rng(sampler.seed).choice(rows, n_cells, replace=False))
+            asked = np.asarray(held)
+        chosen = _some(asked, n_cells, sampler.seed)
+        presence = sampler.data.presence
+        unseen = ~presence[chosen].any(0)
+        rows = np.concatenate([chosen, _unseen_cells(presence, chosen, (asked, rest), n_cells)])
         names = self._evidence(from_modalities, exclude=None)
         deviances = cell_deviances(sampler, rows, names)
+        for name, lacking in zip(sampler.data.modalities, unseen, strict=True):
+            if not lacking:
+                # Cells that stand in for another modality may have trained this one.
+                deviances[name][len(chosen) :] = np.nan
         codes = sampler.dataset.groups
         groups = np.full(len(rows), "all", dtype=object)
         if codes is not None:
@@ -197,8 +204,21 @@ class FactorGetters(GeneSetGetters):
         Returns
         -------
         Bool DataFrame, factors x modalities.
+
+        Raises
+        ------
+        RequestError
+            If the model's data hold no cell of a modality.
         """
         best = most_explained(self.get_variance_explained(), self.factors)
+        lacking = [name for name in self.module.modalities if name not in best]
+        if lacking:
+            raise RequestError(
+                "no cell of the model's data holds it, so none says what acts there",
+                modality=lacking[0],
+                remedy="load the model with data that hold it, or ask get_variance_explained(), "
+                "which answers for the others",
+            )
         return best[list(self.module.modalities)] >= threshold
 
     def write_mofa_slots(self, mdata: MuData) -> None:
@@ -230,3 +250,33 @@ class FactorGetters(GeneSetGetters):
                 for name, part in table.groupby("modality", sort=False)
             }
         }
+
+
+def _some(rows: np.ndarray, n_cells: int, seed: int) -> np.ndarray:
+    """All rows, or so many of them at random, in order."""
+    if len(rows) <= n_cells:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, n_cells, replace=False))
+
+
+def _unseen_cells(
+    presence: np.ndarray, chosen: np.ndarray, pools: Sequence[np.ndarray], n_cells: int
+) -> np.ndarray:
+    """Cells of the modalities that no chosen cell holds, of the first pool that has some.
+
+    Parameters
+    ----------
+    presence
+        Which cells have which modality, bool ``(n_cells, n_modalities)``.
+    chosen
+        Cells that are judged anyway.
+    pools
+        Cells to take them from.
+    n_cells
+        At most so many a modality.
+    """
+    found = [np.empty(0, dtype=np.int64)]
+    for column in np.flatnonzero(~presence[chosen].any(0)):
+        holders = [pool[presence[pool, column]] for pool in pools]
+        found.append(_some(next((own for own in holders if len(own)), holders[0]), n_cells, 0))
+    return np.unique(np.concatenate(found))

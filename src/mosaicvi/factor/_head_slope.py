@@ -50,7 +50,7 @@ class Slope:
 
 def shown_entries(decoder: Decoder, part: ModalityBatch) -> Tensor | None:
     """Entries that were measured, bool ``(n_rows, n_features)``; None: all."""
-    panel = decoder.panel(part.batch)
+    panel = part.measured(decoder.panel(part.batch))
     if panel is None:
         return part.observed
     return panel if part.observed is None else part.observed & panel
@@ -87,7 +87,7 @@ def head_slope(
     """
     likelihood = decoder.likelihood
     feature = {k: v.detach() for k, v in decoder.feature_parameters.items()}
-    panel = decoder.panel(part.batch)
+    panel = part.measured(decoder.panel(part.batch))
     observed = shown_entries(decoder, part) if observed is None else observed
     zeros = torch.zeros(len(z), device=z.device)
     with torch.enable_grad():
@@ -180,7 +180,9 @@ def _compiled_slope(
 ) -> Slope:
     """The same of negative binomial counts on a processor, a row at a time."""
     heads = decoder(z, decoder.batch_offsets(part.batch), covariates, weights)[decoder.mean_head]
-    logits = composition_logits(heads, decoder.panel(part.batch)).contiguous().numpy()
+    logits = (
+        composition_logits(heads, part.measured(decoder.panel(part.batch))).contiguous().numpy()
+    )
     library = part.library_size if log_depth is None else part.library_size * log_depth.exp()
     theta = dispersion_from_log(decoder.feature_parameters["log_dispersion"]).numpy()
     given = (values.numpy(), observed.numpy(), library_of(library, heads).numpy(), logits, theta)
@@ -219,7 +221,7 @@ def mean_slope(
         part.batch,
         library,
         covariates=covariates,
-        panel=decoder.panel(part.batch),
+        panel=part.measured(decoder.panel(part.batch)),
         linked=weights,
     )
     found = likelihood.mean_slope(as_dense(part.values), parameters)

@@ -78,7 +78,8 @@ def _rotation(
 ) -> np.ndarray:
     """Varimax of the loadings of all features, each modality counting alike, after named factors.
 
-    Named factors are those that stand out for their sets (:mod:`~mosaicvi.factor._named`).
+    Named factors are those that stand out for their sets (:mod:`~mosaicvi.factor._named`). Factors
+    point to where modalities of non-negative weights mostly rise: what falls is clipped away.
     """
     parts = {}
     for name, loadings in found.loadings.items():
@@ -89,8 +90,15 @@ def _rotation(
         parts[name] = features / max(np.linalg.norm(features), 1e-9)
     together = np.concatenate(list(parts.values()))
     if members is None:
-        return varimax(together)
-    return named_rotation(together, parts[members.modality], members, seed=seed)
+        rotation = varimax(together)
+    else:
+        rotation = named_rotation(together, parts[members.modality], members, seed=seed)
+    rise = np.zeros(rotation.shape[1])
+    for name, features in parts.items():
+        if module.weights[name].nonnegative:
+            turned = features @ rotation
+            rise += (turned * np.abs(turned)).sum(0)
+    return np.asarray(rotation * np.where(rise < 0, -1.0, 1.0))
 
 
 @torch.no_grad()

@@ -213,7 +213,7 @@ class CellFit:
                 part.batch,
                 library if decoder.likelihood.uses_library_size else None,
                 covariates=None if design is None else design[part.positions],
-                panel=decoder.panel(part.batch),
+                panel=part.measured(decoder.panel(part.batch)),
                 linked=self.weights[name],
                 observed=halves.hidden[name],
             )

@@ -47,7 +47,7 @@ def cell_deviances(
             decoder = module.decoders[name]
             values = part.values
             dense = as_dense(values)
-            panel = decoder.panel(part.batch)
+            panel = part.measured(decoder.panel(part.batch))
             shown = part.observed if panel is None else panel
             if panel is not None and part.observed is not None:
                 shown = panel & part.observed

@@ -40,7 +40,7 @@ _ISOTYPE = re.compile(
     r"|(?:^|[ ._-])(?:ctrl|control)(?:$|[ ._-])"
     r"|(?:mouse|rat|hamster|armenian|goat|rabbit)[ ._-]*ig[gma]"
     r"|ig[gm]\d?[abc]?[ ._-]+(?:mouse|rat|hamster)"
-    r"|^[mr]?igg[123][abc]?(?:$|[ ._,-])"
+    r"|^[mr]?igg-?[123][abc]?(?:$|[ ._,-])"
     r"|^(?:mopc|mpc|rtk|htk|g0114f7)[ ._-]?\d*",
     re.I,
 )
@@ -153,6 +153,9 @@ def read_antibody(
     """
     table = {**antigens(species), **(extra or {})}
     written = _stripped(name)
+    own = (extra or {}).get(key_of(name))
+    if own is not None:
+        return Reading(own, written, "")
     if key_of(written) not in (extra or {}) and is_isotype(name):
         return Reading(None, written, "", "isotype control", "an isotype control by name")
     for text, clone in _forms(written):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._settings import logger
+from mosaicvi.graph._loci import plain_chromosome
 from mosaicvi.graph._rules import start_site
 
 OnMismatch = Literal["warn", "error", "ignore"]
@@ -139,18 +140,18 @@ def nearness(peaks: pd.DataFrame, sites: pd.DataFrame) -> tuple[int, float]:
 
 @cache
 def _lengths(assembly: str) -> dict[str, int]:
-    """Lengths of the assembled chromosomes, in bases; bioframe brings them along."""
+    """Lengths of the assembled chromosomes by plain name, in bases; bioframe brings them along."""
     import bioframe
 
     sizes = bioframe.assembly_info(assembly).chromsizes
-    return {str(name): int(length) for name, length in sizes.items()}
+    return {plain_chromosome(str(name)): int(length) for name, length in sizes.items()}
 
 
 def _beyond(peaks: pd.DataFrame, assembly: str) -> int:
     """Number of peaks that end after their chromosome does, on chromosomes that have the name."""
     if assembly not in ASSEMBLIES:
         return 0
-    lengths = peaks["chrom"].map(_lengths(assembly))
+    lengths = peaks["chrom"].astype(str).map(plain_chromosome).map(_lengths(assembly))
     return int((peaks["end"] > lengths).sum())
 
 
@@ -161,8 +162,7 @@ def fitting(peaks: pd.DataFrame) -> list[str]:
     fits = []
     for assembly in ASSEMBLIES:
         lengths = _lengths(assembly)
-        names = {name.removeprefix("chr"): length for name, length in lengths.items()}
-        if all(end <= names.get(str(name).removeprefix("chr"), -1) for name, end in main.items()):
+        if all(end <= lengths.get(plain_chromosome(str(name)), -1) for name, end in main.items()):
             fits.append(assembly)
     return fits
 

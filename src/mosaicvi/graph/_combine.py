@@ -89,11 +89,12 @@ def subset(
     graph: Graph,
     features: Mapping[str, Iterable[str]] | None,
     *,
-    modalities: Sequence[str] | None,
-    types: Sequence[str] | None,
+    modalities: str | Sequence[str] | None,
+    types: str | Sequence[str] | None,
 ) -> Parts:
     """Keep some features and edges, in the order they have."""
     nodes, edges, metadata = graph
+    modalities = [modalities] if isinstance(modalities, str) else modalities
     for modality in modalities or ():
         resolve(nodes, modality, [], key="modalities")
     keep = np.zeros(nodes.n, dtype=bool)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.extensions import ExtensionDtype
 
 from mosaicvi._errors import DataError
 from mosaicvi.graph._edges import Edges
@@ -25,6 +28,10 @@ COLUMNS = ("source_modality", "source", "target_modality", "target", "sign", "we
 """Columns of the table of edges."""
 
 _DEFAULTS: Mapping[str, Any] = {"sign": 1, "weight": 1.0, "type": "edge"}
+NULLABLE = "nullable"
+"""Attribute of a graph of networkx: nullable types by column of metadata, written as JSON, since
+most file formats of graphs hold no dicts."""
+
 _REMEDY = "name them source_modality, source, target_modality, target, sign, weight, type"
 
 
@@ -168,6 +175,9 @@ def to_networkx(graph: Graph) -> nx.Graph:
     labels = nodes.labels()
     attributes = pd.concat([nodes.frame().astype(object), metadata], axis=1).to_dict("records")
     made = nx.Graph()
+    nullable = {name: str(kind) for name, kind in metadata.dtypes.items() if _is_nullable(kind)}
+    if nullable:
+        made.graph[NULLABLE] = json.dumps(nullable)
     made.add_nodes_from(zip(labels, attributes, strict=True))
     made.add_edges_from(
         (labels[i], labels[j], {"sign": int(sign), "weight": float(weight), "type": str(kind)})
@@ -178,9 +188,19 @@ def to_networkx(graph: Graph) -> nx.Graph:
     return made
 
 
+def _is_nullable(kind: Any) -> bool:
+    """Whether a type is one of pandas' numbers or booleans with missing values."""
+    return isinstance(kind, ExtensionDtype) and kind.kind in "biuf"
+
+
 def from_networkx(graph: nx.Graph, modalities: Sequence[str] | None) -> Parts:
     """Read a graph of networkx of any kind; direction is ignored."""
     table = _node_table(graph, modalities)
+    for name, kind in json.loads(graph.graph.get(NULLABLE, "{}")).items():
+        if name in table.columns:
+            # Values that were changed since may be of another type.
+            with suppress(TypeError, ValueError):
+                table[name] = table[name].astype(kind)
     place = {node: number for number, node in enumerate(graph.nodes)}
     ends = list(graph.edges(data=True))
     edges = pd.DataFrame({key: [data.get(key) for _, _, data in ends] for key in _DEFAULTS})

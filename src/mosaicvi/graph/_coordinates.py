@@ -50,10 +50,10 @@ def from_coordinates(
     annotation
         Where the genes lie: a GTF or GFF3 file, such as :func:`fetch_annotation` returns; or a
         table with columns ``chrom``, ``start``, ``end`` (0-based, half-open), ``gene`` and
-        ``strand``, and ``gene_id`` and ``biotype`` if known. None: the columns ``chrom``,
-        ``start``, ``end`` and ``strand`` of the genes' ``var``. Genes are looked up by Ensembl
-        identifier if most are named so, else by symbol; of several loci of a symbol the
-        protein-coding ones count, else all.
+        ``strand`` (of genes that the MuData has), and ``gene_id`` and ``biotype`` if known. None:
+        the columns ``chrom``, ``start``, ``end`` and ``strand`` of the genes' ``var``. Genes are
+        looked up by Ensembl identifier if most are named so, else by symbol; of several loci of a
+        symbol the protein-coding ones count, else all.
     rule
         Which peaks belong to a gene: :class:`GeneBody` (default: body and 2,000 bases of promoter)
         or :class:`Window`.

@@ -115,6 +115,9 @@ def canonical(
         )
     _check_features(edges, n_features, label)
     sign, weight = _signs(edges, label), _weights(edges, label)
+    # Before pairs are compared: no edge is neither a second one nor of another sign.
+    real = weight > 0
+    edges, sign, weight = edges.take(real), sign[real], weight[real]
     low, high = np.minimum(edges.source, edges.target), np.maximum(edges.source, edges.target)
     # Pairs side by side, the strongest of each first, ties in the given order.
     order = np.lexsort((-weight, high, low))
@@ -122,7 +125,7 @@ def canonical(
     repeats = np.zeros(len(low), dtype=bool)
     repeats[1:] = (low[1:] == low[:-1]) & (high[1:] == high[:-1])
     _check_repeats(repeats, low, high, sign, duplicates, label)
-    keep = ~repeats & (weight > 0)
+    keep = ~repeats
     kept = Edges(
         low[keep],
         high[keep],

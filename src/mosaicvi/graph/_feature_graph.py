@@ -235,8 +235,8 @@ class FeatureGraph:
         self,
         features: Features | None = None,
         *,
-        modalities: Sequence[str] | None = None,
-        types: Sequence[str] | None = None,
+        modalities: str | Sequence[str] | None = None,
+        types: str | Sequence[str] | None = None,
     ) -> FeatureGraph:
         """Return the graph with some of the features and edges, in the order they have.
 
@@ -245,9 +245,9 @@ class FeatureGraph:
         features
             Features to keep, by modality; a modality that is not named keeps all. None: all.
         modalities
-            Modalities to keep; None: all.
+            Modality, or modalities, to keep; None: all.
         types
-            Types of edges to keep; None: all.
+            Type, or types, of edges to keep; None: all.
 
         Raises
         ------
@@ -325,7 +325,8 @@ class FeatureGraph:
     def to_networkx(self) -> nx.Graph:
         """Return a ``networkx.Graph`` of nodes ``modality:feature``.
 
-        Nodes carry ``modality``, ``feature`` and metadata, edges ``sign``, ``weight``, ``type``.
+        Nodes carry ``modality``, ``feature`` and metadata, edges ``sign``, ``weight``, ``type``;
+        where columns of metadata have nullable types, the graph carries their names.
 
         Raises
         ------

@@ -47,8 +47,9 @@ def from_gene_sets(
         The MuData; it is only read.
     gene_sets
         A GMT file, plain or gzip (a line a set: name, description, genes, separated by tabs);
-        genes by set; or a DataFrame, long (columns ``source`` and ``target``, as decoupler has
-        them) or wide (genes x sets; a gene belongs where the value is not zero).
+        genes by set (a string is one gene); or a DataFrame, long (columns ``source`` and
+        ``target``, as decoupler has them) or wide (genes x sets; a gene belongs where the value is
+        not zero).
     modalities
         Modality, or modalities, whose features are genes.
     set_modality
@@ -145,14 +146,25 @@ def read_sets(gene_sets: GeneSets) -> dict[str, list[str]]:
     Raises
     ------
     DataError
-        If there is no set, none has a gene, or a file or table is not what is expected.
+        If there is no set, none has a gene, sets have no names, or a file or table is not what is
+        expected.
     """
     if isinstance(gene_sets, pd.DataFrame):
         sets = _read_table(gene_sets)
     elif isinstance(gene_sets, Mapping):
-        sets = {str(name): list(dict.fromkeys(map(str, x))) for name, x in gene_sets.items()}
-    else:
+        sets = {
+            str(name): [x] if isinstance(x, str) else list(dict.fromkeys(map(str, x)))
+            for name, x in gene_sets.items()
+        }
+    elif isinstance(gene_sets, str | Path):
         sets = _read_gmt(Path(gene_sets))
+    else:
+        raise DataError(
+            f"found {type(gene_sets).__name__}",
+            key="gene_sets",
+            expected="a dict of genes by set, a GMT file, or a DataFrame",
+            remedy="name the sets: {'T cell': ['CD3D', 'CD3E'], ...}",
+        )
     if not sets:
         raise DataError("there is no gene set", key="gene_sets", expected="one or more sets")
     if not any(sets.values()):

@@ -154,6 +154,11 @@ def _malformed(names: pd.Index, modality: str, what: str, n: int) -> DataError:
     )
 
 
+def read_strands(column: pd.Series) -> pd.Series:
+    """Strands as ``+`` and ``-`` (also read from 1 and -1), NaN where there is none."""
+    return column.astype(str).str.removesuffix(".0").map(_STRANDS)
+
+
 def strands(column: pd.Series, names: pd.Index, modality: str) -> np.ndarray:
     """Strands as ``+`` and ``-`` (also read from 1 and -1), shape ``(n,)``, object.
 
@@ -162,7 +167,7 @@ def strands(column: pd.Series, names: pd.Index, modality: str) -> np.ndarray:
     DataError
         Other values.
     """
-    read = column.astype(str).str.removesuffix(".0").map(_STRANDS)
+    read = read_strands(column)
     bad = read.isna().to_numpy()
     if bad.any():
         first = int(np.flatnonzero(bad)[0])

@@ -11,7 +11,7 @@ import pandas as pd
 from mosaicvi._errors import DataError
 from mosaicvi._settings import logger
 from mosaicvi.graph._annotation import read_annotation
-from mosaicvi.graph._intervals import checked, columns_of, strands
+from mosaicvi.graph._intervals import checked, columns_of, read_strands, strands
 from mosaicvi.graph._match import check_species, diagnose, is_ensembl, without_version
 from mosaicvi.graph._modality import gene_names, name_index, shown
 
@@ -68,7 +68,7 @@ def loci_of(
     assembly = table.attrs.get("assembly")
     table = _checked_annotation(table, modality, needs_strand=needs_strand)
     names = gene_names(var, gene_symbols, modality)
-    return _looked_up(names, table, modality, assembly)
+    return _looked_up(names, table, modality, assembly, needs_strand=needs_strand)
 
 
 def _from_var(var: pd.DataFrame, modality: str, *, needs_strand: bool) -> Loci:
@@ -123,15 +123,22 @@ def _checked_annotation(table: pd.DataFrame, modality: str, *, needs_strand: boo
     placed = checked(table[["chrom", "start", "end"]].reset_index(drop=True), names, modality)
     placed["gene"] = names
     placed["strand"] = "."
-    if needs_strand:
-        placed["strand"] = strands(table["strand"].reset_index(drop=True), names, modality)
+    if needs_strand:  # checked where a gene of the modality lies there
+        placed["strand"] = table["strand"].astype(object).to_numpy()
     identifiers = next((name for name in _IDENTIFIERS if name in table.columns), None)
     placed["gene_id"] = "" if identifiers is None else name_index(table[identifiers])
     placed["biotype"] = table["biotype"].to_numpy() if "biotype" in table.columns else ""
     return placed
 
 
-def _looked_up(names: pd.Index, table: pd.DataFrame, modality: str, assembly: str | None) -> Loci:
+def _looked_up(
+    names: pd.Index,
+    table: pd.DataFrame,
+    modality: str,
+    assembly: str | None,
+    *,
+    needs_strand: bool,
+) -> Loci:
     """Loci of genes by symbol or, where the genes are Ensembl's, by identifier."""
     wanted, column = names, "gene"
     if is_ensembl(names) and (table["gene_id"] != "").any():
@@ -157,6 +164,8 @@ def _looked_up(names: pd.Index, table: pd.DataFrame, modality: str, assembly: st
     # One row a locus and feature: names may repeat where gene_symbols is a column of var.
     numbers = pd.DataFrame({column: wanted.to_numpy(), "feature": np.arange(len(wanted))})
     loci = rows.merge(numbers, on=column, how="inner")
+    if needs_strand:
+        loci["strand"] = strands(loci["strand"], name_index(loci["gene"]), modality)
     reasons = _no_reasons(len(names))
     lost = np.flatnonzero(~found)
     why = diagnose(wanted[lost], known)
@@ -167,6 +176,7 @@ def _looked_up(names: pd.Index, table: pd.DataFrame, modality: str, assembly: st
     ]
     coding = (table["biotype"] == CODING).to_numpy()
     sites = table[coding] if coding.any() else table
+    sites = sites.assign(strand=read_strands(sites["strand"]).fillna("."))
     keep = ["chrom", "start", "end", "strand"]
     return Loci(loci[[*keep, "feature"]], sites[keep], reasons, assembly)
 
@@ -186,6 +196,12 @@ def _preferred(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return kept
 
 
+def plain_chromosome(name: str) -> str:
+    """A chromosome's name without ``chr``, the mitochondrial one as ``M``."""
+    bare = name.removeprefix("chr").removeprefix("Chr")
+    return "M" if bare == "MT" else bare
+
+
 def harmonised(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     """Names of chromosomes to other names of the same, by ``chr`` and ``M``/``MT`` alone.
 
@@ -193,13 +209,8 @@ def harmonised(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     -------
     From each of ``names`` that has exactly one counterpart among ``known``.
     """
-
-    def plain(name: str) -> str:
-        bare = name.removeprefix("chr").removeprefix("Chr")
-        return "M" if bare == "MT" else bare
-
     counterparts: dict[str, list[str]] = {}
     for name in dict.fromkeys(known):
-        counterparts.setdefault(plain(name), []).append(name)
-    pairs = {name: counterparts.get(plain(name), []) for name in dict.fromkeys(names)}
+        counterparts.setdefault(plain_chromosome(name), []).append(name)
+    pairs = {name: counterparts.get(plain_chromosome(name), []) for name in dict.fromkeys(names)}
     return {name: found[0] for name, found in pairs.items() if len(found) == 1}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._settings import logger
 from mosaicvi._species import by_species
 from mosaicvi.graph._antigens import Antigen, Reading, Species, key_of, read_antibody
@@ -75,6 +76,11 @@ def from_names(
     RequestError
         A modality, column or species is not known.
 
+    Warns
+    -----
+    MosaicviWarning
+        No antibody is read as one of ``antigens``.
+
     Notes
     -----
     The table is written from general knowledge of the antigens, with gene symbols of HGNC and MGI.
@@ -88,9 +94,10 @@ def from_names(
     names = _antibody_names(protein_var, antigen_key, proteins)
     by_symbol = _by_symbol(symbols)
     rows: list[tuple[int, int, str]] = []
-    table = []
+    table, read = [], set()
     for number, name in enumerate(names):
         reading = read_antibody(name, chosen, extra)
+        read.add(reading.antigen)
         reading = _as_symbol(reading, symbols, by_symbol)
         found, lost = _genes_of(reading, symbols)
         rows += [(gene, number, str(_kind(reading))) for gene in found]
@@ -106,6 +113,15 @@ def from_names(
             names,
             remedy="name the column with antigens by antigen_key=, say what they bind by "
             "antigens={'CD16': ['FCGR3A']}, or measure their genes",
+        )
+    unread = [antigen.name for antigen in extra.values() if antigen not in read]
+    if unread:
+        warnings.warn(
+            f"modality {proteins!r}, key 'antigens': no antibody is read as {shown(unread)}; the "
+            f"antibodies are called {shown(names)}. Remedy: write these antigens as the antibodies "
+            "are called, or leave them out.",
+            MosaicviWarning,
+            stacklevel=2,
         )
     unlinked = metadata["reason"].isin(["unknown antigen", "ambiguous antigen"]).to_numpy()
     if unlinked.any():

@@ -61,7 +61,8 @@ def from_table(
     rescale
         How scores that are no weights become some: ``"max"`` divides by the largest score,
         ``"rank"`` takes the rank among the scores, over their number (ties share their mean
-        rank). Over the whole table, before rows are left out. None: they are weights.
+        rank; infinite scores have one). Over the whole table, before rows are left out. None: they
+        are weights.
     unknown_sign
         What to do with rows whose sign is 0 or missing: ``"error"`` (default), ``"drop"`` them, or
         count them as ``"positive"``.
@@ -80,8 +81,8 @@ def from_table(
     ------
     DataError
         A column has missing names or values that are no numbers; weights are outside [0, 1] or
-        scores negative; signs are unknown; a pair occurs twice; a feature is linked to itself;
-        genes agree only when case is ignored (mixed species); or no feature is linked.
+        scores negative or infinite; signs are unknown; a pair occurs twice; a feature is linked to
+        itself; genes agree only when case is ignored (mixed species); or no feature is linked.
     RequestError
         A modality, column or option is not known.
     """
@@ -195,6 +196,14 @@ def _weights(table: pd.DataFrame, column: str | None, rescale: Rescale | None) -
         )
     if rescale == "rank":
         return (scores.rank(method="average") / len(scores)).to_numpy()
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        raise DataError(
+            f"{infinite} of {len(values)} weights are infinite",
+            key=str(column),
+            expected="finite numbers",
+            remedy="rescale='rank' takes ranks; or put a large finite score in their place",
+        )
     if rescale == "max":
         return values / max(float(values.max(initial=0.0)), np.finfo(np.float64).tiny)
     over = int((values > 1).sum())

@@ -206,6 +206,41 @@ class Likelihood(ABC):
         """Values on the scale of :meth:`mean` and of draws, shape ``(n_cells, n_features)``."""
         return values
 
+    def composition(
+        self,
+        parameters: Parameters,
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+    ) -> Float[Tensor, "*draws cells features"]:
+        """Shares of the library by feature, ``(..., n_cells, n_features)``.
+
+        From :meth:`parameters` at a library size of one, where there is one.
+        """
+        del feature_parameters
+        return parameters["mean"]
+
+    def complete_library(
+        self,
+        library_size: Float[Tensor, "*#draws #cells"],
+        share: Float[Tensor, "*draws cells"],
+        n_counted: Int[Tensor, "*#draws #cells"],
+        n_features: int,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Library size over all features, of one counted on some of them.
+
+        Parameters
+        ----------
+        library_size
+            As counted.
+        share
+            Of the cell's composition that these features hold, above zero.
+        n_counted
+            Number of these features.
+        n_features
+            Number of all.
+        """
+        del n_counted, n_features
+        return library_size / share
+
     def deviance(
         self, values: Inexact[Tensor, "cells features"], parameters: Parameters
     ) -> Float[Tensor, "*draws cells features"]:

@@ -16,6 +16,7 @@ from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, SparseCounts, Values
 from mosaicvi.likelihoods._base import FeatureStart, Parameters, Product
 from mosaicvi.likelihoods._composition import (
+    SMALLEST_LIBRARY,
     as_counts,
     composition_logits,
     library_of,
@@ -184,6 +185,26 @@ class Bernoulli(RateLikelihood):
         n_regions = total if share is None else share.sum(-1)
         fragments = None if library_size is None else fragments_seen(library_size, n_regions)
         return library_of(fragments, like)
+
+    def composition(
+        self,
+        parameters: Parameters,
+        feature_parameters: Mapping[str, Float[Tensor, "*#cells features"]],
+    ) -> Float[Tensor, "*draws cells features"]:
+        """Shares of the fragments, without the factors of regions."""
+        rates = parameters["log_mean"] - _log_factor(feature_parameters)
+        return torch.softmax(rates, -1)
+
+    def complete_library(
+        self,
+        library_size: Float[Tensor, "*#draws #cells"],
+        share: Float[Tensor, "*draws cells"],
+        n_counted: Int[Tensor, "*#draws #cells"],
+        n_features: int,
+    ) -> Float[Tensor, "*draws cells"]:
+        """Open regions of all, of a number of open ones among some: fragments are what adds up."""
+        seen = fragments_seen(library_size.clamp_min(SMALLEST_LIBRARY), n_counted)
+        return -n_features * torch.expm1(-seen / share / n_features)
 
     def mean(self, parameters: Parameters) -> Float[Tensor, "*draws cells features"]:
         """Probability of each region to be seen open, shape ``(..., n_cells, n_features)``."""

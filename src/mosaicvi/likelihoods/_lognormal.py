@@ -12,10 +12,13 @@ from mosaicvi._noise import CellNoise
 from mosaicvi._types import Bool, Float, Int, Matrix, Real, Values, as_dense
 from mosaicvi.likelihoods._base import FeatureStart, Parameters
 from mosaicvi.likelihoods._math import full_precision, one_way_clamp
-from mosaicvi.likelihoods._normal import LOG_SCALE_RANGE, LOG_SD_RANGE, Normal
+from mosaicvi.likelihoods._normal import LOG_SD_RANGE, Normal, fixed_scale
 
 SMALLEST = 1e-30
 """Floor of a value under the logarithm: only what is hidden is ever below it."""
+
+LOG_SCALE_RANGE = (-12.0, 12.0)
+"""Range of the log of a feature's scale, which is that of its logs."""
 
 LARGEST_LOG = 80.0
 """Range of a log mean, so that float32 holds the mean."""
@@ -64,7 +67,7 @@ class LogNormal(Normal):
         """``"location"`` and ``"log_sd"`` of the logs; ``library_size``, ``panel`` are ignored."""
         del library_size, panel
         relative = one_way_clamp(full_precision(feature_parameters["log_sd"]), *LOG_SD_RANGE)
-        log_scale = one_way_clamp(full_precision(feature_parameters["log_scale"]), *LOG_SCALE_RANGE)
+        log_scale = fixed_scale(feature_parameters["log_scale"], *LOG_SCALE_RANGE)
         location = full_precision(heads["mean"]) * log_scale.exp()
         return {"location": location, "log_sd": relative + log_scale}
 

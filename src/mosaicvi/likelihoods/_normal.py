@@ -18,8 +18,18 @@ LOG_SD_RANGE = (-7.0, 7.0)
 """Range of the log standard deviation, in the feature's scale, so that a constant feature keeps a
 finite density whatever its unit."""
 
-LOG_SCALE_RANGE = (-12.0, 12.0)
-"""Range of a feature's log scale: units from 6e-6 to 1.6e5, which float32 holds with room."""
+LOG_SCALE_RANGE = (-22.0, 40.0)
+"""Range of a feature's log scale: units from 3e-10 to 2e17; squares of values far from zero fit float32."""
+
+
+def fixed_scale(
+    log_scale: Float[Tensor, "*entries"], low: float, high: float
+) -> Float[Tensor, "*entries"]:
+    """Log scale of a feature, between two bounds, as it was at the start.
+
+    It is not learnt: where a mean is a thousand scales away from zero, a step would move it by ten.
+    """
+    return full_precision(log_scale.detach()).clamp(low, high)
 
 
 class Normal(Likelihood):
@@ -28,8 +38,8 @@ class Normal(Likelihood):
     .. math::
         \log p(x) = -\tfrac12 ((x - m) / \sigma)^2 - \log \sigma - \tfrac12 \log 2 \pi
 
-    The mean is the head times the feature's scale, which starts at its standard deviation: heads,
-    and the priors on what they are made of, have no unit.
+    The mean is the head times the feature's scale, its standard deviation at the start: heads, and
+    the priors on what they are made of, have no unit.
     """
 
     name: ClassVar[str] = "normal"
@@ -62,7 +72,7 @@ class Normal(Likelihood):
         """``"mean"`` and ``"sd"`` (and ``"log_sd"``); ``library_size``, ``panel`` are ignored."""
         del library_size, panel
         relative = one_way_clamp(full_precision(feature_parameters["log_sd"]), *LOG_SD_RANGE)
-        log_scale = one_way_clamp(full_precision(feature_parameters["log_scale"]), *LOG_SCALE_RANGE)
+        log_scale = fixed_scale(feature_parameters["log_scale"], *LOG_SCALE_RANGE)
         log_sd = relative + log_scale
         mean = full_precision(heads["mean"]) * log_scale.exp()
         return {"mean": mean, "sd": log_sd.exp(), "log_sd": log_sd}

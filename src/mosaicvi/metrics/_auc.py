@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from mosaicvi._errors import RequestError
+from mosaicvi.metrics._shapes import as_truth
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -24,18 +25,18 @@ def auc(score: ArrayLike, positive: ArrayLike) -> float:
     score
         Shape ``(n_cells,)``; larger means "more likely positive".
     positive
-        Truth, shape ``(n_cells,)``, booleans.
+        Truth, shape ``(n_cells,)``, booleans, or 0 and 1.
 
     Returns
     -------
-    Between 0 and 1; NaN when all cells are of one kind.
+    Between 0 and 1; NaN when all cells are of one kind, or a score is NaN.
 
     Raises
     ------
     RequestError
-        If the shapes differ.
+        If the shapes differ, or the truth is something else than booleans.
     """
-    values, truth = np.asarray(score, dtype=np.float64), np.asarray(positive, dtype=bool)
+    values, truth = np.asarray(score, dtype=np.float64), as_truth(positive, "positive")
     if values.shape != truth.shape or values.ndim != 1:
         raise RequestError(
             f"shapes {values.shape} and {truth.shape}", key="score, positive", expected="(n_cells,)"

@@ -50,7 +50,7 @@ def pearson(predicted: ArrayLike, measured: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     RequestError
-        If the shapes differ.
+        If the shapes differ, or the labels of two DataFrames do.
     """
     left, right = as_pair(predicted, measured)
     return np.array([_correlate(left[:, f], right[:, f]) for f in range(left.shape[1])])
@@ -71,7 +71,7 @@ def spearman(predicted: ArrayLike, measured: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     RequestError
-        If the shapes differ.
+        If the shapes differ, or the labels of two DataFrames do.
     """
     left, right = as_pair(predicted, measured)
     score = np.full(left.shape[1], np.nan)

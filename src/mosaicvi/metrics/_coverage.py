@@ -33,13 +33,14 @@ def coverage(pit: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArray[np.flo
     Parameters
     ----------
     pit
-        From :func:`mosaicvi.metrics.randomised_pit`, shape ``(n_cells, n_features)``.
+        From :func:`mosaicvi.metrics.randomised_pit`, shape ``(n_cells, n_features)``; NaN (no
+        measured value, or no draws) is left out.
     levels
         Nominal levels.
 
     Returns
     -------
-    Shape ``(n_levels, n_features)``; NaN where a feature has no measured value.
+    Shape ``(n_levels, n_features)``; NaN where a feature has no PIT.
 
     Raises
     ------
@@ -62,7 +63,8 @@ def miscoverage(pit: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArray[np.
     Parameters
     ----------
     pit
-        From :func:`mosaicvi.metrics.randomised_pit`, shape ``(n_cells, n_features)``.
+        From :func:`mosaicvi.metrics.randomised_pit`, shape ``(n_cells, n_features)``; NaN is left
+        out, as in :func:`coverage`.
     levels
         Nominal levels.
 
@@ -81,14 +83,16 @@ def interval_width(draws: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArra
     Parameters
     ----------
     draws
-        Draws, shape ``(n_draws, n_cells, n_features)``.
+        Draws, shape ``(n_draws, n_cells, n_features)``. Entries with a draw of NaN (cells without
+        evidence) are left out.
     levels
         Nominal levels.
 
     Returns
     -------
     Shape ``(n_levels, n_features)``, in the unit of the draws: the distance between the quantiles
-    ``(1 - l) / 2`` and ``(1 + l) / 2`` of the draws, averaged over cells.
+    ``(1 - l) / 2`` and ``(1 + l) / 2`` of the draws, averaged over cells; NaN where a feature has
+    no cell with draws.
 
     Raises
     ------
@@ -100,9 +104,14 @@ def interval_width(draws: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArra
         raise RequestError(
             f"shape {samples.shape}", key="draws", expected="(n_draws, n_cells, n_features)"
         )
-    width = np.empty((len(_checked(levels)), samples.shape[2]))
+    width = np.full((len(_checked(levels)), samples.shape[2]), np.nan)
     for feature in range(samples.shape[2]):
         part = samples[:, :, feature]
+        lacking = np.isnan(part).any(axis=0)
+        if lacking.all():
+            continue
+        if lacking.any():
+            part = part[:, ~lacking]
         for row, level in enumerate(levels):
             low, high = np.quantile(part, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0)
             width[row, feature] = float(np.mean(high - low))

@@ -29,7 +29,7 @@ def crps_from_samples(
     draws
         Draws of the predictive distribution, shape ``(n_draws, *measured.shape)``.
     measured
-        What was measured, any shape, in the same unit. NaN gives NaN.
+        What was measured, any shape, in the same unit. NaN gives NaN, and so does a draw of NaN.
     estimator
         "fair" (default; needs two draws) or "plain".
 

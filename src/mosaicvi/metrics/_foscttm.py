@@ -73,7 +73,7 @@ def foscttm(
         match of row i of the other.
     groups
         Group of each cell, shape ``(n_cells,)``: candidates are only those of the cell's own group.
-        None: all cells.
+        None: all cells. Cells without a group (None, NaN) are left out.
     standardise
         Give every dimension mean 0 and standard deviation 1 over the cells of both modalities
         together, one shift and scale for both, before distances are taken. The score then does not

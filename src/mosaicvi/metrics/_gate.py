@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mosaicvi._errors import RequestError
 from mosaicvi.metrics._auc import auc
 from mosaicvi.metrics._shapes import Floats, as_pair, as_table
 
@@ -111,7 +112,17 @@ def gate_scores(
     """
     left, right = as_pair(predicted, measured)
     gate = np.asarray(threshold, dtype=np.float64)
-    truth_gate = gate if measured_threshold is None else np.asarray(measured_threshold)
+    truth_gate = (
+        gate if measured_threshold is None else np.asarray(measured_threshold, dtype=np.float64)
+    )
+    for given, key in ((gate, "threshold"), (truth_gate, "measured_threshold")):
+        if given.shape != left.shape[1:]:
+            raise RequestError(
+                f"shape {given.shape} for {left.shape[1]} features",
+                key=key,
+                expected="(n_features,), a gate of each feature",
+                remedy="gate_threshold(training values), or np.full(n_features, threshold)",
+            )
     scores = np.full((4, left.shape[1]), np.nan)
     for feature in range(left.shape[1]):
         held = np.isfinite(right[:, feature])

@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._abstention import accuracy_at_coverage
 from mosaicvi.metrics._folds import stratified_folds
-from mosaicvi.metrics._latents import as_latents, standardised
+from mosaicvi.metrics._latents import as_latents, check_finite, standardised
+from mosaicvi.metrics._shapes import stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -87,6 +88,14 @@ def _labels(labels: ArrayLike, n_cells: int, key: str) -> NDArray[np.str_]:
         raise RequestError(
             f"shape {names.shape} for {n_cells} cells", key=key, expected="(n_cells,)"
         )
+    known = stated(labels)
+    if not known.all():
+        raise RequestError(
+            f"{int((~known).sum())} of {n_cells} cells have no label",
+            key=key,
+            expected="a label of each cell",
+            remedy="leave these cells out, here and of the latent: rows = pd.notna(labels)",
+        )
     return names
 
 
@@ -112,7 +121,7 @@ def label_transfer(
         ``(n_target, n_latent)``.
     source_labels, target_labels
         Types, shapes ``(n_source,)`` and ``(n_target,)``. A target type that the source lacks is
-        counted as wrong.
+        counted as wrong; cells without a type (None, NaN) must be left out.
     n_neighbours
         k, at most the number of source cells.
     metric
@@ -128,7 +137,8 @@ def label_transfer(
     Raises
     ------
     RequestError
-        If the arrays do not belong together, or ``n_neighbours`` is below one.
+        If the arrays do not belong together, a label is missing, the latent has values that are not
+        finite, or ``n_neighbours`` is below one.
     """
     if n_neighbours < 1:
         raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
@@ -165,7 +175,7 @@ def supervised_accuracy(
     features
         Representation of the cells, such as 50 principal components, ``(n_cells, n_features)``.
     labels
-        Types, shape ``(n_cells,)``.
+        Types, shape ``(n_cells,)``; cells without one (None, NaN) must be left out.
     n_folds
         Folds of the cross-validation.
     seed
@@ -174,13 +184,15 @@ def supervised_accuracy(
     Raises
     ------
     RequestError
-        If the arrays do not belong together, or there are fewer than two types.
+        If the arrays do not belong together, a label is missing, the features have values that are
+        not finite, or there are fewer than two types.
     """
     values = np.asarray(features, dtype=np.float64)
     if values.ndim != 2:
         raise RequestError(
             f"shape {values.shape}", key="features", expected="(n_cells, n_features)"
         )
+    check_finite(values, "features")
     names = _labels(labels, len(values), "labels")
     counts = np.unique(names, return_counts=True)[1]
     if n_folds < 2 or len(counts) < 2 or np.sort(counts)[-2] < n_folds:

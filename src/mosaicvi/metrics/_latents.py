@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mosaicvi._errors import RequestError
+from mosaicvi.metrics._shapes import stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,25 @@ if TYPE_CHECKING:
 
 CONSTANT = 1e-12
 """A dimension whose range is below this part of its largest value does not vary."""
+
+
+def check_finite(values: NDArray[np.floating[Any]], key: str) -> None:
+    """Refuse cells with values that are not finite, such as those that getters have no evidence of.
+
+    Raises
+    ------
+    RequestError
+        Says how many there are.
+    """
+    lost = ~np.isfinite(values).all(axis=1)
+    if lost.any():
+        raise RequestError(
+            f"values that are not finite, in {int(lost.sum())} of {len(values)} cells",
+            key=key,
+            expected="finite numbers",
+            remedy="leave out cells without evidence, and what is known of them: "
+            "rows = np.isfinite(latent).all(axis=1)",
+        )
 
 
 def as_latents(left: ArrayLike, right: ArrayLike, *, paired: bool = False) -> tuple[Floats, Floats]:
@@ -37,8 +57,8 @@ def as_latents(left: ArrayLike, right: ArrayLike, *, paired: bool = False) -> tu
         )
     if not (len(first) and len(second)):
         raise RequestError(shapes, key="left, right", expected="at least one cell on both sides")
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise RequestError("values that are not finite", key="left, right")
+    for side in (first, second):
+        check_finite(side, "left, right")
     return first, second
 
 
@@ -57,7 +77,7 @@ def standardised(left: Floats, right: Floats) -> tuple[Floats, Floats]:
 
 
 def as_groups(groups: ArrayLike | None, n_cells: int) -> NDArray[np.int64]:
-    """Group number of each cell; None: all cells are of one.
+    """Group number of each cell; None: all cells are of one. A cell without one is in its own.
 
     Raises
     ------
@@ -71,4 +91,7 @@ def as_groups(groups: ArrayLike | None, n_cells: int) -> NDArray[np.int64]:
         raise RequestError(
             f"shape {labels.shape} for {n_cells} cells", key="groups", expected="(n_cells,)"
         )
-    return np.unique(labels.astype(str), return_inverse=True)[1].astype(np.int64)
+    codes = np.unique(labels.astype(str), return_inverse=True)[1].astype(np.int64)
+    known = stated(groups)
+    codes[~known] = n_cells + np.arange(int((~known).sum()))
+    return codes

@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._folds import stratified_folds
-from mosaicvi.metrics._shapes import Floats, as_table
+from mosaicvi.metrics._latents import check_finite
+from mosaicvi.metrics._shapes import Floats, as_table, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -106,7 +107,8 @@ def leakage(
     batch
         Batch of each cell; in a type, batches with fewer cells than two a fold are left out.
     depth
-        Total counts of each cell, at least 0.
+        Total counts of each cell, at least 0. Cells without a type, batch or depth (None, NaN) are
+        left out, where it is given.
     n_folds
         Folds of the cross-validation.
     min_cells
@@ -124,7 +126,8 @@ def leakage(
     Raises
     ------
     RequestError
-        If the arrays do not belong together, or there are fewer than two folds.
+        If the arrays do not belong together, the latent has values that are not finite, or there
+        are fewer than two folds.
     """
     points = as_table(latent, "latent")
     given = {"types": types, "batch": batch, "depth": depth}
@@ -137,12 +140,19 @@ def leakage(
             )
     if n_folds < 2:
         raise RequestError(f"{n_folds}", key="n_folds", expected="at least 2")
-    groups = np.zeros(len(points), dtype=int) if types is None else np.asarray(types).astype(str)
+    known = np.ones(len(points), dtype=bool)
+    for values in given.values():
+        known &= True if values is None else stated(values)
+    points = points[known]
+    check_finite(points, "latent")
+    groups = (
+        np.zeros(len(points), dtype=int) if types is None else np.asarray(types)[known].astype(str)
+    )
     members = [np.flatnonzero(groups == name) for name in np.unique(groups)]
     members = [rows for rows in members if len(rows) >= max(min_cells, 2 * n_folds)]
     found = Leakage(float("nan"), float("nan"))
     if batch is not None:
-        codes = np.unique(np.asarray(batch).astype(str), return_inverse=True)[1]
+        codes = np.unique(np.asarray(batch)[known].astype(str), return_inverse=True)[1]
         parts = np.array(
             [_read_batch(points[rows], codes[rows], n_folds, seed) for rows in members]
         )
@@ -151,7 +161,7 @@ def leakage(
             share = float(parts[:, 0] @ parts[:, 1] / cells)
             found = Leakage(max(share, 0.0), found.depth)
     if depth is not None:
-        log = np.log1p(np.asarray(depth, dtype=np.float64))
+        log = np.log1p(np.asarray(depth, dtype=np.float64)[known])
         squares = np.array(
             [_read_depth(points[rows], log[rows], n_folds, seed) for rows in members]
         )

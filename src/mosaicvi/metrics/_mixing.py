@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from mosaicvi._errors import RequestError
+from mosaicvi.metrics._latents import check_finite
+from mosaicvi.metrics._shapes import stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -34,7 +36,8 @@ def batch_mixing(
     batch
         Batch of each cell, shape ``(n_cells,)``.
     types
-        Type of each cell; None: all cells are of one.
+        Type of each cell; None: all cells are of one. Cells without a batch or type (None, NaN) are
+        left out.
     n_neighbours
         Neighbours counted, or all other cells of the type where those are fewer.
 
@@ -46,17 +49,24 @@ def batch_mixing(
     Raises
     ------
     RequestError
-        If the arrays differ in length, or ``n_neighbours`` is below one.
+        If the arrays differ in length, the latent is no table or has values that are not finite, or
+        ``n_neighbours`` is below one.
     """
-    points, codes = np.asarray(latent), np.unique(np.asarray(batch), return_inverse=True)[1]
+    points, batches = np.asarray(latent), np.asarray(batch)
     groups = np.zeros(len(points), dtype=int) if types is None else np.asarray(types)
-    if not len(points) == len(codes) == len(groups):
+    if not len(points) == len(batches) == len(groups):
         raise RequestError(
-            f"latent has {len(points)} rows, batch {len(codes)}, types {len(groups)}",
+            f"latent has {len(points)} rows, batch {len(batches)}, types {len(groups)}",
             expected="one of each a cell",
         )
+    if points.ndim != 2:
+        raise RequestError(f"shape {points.shape}", key="latent", expected="(n_cells, n_latent)")
     if n_neighbours < 1:
         raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
+    known = stated(batch) if types is None else stated(batch) & stated(types)
+    points, groups = points[known], groups[known]
+    check_finite(points, "latent")
+    codes = np.unique(batches[known], return_inverse=True)[1]
     ratios = []
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)

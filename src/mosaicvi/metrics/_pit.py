@@ -23,7 +23,9 @@ def randomised_pit(draws: ArrayLike, measured: ArrayLike, *, seed: int = 0) -> N
     Parameters
     ----------
     draws
-        Draws of the predictive distribution, shape ``(n_draws, *measured.shape)``.
+        Draws of the predictive distribution, shape ``(n_draws, *measured.shape)``. An entry with a
+        draw of NaN has none: :meth:`mosaicvi.MosaicVI.posterior_predictive_sample` gives such where
+        a cell has no evidence.
     measured
         What was measured, any shape, in the same unit. NaN gives NaN.
     seed
@@ -31,7 +33,8 @@ def randomised_pit(draws: ArrayLike, measured: ArrayLike, *, seed: int = 0) -> N
 
     Returns
     -------
-    PIT per entry on [0, 1), the shape of ``measured``.
+    PIT per entry on [0, 1), the shape of ``measured``; NaN where there is no measured value or no
+    draws, and the scores of the PIT leave such entries out.
 
     Raises
     ------
@@ -41,12 +44,14 @@ def randomised_pit(draws: ArrayLike, measured: ArrayLike, *, seed: int = 0) -> N
     samples, values = as_draws(draws, measured)
     below = np.zeros(values.shape)
     ties = np.zeros(values.shape)
+    lacking = np.isnan(values)
     for draw in samples:
+        lacking |= np.isnan(draw)
         below += draw < values
         ties += draw == values
     jitter = np.random.default_rng(seed).random(values.shape)
     pit = (below + jitter * (ties + 1.0)) / (samples.shape[0] + 1.0)
-    return np.where(np.isnan(values), np.nan, pit)
+    return np.where(lacking, np.nan, pit)
 
 
 def pit_distance(pit: ArrayLike) -> NDArray[np.float64]:
@@ -59,11 +64,12 @@ def pit_distance(pit: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     pit
-        From :func:`mosaicvi.metrics.randomised_pit`, shape ``(n_cells, n_features)``.
+        From :func:`mosaicvi.metrics.randomised_pit`, shape ``(n_cells, n_features)``; NaN is left
+        out.
 
     Returns
     -------
-    Between 0 and 1, shape ``(n_features,)``; NaN where a feature has no measured value.
+    Between 0 and 1, shape ``(n_features,)``; NaN where a feature has no PIT.
     """
     table = as_table(pit, "pit")
     found = np.full(table.shape[1], np.nan)

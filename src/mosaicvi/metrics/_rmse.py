@@ -27,7 +27,7 @@ def rmse(predicted: ArrayLike, measured: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     RequestError
-        If the shapes differ.
+        If the shapes differ, or the labels of two DataFrames do.
     """
     left, right = as_pair(predicted, measured)
     held = np.isfinite(right)

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from mosaicvi._errors import RequestError
+from mosaicvi.metrics._latents import check_finite
 from mosaicvi.metrics._shapes import as_table
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def _inputs(
     latent: ArrayLike, columns: dict[str, ArrayLike]
 ) -> tuple[NDArray[np.float32], list[NDArray[np.str_]]]:
     points = as_table(latent, "latent").astype(np.float32)
+    check_finite(points, "latent")
     found = []
     for key, values in columns.items():
         names = np.asarray(values).astype(str)

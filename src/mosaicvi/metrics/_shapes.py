@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from mosaicvi._errors import RequestError
+from mosaicvi.data._structure import shown
 
 Floats = NDArray[np.float64]
 
 
+def dense(values: Any) -> Any:
+    """A sparse matrix as an array; anything else as it is."""
+    return values.toarray() if sp.issparse(values) else values
+
+
 def as_table(values: ArrayLike, key: str) -> Floats:
-    """Float64 ``(n_cells, n_features)``; a vector becomes one feature.
+    """Float64 ``(n_cells, n_features)``, of a sparse matrix too; a vector becomes one feature.
 
     Raises
     ------
     RequestError
-        If there are more than two axes.
+        If these are no numbers, or there are more than two axes.
     """
-    table = np.asarray(values, dtype=np.float64)
+    try:
+        table = np.asarray(dense(values), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"found {type(values).__name__}, which is no table of numbers",
+            key=key,
+            expected="numbers, (n_cells, n_features)",
+        ) from error
     if table.ndim == 1:
         table = table[:, None]
     if table.ndim != 2:
@@ -31,13 +46,19 @@ def as_table(values: ArrayLike, key: str) -> Floats:
 
 
 def as_pair(predicted: ArrayLike, measured: ArrayLike) -> tuple[Floats, Floats]:
-    """Both arrays as tables of one shape.
+    """Both arrays as tables of one shape; of two DataFrames, the second in the order of the first.
 
     Raises
     ------
     RequestError
-        If the shapes differ.
+        If the shapes differ, or the labels of two DataFrames do.
     """
+    if isinstance(predicted, pd.DataFrame | pd.Series) and isinstance(
+        measured, pd.DataFrame | pd.Series
+    ):
+        measured = _in_order(measured, predicted.index, 0)
+        if isinstance(predicted, pd.DataFrame) and isinstance(measured, pd.DataFrame):
+            measured = _in_order(measured, predicted.columns, 1)
     left, right = as_table(predicted, "predicted"), as_table(measured, "measured")
     if left.shape != right.shape:
         raise RequestError(
@@ -48,15 +69,56 @@ def as_pair(predicted: ArrayLike, measured: ArrayLike) -> tuple[Floats, Floats]:
     return left, right
 
 
+def _in_order(
+    measured: pd.DataFrame | pd.Series, wanted: pd.Index, axis: Literal[0, 1]
+) -> pd.DataFrame | pd.Series:
+    """Rows (axis 0) or columns (1) in the order of some labels; other numbers of them as they are.
+
+    Raises
+    ------
+    RequestError
+        If it has other labels.
+    """
+    own = measured.axes[axis]
+    if own.equals(wanted) or len(own) != len(wanted):
+        return measured
+    what = "columns" if axis else "rows"
+    remedy = "name both alike, or hand over .to_numpy() of both, to compare them by place"
+    if not (own.is_unique and wanted.is_unique):
+        raise RequestError(
+            f"{what} in another order, and some of the same name",
+            key="predicted, measured",
+            expected=f"each of the {what} once, or the same order in both",
+            remedy=remedy,
+        )
+    places = own.get_indexer(wanted)
+    if (places < 0).any():
+        raise RequestError(
+            f"{int((places < 0).sum())} {what} of predicted are not among those of measured: "
+            f"{shown(wanted[places < 0])} against {shown(own)}",
+            key="predicted, measured",
+            expected=f"the same {what} in both DataFrames, in any order",
+            remedy=remedy,
+        )
+    return measured.take(places, axis=axis)
+
+
 def as_draws(draws: ArrayLike, measured: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """Draws ``(n_draws, n_cells, n_features)`` and measured values ``(n_cells, n_features)``.
 
     Raises
     ------
     RequestError
-        If the shapes do not belong together or there are no draws.
+        If the shapes do not belong together, there are no draws, or these are no numbers.
     """
-    samples, values = np.asarray(draws), np.asarray(measured)
+    samples, values = np.asarray(draws), np.asarray(dense(measured))
+    for array, given, key in ((samples, draws, "draws"), (values, measured, "measured")):
+        if array.dtype.kind not in "biuf":
+            raise RequestError(
+                f"found {type(given).__name__}, which is no array of numbers",
+                key=key,
+                expected="draws (n_draws, *measured.shape) and measured values",
+            )
     if samples.ndim < 1 or samples.shape[0] == 0 or samples.shape[1:] != values.shape:
         raise RequestError(
             f"draws with shape {samples.shape} for values with shape {values.shape}",
@@ -64,3 +126,32 @@ def as_draws(draws: ArrayLike, measured: ArrayLike) -> tuple[NDArray[Any], NDArr
             expected="(n_draws, *measured.shape), at least one draw",
         )
     return samples, values
+
+
+def stated(labels: ArrayLike) -> NDArray[np.bool_]:
+    """Which labels are there, not None or NaN, shape ``(n_cells,)``."""
+    # As objects: of a list of strings numpy would make the string "nan".
+    return ~np.asarray(pd.isna(np.asarray(labels, dtype=object)))
+
+
+def as_truth(values: ArrayLike, key: str) -> NDArray[np.bool_]:
+    """Booleans, which may be written as 0 and 1.
+
+    Raises
+    ------
+    RequestError
+        If there are other values, missing ones included.
+    """
+    given = np.asarray(values)
+    if given.dtype.kind == "b":
+        return given
+    numbers = given.dtype.kind in "biufO" and stated(given).all()
+    if not (numbers and np.isin(given, (0, 1)).all()):
+        raise RequestError(
+            f"values such as {shown(pd.unique(given.astype(object).ravel())[:3])}",
+            key=key,
+            expected="booleans, or 0 and 1",
+            remedy="compare with what counts as true: labels == 'T cell'; leave out cells of which "
+            "it is not known",
+        )
+    return given.astype(bool)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi._errors import RequestError
+from mosaicvi.metrics._shapes import stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -35,7 +36,8 @@ def depth_strata(
     Raises
     ------
     RequestError
-        If the arrays differ in length or ``n_quantiles`` is below one.
+        If the arrays differ in length, a depth or batch is missing, or ``n_quantiles`` is below
+        one.
     """
     values = np.asarray(depth, dtype=np.float64)
     names = np.full(values.shape, "", dtype=object) if batch is None else np.asarray(batch)
@@ -45,6 +47,14 @@ def depth_strata(
         )
     if n_quantiles < 1:
         raise RequestError(f"{n_quantiles}", key="n_quantiles", expected="at least 1")
+    for known, key in ((np.isfinite(values), "depth"), (stated(names), "batch")):
+        if not known.all():
+            raise RequestError(
+                f"{int((~known).sum())} of {len(values)} cells have none",
+                key=key,
+                expected="one of each cell",
+                remedy="leave these cells out",
+            )
     names = names.astype(str)
     strata = np.empty(len(values), dtype=object)
     for name in np.unique(names):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mosaicvi._errors import RequestError
-from mosaicvi.metrics._shapes import as_pair
+from mosaicvi.metrics._shapes import as_pair, stated
 
 Score = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
@@ -34,7 +34,7 @@ def within_type(
     predicted, measured
         Shape ``(n_cells, n_features)``.
     types
-        Type of each cell, shape ``(n_cells,)``.
+        Type of each cell, shape ``(n_cells,)``; cells without one (None, NaN) are left out.
     min_cells
         Types with fewer cells are left out.
 
@@ -53,6 +53,8 @@ def within_type(
         raise RequestError(
             f"shape {labels.shape} for {left.shape[0]} cells", key="types", expected="(n_cells,)"
         )
+    typed = stated(types)
+    left, right, labels = left[typed], right[typed], labels[typed]
     total, weight = np.zeros(left.shape[1]), np.zeros(left.shape[1])
     for name in np.unique(labels):
         rows = labels == name

@@ -143,14 +143,14 @@ def foreground_probability(
         probability = torch.sigmoid(-chunk.parameters["mixing_logit"])
         part = sampler.dataset.fetch(indices[chunk.places]).modalities.get(request.modality)
         if conditioned and part is not None:
+            part = part.to(probability.device)
             own = part.positions
             given = {
                 name: value[..., own, :] if value.ndim > 1 else value
                 for name, value in chunk.parameters.items()
             }
-            values = part.values.to(probability.device)
-            known = likelihood.foreground_probability(values, given)
-            panel = decoder.panel(part.batch.to(probability.device))
+            known = likelihood.foreground_probability(part.values, given)
+            panel = part.measured(decoder.panel(part.batch))
             if panel is not None:
                 # An unmeasured feature has no count to condition on.
                 known = torch.where(panel, known, probability[..., own, :])

@@ -12,7 +12,7 @@ from mosaicvi._errors import RequestError
 from mosaicvi.data._structure import check_object
 from mosaicvi.model import _answers, _persistence, _requests
 from mosaicvi.model._chunks import PredictiveRequest
-from mosaicvi.model._imputation import Imputability, measure_imputability
+from mosaicvi.model._imputation import MIN_CHECK_CELLS, Imputability, measure_imputability
 from mosaicvi.model._posterior import PosteriorSampler
 from mosaicvi.model._saved import SavedModel
 
@@ -36,13 +36,15 @@ class MultimodalModel(SavedModel):
         """Registered data of a MuData, with encoder inputs; computed once a registration."""
         if adata is None and self.adata is None:
             raise RequestError(
-                "the model was loaded without data", key="adata", remedy="pass adata=mdata"
+                "the model was loaded without data",
+                key="adata",
+                remedy="pass adata=mdata, or give it data of its own: model.attach(mdata)",
             )
         if adata is not None:
             # Before scvi-tools sees it: its own check would turn the user's view into a copy.
             check_object(adata)
             if self.adata is None:
-                self.attach(adata)
+                self._register_query(adata)
         mdata = self._validate_anndata(adata, copy_if_view=False)
         manager: MosaicManager = self.get_anndata_manager(mdata, required=True)
         if manager.id not in self._prepared:
@@ -93,12 +95,18 @@ class MultimodalModel(SavedModel):
         _answers.check_modality(modality, self.module.modalities)
         likelihood = self.module_spec.modalities[modality].likelihood
         _answers.check_library_size(modality, likelihood, library_size)
-        _requests.check_whole(n_samples, "n_samples")
+        codes = self._batch_codes(modality, transform_batch)
+        _requests.check_whole(
+            n_samples,
+            "n_samples",
+            1 if codes is None else len(codes),
+            other=", as draws take the batches of transform_batch in turn" if codes else "",
+        )
         return PredictiveRequest(
             modality=modality,
             from_modalities=self._evidence(from_modalities, exclude=modality),
             n_samples=n_samples,
-            transform_batch=self._batch_codes(modality, transform_batch),
+            transform_batch=codes,
             library_size=library_size,
         )
 
@@ -113,17 +121,23 @@ class MultimodalModel(SavedModel):
         return _requests.batch_codes(modality, transform_batch, categories, usable)
 
     def _get_imputability(self, request: PredictiveRequest) -> Imputability:
-        """Measured once for each question on held-out cells, and saved with the model."""
+        """Measured once for each question on held-out cells, and saved with the model.
+
+        Too few of them say nothing, and are not kept: other cells may hold more.
+        """
         key = "|".join([request.modality, *request.from_modalities])
-        if key not in self.imputability:
-            if self.adata is None or self.validation_indices_ is None:
-                n_features = self.module_spec.modalities[request.modality].n_features
-                return Imputability(np.full(n_features, np.nan), 0)
-            plain = PredictiveRequest(request.modality, request.from_modalities, 50)
-            self.imputability[key] = measure_imputability(
-                self._sampler(None, None), np.asarray(self.validation_indices_), plain
-            )
-        return self.imputability[key]
+        if key in self.imputability:
+            return self.imputability[key]
+        if self.adata is None or self.validation_indices_ is None:
+            n_features = self.module_spec.modalities[request.modality].n_features
+            return Imputability(np.full(n_features, np.nan), 0)
+        plain = PredictiveRequest(request.modality, request.from_modalities, 50)
+        found = measure_imputability(
+            self._sampler(None, None), np.asarray(self.validation_indices_), plain
+        )
+        if found.n_cells >= MIN_CHECK_CELLS:
+            self.imputability[key] = found
+        return found
 
     @staticmethod
     def _frame(

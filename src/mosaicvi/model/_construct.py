@@ -320,7 +320,7 @@ def modality_weights(
     """Weight of each modality's likelihood terms, ``trust * (largest nats / its nats) ** alpha``.
 
     A modality without trust has the weight it would have with it: its terms reach no parameter
-    that others share (:mod:`~mosaicvi.module._objective`), and is not the largest.
+    that others share (:mod:`~mosaicvi.module._objective`), and is not the largest unless all are.
 
     Parameters
     ----------
@@ -333,7 +333,8 @@ def modality_weights(
         Modality to its trust; None: 1 for all.
     """
     given = dict.fromkeys(nats, 1.0) if trust is None else trust
-    largest = max(value for name, value in nats.items() if given[name] > 0)
+    trusted = {name: value for name, value in nats.items() if given[name] > 0} or nats
+    largest = max(trusted.values(), default=0.0)
     return {
         name: float((given[name] or 1.0) * (largest / max(value, 1e-6)) ** alpha)
         for name, value in nats.items()

@@ -136,12 +136,23 @@ class FitGetters(PosteriorGetters):
 
         Returns
         -------
-        Mean over cells, in nats per cell; higher is better.
+        Mean over the cells that hold a modality, in nats per cell; higher is better.
+
+        Raises
+        ------
+        RequestError
+            If indices are out of range, no selected cell holds a modality, or ``n_samples`` is no
+            number of draws.
         """
         sampler = self._sampler(adata, seed)
         rows = select(sampler.data, indices)
         nats, divergence = _answers.reconstruction_nats(sampler, rows, n_samples)
-        total = np.nansum(np.stack(list(nats.values())), 0) + divergence
+        by_modality = np.stack(list(nats.values()))
+        # A cell without any has no nats: the more of them, the better a mean would look.
+        held = np.isfinite(by_modality).any(0)
+        if not held.any():
+            _answers.check_evidence(held, self.module.modalities, "bound")
+        total = np.nansum(by_modality[:, held], 0) + divergence[held]
         return -float(np.mean(total))
 
     def get_reconstruction_error(

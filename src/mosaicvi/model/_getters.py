@@ -99,7 +99,8 @@ class PosteriorGetters(MultimodalModel):
         quantiles
             Quantiles to report, each in a layer such as ``q05``.
         transform_batch
-            Answer as if cells were of this batch (or of these, mixed evenly over draws).
+            Answer as if cells were of this batch, in offsets and library sizes (or of these, which
+            draws take in turn: as many draws as batches, or more).
         library_size
             Counts a cell to answer for; None: drawn from cells that measured the modality.
         scale
@@ -156,7 +157,8 @@ class PosteriorGetters(MultimodalModel):
         Returns
         -------
         Array ``(n_samples, n_cells, n_features)``, float32, counts (values of a continuous
-        modality); NaN for cells without evidence.
+        modality); NaN for cells without evidence. Features are in the order of setup, whatever
+        theirs in ``adata``: that of ``impute(...).var_names``.
 
         Raises
         ------
@@ -188,11 +190,11 @@ class PosteriorGetters(MultimodalModel):
         """Denoised expression: the likelihood's mean, averaged over latent draws.
 
         Parameters are those of :meth:`posterior_predictive_sample`, but ``n_samples=None`` averages
-        over one draw, as scvi-tools does, and over 25 for a modality that shares few cells with
-        another, where a draw is one of several cells nearby; ``library_size`` is the sum to which a
-        composition is scaled (1 by default, as in scvi-tools; ignored by likelihoods without a
-        library). The mean of ``zinb`` counts its dropout, so that rows sum to somewhat
-        less.
+        over one draw of each batch, as scvi-tools does, and over 25 or more for a modality that
+        shares few cells with another, where a draw is one of several cells nearby; ``library_size``
+        is the sum to which a composition is scaled (1 by default, as in scvi-tools; ignored by
+        likelihoods without a library). The mean of ``zinb`` counts its dropout, so that rows sum to
+        somewhat less.
 
         Returns
         -------
@@ -210,7 +212,9 @@ class PosteriorGetters(MultimodalModel):
         if not self.module.decoders[modality].likelihood.uses_library_size:
             library_size = None
         if n_samples is None:
+            n_batches = len(self._batch_codes(modality, transform_batch) or (0,))
             n_samples = N_AVERAGED if modality in self.counterparts else 1
+            n_samples = -(-n_samples // n_batches) * n_batches
         request = self._request(
             modality,
             self.module.modalities if from_modalities is None else from_modalities,

@@ -128,9 +128,9 @@ def measure_imputability(
     measured = values if isinstance(values, np.ndarray) else values.toarray()
     if is_count:
         measured = np.log1p(measured)
-    if modality.panel is not None:
+    panel = modality.measured(modality.rows[cells])
+    if panel is not None:
         # A zero at a feature that the batch did not measure is no value.
-        panel = modality.panel[modality.batch[modality.rows[cells]]]
         measured = np.where(panel, measured, np.nan)
     return Imputability(_correlation(predicted, measured), len(cells))
 

@@ -297,7 +297,6 @@ def project(
     likelihood = likelihoods.get(modality.spec.likelihood)
     depth = modality.depth
     device = projection.center.device
-    table = torch.as_tensor(measured_table(modality, max(len(modality.batch_categories), 1)))
 
     def project(part: slice) -> Tensor:
         chosen = part if rows is None else rows[part]
@@ -309,10 +308,9 @@ def project(
         else:
             values = as_values(modality.values[chosen])
             encoded = likelihood.encode(values, library, target_sum=target_sum)
-            if modality.panel is not None:
-                codes = torch.from_numpy(modality.batch[chosen].copy())
-                known = (codes >= 0).unsqueeze(-1)
-                measured = torch.where(known, table[codes.clamp_min(0)], True).to(device)
+            panel = modality.measured(np.arange(modality.n_cells)[chosen])
+            if panel is not None:
+                measured = torch.from_numpy(panel).to(device)
         encoded = encoded.to(device)
         projected: Tensor = projection(encoded, library.to(device), measured)
         parts = [projected]

@@ -47,14 +47,9 @@ def write_model(
     Raises
     ------
     FileError
-        If the folder exists and ``overwrite`` is False.
+        If the folder exists and ``overwrite`` is False, or a file is in its place.
     """
-    if folder.exists() and not overwrite:
-        raise FileError(
-            f"{folder} exists already",
-            key="dir_path",
-            remedy="choose another folder, or pass overwrite=True",
-        )
+    _check_place(folder, overwrite=overwrite)
     text = json.dumps({"format": FORMAT, **meta}, indent=1, default=_plain)
     folder.mkdir(parents=True, exist_ok=True)
     # An earlier model's history must not be taken for this one's.
@@ -149,6 +144,30 @@ def read_history(folder: Path) -> dict[str, Any] | None:
         )
         for name, column in _read_json(path).items()
     }
+
+
+def _check_place(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that no model can be written to.
+
+    Raises
+    ------
+    FileError
+        If it exists and ``overwrite`` is False, or a file is in its place.
+    """
+    taken = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if taken.exists() and not taken.is_dir():
+        raise FileError(
+            f"{taken} is a file",
+            key="dir_path",
+            expected="a folder to write to, which may be new",
+            remedy="choose another folder, or delete the file",
+        )
+    if folder.exists() and not overwrite:
+        raise FileError(
+            f"{folder} exists already",
+            key="dir_path",
+            remedy="choose another folder, or pass overwrite=True",
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

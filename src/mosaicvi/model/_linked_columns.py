@@ -185,8 +185,11 @@ def _axis_values(modality: ModalityData, columns: np.ndarray, rows: np.ndarray) 
 
 
 def _onto(modality: ModalityData, weights: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
-    """Log-normalised sums over positive edges minus those over negative ones."""
-    counts = rows_read(modality, rows)
+    """Log-normalised sums over positive edges minus those over negative ones.
+
+    Of values that are no counts: sums of them as they are, or of the rates of pairs.
+    """
+    counts = likelihoods.get(modality.spec.likelihood).shown(rows_read(modality, rows))
     if isinstance(counts, np.ndarray):
         filled = np.nan_to_num(counts - np.nanmean(counts, 0))
         return np.asarray(filled @ weights)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from mosaicvi.data import MosaicDataModule
 from mosaicvi.model import _training
 from mosaicvi.model._cells import Indices, PreparedData, name_keys, prepare, select
@@ -142,6 +144,8 @@ class MosaicVI(FitGetters):
                 graph=self.graph,
                 align=chosen == "anchors",
             )
+            # Answers before any training have no dropout either.
+            self.module.eval()
             self.library_pool = _training.library_pool(data)
             self._model_summary_string = self._describe()
 
@@ -243,6 +247,8 @@ class MosaicVI(FitGetters):
                 devices=devices,
                 **trainer_kwargs,
             )
+        if result.n_epochs == 0:
+            return result
         self.train_indices_ = datamodule.train_idx
         self.validation_indices_ = datamodule.val_idx
         self.test_indices_ = datamodule.test_idx
@@ -269,9 +275,14 @@ class MosaicVI(FitGetters):
     def _prepare(self, manager: MosaicManager) -> PreparedData:
         return prepare(manager.data, self.module_spec, self.module)
 
+    def _forget_rows(self) -> None:
+        self.anchors = None
+
     def _rebuild(self, sizes: dict[str, Any]) -> None:
         self.module_spec = ModuleSpec.from_dict(sizes)
-        self.module = build_module(self.module_spec)
+        # Initial weights are drawn, and replaced; the user's random numbers go on as they were.
+        with torch.random.fork_rng(devices=[]):
+            self.module = build_module(self.module_spec)
 
     def _describe(self) -> str:
         network = self.network

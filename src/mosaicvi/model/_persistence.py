@@ -17,7 +17,6 @@ from mosaicvi._errors import FileError, RequestError
 from mosaicvi._scvi import parse_device_args, state_registry
 from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.model import _io
-from mosaicvi.model._cells import name_keys
 from mosaicvi.model._counterparts import Apart, Counterparts
 from mosaicvi.model._imputation import Imputability
 from mosaicvi.train import FitResult
@@ -34,6 +33,15 @@ ModelT = TypeVar("ModelT", bound="KeptModel")
 _MODULE, _POOL, _SPLIT, _GRAPH = "module.", "library_pool.", "split.", "graph."
 _COUNTERPARTS = "counterparts."
 
+WRITER_OPTIONS = (
+    "compression",
+    "compression_opts",
+    "allow_unknown_filter",
+    "track_order",
+    "track_times",
+)
+"""Options of HDF5 that every part of a MuData can be written with."""
+
 
 def save(
     model: KeptModel,
@@ -44,6 +52,7 @@ def save(
     write_kwargs: dict[str, Any],
 ) -> None:
     """Write a model; see :meth:`mosaicvi.MosaicVI.save`."""
+    _check_write_kwargs(write_kwargs, save_anndata=save_anndata)
     if save_anndata and model.adata is None:
         raise RequestError(
             "the model was loaded without data", key="save_anndata", remedy="pass False"
@@ -87,7 +96,7 @@ def save(
     for name, each in model.counterparts.items():
         tensors[_COUNTERPARTS + name] = torch.as_tensor(each.places)
     tensors.update(_graph_tensors(model))
-    for name, keys in _split_keys(model).items():
+    for name, keys in model._known_split().items():
         tensors[_SPLIT + name] = torch.as_tensor(keys)
     _io.write_model(folder, meta, tensors, overwrite=overwrite)
     if model.history_ is not None:
@@ -143,12 +152,37 @@ def read_registry(folder: Path, prefix: str | None) -> dict[str, Any]:
     RequestError
         If a prefix is given: a model is a folder of its own here.
     """
-    if prefix:
-        raise RequestError(
-            f"found {prefix!r}", key="prefix", expected="None: each model has a folder of its own"
-        )
+    check_prefix(prefix)
     registry: dict[str, Any] = _io.read_model(folder)[0]["registry"]
     return registry
+
+
+def check_prefix(prefix: object) -> None:
+    """Refuse scvi-tools' prefix of file names, by which models share a folder."""
+    if prefix:
+        raise RequestError(
+            f"found {prefix!r}",
+            key="prefix",
+            expected="None: each model has a folder of its own",
+            remedy="give a folder for each model, such as dir_path/prefix",
+        )
+
+
+def _check_write_kwargs(given: dict[str, Any], *, save_anndata: bool) -> None:
+    """Refuse what the writer of the MuData does not take, before anything is written."""
+    unknown = sorted(set(given) - set(WRITER_OPTIONS))
+    if unknown:
+        raise RequestError(
+            f"save() has no argument {', '.join(map(repr, unknown))}",
+            key=unknown[0],
+            expected="overwrite, save_anndata and, with the latter, " + ", ".join(WRITER_OPTIONS),
+        )
+    if given and not save_anndata:
+        raise RequestError(
+            "it says how the MuData is written, which save_anndata=False leaves out",
+            key=sorted(given)[0],
+            remedy="save_anndata=True, or leave it out",
+        )
 
 
 def _fill(model: KeptModel, meta: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> None:
@@ -194,19 +228,6 @@ def _fill(model: KeptModel, meta: dict[str, Any], tensors: dict[str, Tensor], fo
         for key, value in meta["imputability"].items()
     }
     model._model_summary_string = model._describe()
-
-
-def _split_keys(model: KeptModel) -> dict[str, np.ndarray]:
-    """Keys of the training, validation and test cells, in the order of the rows."""
-    if model.adata is None:
-        return model.split_keys
-    names = model.adata_manager.data.obs_names
-    rows = {name: getattr(model, f"{name}_indices_") for name in ("train", "validation", "test")}
-    return {
-        name: name_keys(names[np.asarray(chosen, dtype=np.int64)])
-        for name, chosen in rows.items()
-        if chosen is not None
-    }
 
 
 def _graph_tensors(model: KeptModel) -> dict[str, Tensor]:

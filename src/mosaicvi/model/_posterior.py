@@ -179,19 +179,29 @@ class PosteriorSampler:
             wanted = torch.tensor(request.transform_batch, device=device)
             picks = wanted[torch.arange(request.n_samples, device=device) % len(wanted)]
             offsets = {k: v.unsqueeze(1) for k, v in decoder.batch_offsets(picks).items()}
+            names = self.data.modalities[request.modality].batch_categories
+            for code in sorted(set(request.transform_batch)):
+                unmeasured, draws = ~decoder.measured[code], (picks == code).view(-1, 1, 1)
+                if bool(unmeasured.any()):
+                    self._renew(request, offsets, names[code], draws & unmeasured)
             return offsets, torch.full((len(codes),), -1, device=device)
         batch = torch.as_tensor(codes, device=device)
         offsets = decoder.batch_offsets(batch)
         for name, code in sorted(set(zip(batches.tolist(), codes.tolist(), strict=True))):
             own = (batches == name) & (codes == code)
             unmeasured = ~decoder.measured[code] if code >= 0 else torch.tensor(True, device=device)
-            if not bool(unmeasured.any()):
-                continue
-            cells = torch.as_tensor(own, device=device).view(1, -1, 1) & unmeasured
-            for head in decoder.offsets:
-                new = self._new_batch(request, name, head).to(device)
-                offsets[head] = torch.where(cells, new, offsets.get(head, new.new_zeros(())))
+            if bool(unmeasured.any()):
+                cells = torch.as_tensor(own, device=device).view(1, -1, 1)
+                self._renew(request, offsets, name, cells & unmeasured)
         return offsets, batch
+
+    def _renew(
+        self, request: PredictiveRequest, offsets: dict[str, Tensor], name: str, where: Tensor
+    ) -> None:
+        """Draw a batch's offsets ``where`` it measured nothing, bool, as broadcast to draws."""
+        for head in self.module.decoders[request.modality].offsets:
+            new = self._new_batch(request, name, head).to(where.device)
+            offsets[head] = torch.where(where, new, offsets.get(head, new.new_zeros(())))
 
     def _new_batch(self, request: PredictiveRequest, name: str, head: str) -> Tensor:
         """Offsets of a batch that never measured the modality, ``(n_samples, 1, n_features)``."""
@@ -209,7 +219,7 @@ class PosteriorSampler:
         Sizes that the user gives come from no batch: None.
         """
         device = self.module.device
-        if isinstance(request.library_size, (int, float)):
+        if request.library_size is not None and not isinstance(request.library_size, str):
             given = torch.full((1, len(rows)), float(request.library_size), device=device)
             return given, None
         modality = self.data.modalities[request.modality]
@@ -229,13 +239,17 @@ class PosteriorSampler:
         noise = CellNoise(self.seed, names, purpose=f"library/{request.modality}")
         uniform = noise.uniform(request.n_samples, len(rows), 1).squeeze(-1).numpy()
         drawn, source = np.empty_like(uniform), np.empty(uniform.shape, dtype=np.int64)
-        for code in np.unique(codes):
+        wanted = np.broadcast_to(codes, uniform.shape)
+        if request.transform_batch is not None:
+            turns = np.resize(request.transform_batch, request.n_samples)
+            wanted = np.broadcast_to(turns[:, None], uniform.shape)
+        for code in np.unique(wanted):
             pool = np.flatnonzero(batches == code)
             pool = np.arange(len(sizes)) if len(pool) == 0 else pool
             pool = pool[np.argsort(sizes[pool], kind="stable")]
-            cells = codes == code
-            picks = pool[(uniform[:, cells] * len(pool)).astype(np.int64)]
-            drawn[:, cells], source[:, cells] = sizes[picks], batches[picks]
+            asked = wanted == code
+            picks = pool[(uniform[asked] * len(pool)).astype(np.int64)]
+            drawn[asked], source[asked] = sizes[picks], batches[picks]
         return torch.as_tensor(drawn, device=device), torch.as_tensor(source, device=device)
 
     def _complete(
@@ -259,7 +273,11 @@ class PosteriorSampler:
         unit = decoder.distribution(
             z, batch, one, offsets=offsets, covariates=design, linked=linked
         )
-        shares = unit["mean"] @ panels.to(unit["mean"].dtype).T
-        places = source.clamp_min(0).expand(shares.shape[:-1]).unsqueeze(-1)
-        share = torch.gather(shares, -1, places).squeeze(-1)
-        return library / torch.where(source >= 0, share, 1.0).clamp_min(1e-6)
+        composition = decoder.likelihood.composition(unit, dict(decoder.feature_parameters.items()))
+        shares = composition @ panels.to(composition.dtype).T
+        places = source.clamp_min(0)
+        share = torch.gather(shares, -1, places.expand(shares.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+        share = torch.where(source >= 0, share, 1.0).clamp_min(1e-6)
+        n_features = int(panels.shape[1])
+        n_counted = torch.where(source >= 0, panels.sum(-1)[places], n_features)
+        return decoder.likelihood.complete_library(library, share, n_counted, n_features)

@@ -58,8 +58,8 @@ class RegisteredModel(BaseModelClass):
         panel_key
             ``varm`` key of a features x batches table, True where a batch measured a feature.
         empty_droplets
-            Modality to counts of empty droplets (AnnData or matrix with the same features), which
-            set the background of ``nb_mixture``.
+            Modality to counts of empty droplets, which set the background of ``nb_mixture``: an
+            AnnData or DataFrame with the same features in any order, or a matrix in their order.
         source_registry
             Registry of an earlier setup, whose categories and features are used.
 

@@ -23,6 +23,7 @@ class SavedModel(KeptModel):
         *,
         overwrite: bool = False,
         save_anndata: bool = False,
+        prefix: None = None,
         **anndata_write_kwargs: Any,
     ) -> None:
         """Save to a folder: weights as safetensors, everything else as JSON; no pickle.
@@ -35,14 +36,20 @@ class SavedModel(KeptModel):
             Replace a model that is there.
         save_anndata
             Also write the MuData, as ``mdata.h5mu``.
+        prefix
+            An argument of scvi-tools', which is refused: each model has a folder of its own here.
         **anndata_write_kwargs
-            Passed to :meth:`mudata.MuData.write`.
+            Passed to :meth:`mudata.MuData.write`: ``compression``, ``compression_opts``,
+            ``allow_unknown_filter``, ``track_order``, ``track_times``.
 
         Raises
         ------
         FileError
-            If the folder exists and ``overwrite`` is False.
+            If the folder exists and ``overwrite`` is False, or a file is in its place.
+        RequestError
+            If a prefix is given, or a keyword that nothing takes: any without ``save_anndata``.
         """
+        _persistence.check_prefix(prefix)
         _persistence.save(
             self,
             Path(dir_path),
@@ -59,6 +66,7 @@ class SavedModel(KeptModel):
         *,
         accelerator: str = "auto",
         device: int | str = "auto",
+        prefix: None = None,
     ) -> Self:
         """Load a saved model; no code from the files is run.
 
@@ -71,6 +79,8 @@ class SavedModel(KeptModel):
             MuData saved with the model; False: none, and getters need ``adata=``.
         accelerator, device
             Where the model goes, as in scvi-tools.
+        prefix
+            Refused, as by :meth:`save`.
 
         Raises
         ------
@@ -78,7 +88,10 @@ class SavedModel(KeptModel):
             If a file is missing, truncated, foreign or newer, or is of another model class.
         DataError
             If the MuData lacks features that the model was trained on.
+        RequestError
+            If a prefix is given.
         """
+        _persistence.check_prefix(prefix)
         return _persistence.load(cls, Path(dir_path), adata, accelerator, device)
 
     @staticmethod

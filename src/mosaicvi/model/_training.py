@@ -71,6 +71,9 @@ STANDARD_NORMAL_NATS = 0.5 * math.log(2 * math.pi * math.e)
 N_PROBE_CELLS = 1024
 """Cells on which the nats of each modality are measured before training."""
 
+MIN_PROBE_CELLS = 32
+"""A modality that fewer of these hold is measured on cells drawn from its own."""
+
 
 def check_epochs(max_epochs: Any) -> None:
     """Refuse a fit without an epoch, after which a model would answer with noise.
@@ -153,13 +156,29 @@ def start_nats(
     """Nats per cell of each modality before training, where every cell is the average cell.
 
     A density's nats depend on the units of its values, and may be negative: continuous modalities
-    count as if their values were standardised.
+    count as if their values were standardised. One sample of cells tells of all modalities, but of
+    one that next to none of them holds.
     """
-    rng = np.random.default_rng(0)
-    chosen = indices
-    if len(indices) > N_PROBE_CELLS:
-        chosen = np.sort(rng.choice(indices, N_PROBE_CELLS, replace=False))
-    batch = dataset.fetch(chosen).to(module.device)
+    sample = _probe_cells(indices)
+    nats = _nats(module, dataset, sample)
+    for name, modality in dataset.data.modalities.items():
+        own = indices[modality.rows[indices] >= 0]
+        n_probed = int((modality.rows[sample] >= 0).sum())
+        if n_probed < min(len(own), MIN_PROBE_CELLS):
+            nats[name] = _nats(module, dataset, _probe_cells(own))[name]
+    return nats
+
+
+def _probe_cells(cells: np.ndarray) -> np.ndarray:
+    """The cells, or a sample of :data:`N_PROBE_CELLS`."""
+    if len(cells) <= N_PROBE_CELLS:
+        return cells
+    return np.sort(np.random.default_rng(0).choice(cells, N_PROBE_CELLS, replace=False))
+
+
+def _nats(module: MosaicModule, dataset: MultiDataset, cells: np.ndarray) -> dict[str, float]:
+    """Nats per cell of the modalities that some cells hold."""
+    batch = dataset.fetch(cells).to(module.device)
     z = torch.zeros(batch.n_cells, module.n_latent, device=module.device)
     nats = {}
     for name, part in batch.modalities.items():
@@ -207,6 +226,8 @@ def objective_spec(
 ) -> ObjectiveSpec:
     """Objective of a fit: the user's arguments, and modality weights measured on the data.
 
+    Weights that the user gives stand beside those measured for the other modalities.
+
     With many cells, a step decodes a sample of the features of counts, for less time and the same
     answers (decisions, "Many cells: a sample of features").
     Regions that are open or closed say too little each for that.
@@ -214,9 +235,11 @@ def objective_spec(
     Raises
     ------
     RequestError
-        If ``decoded_features`` names a modality that the model does not have.
+        If ``decoded_features`` or ``modality_weights`` names a modality that the model does not
+        have.
     """
-    _known(module, "decoded_features", given.get("decoded_features"))
+    for key in ("decoded_features", "modality_weights"):
+        _known(module, key, given.get(key))
     sampled: dict[str, Any] = {}
     if len(indices) >= MANY_CELLS and not anchored and not SAMPLING & given.keys():
         widths = {
@@ -232,11 +255,11 @@ def objective_spec(
             "cross_features": SAMPLED_CROSS_FEATURES,
         }
     spec = ObjectiveSpec(n_train_cells=len(indices), **{**sampled, **given})
-    if spec.modality_weights:
+    if not set(module.modalities) - set(spec.modality_weights):
         return spec
     nats = start_nats(module, dataset, indices)
-    weights = modality_weights(nats, WEIGHT_ALPHA, module.trust)
-    return replace(spec, modality_weights=weights)
+    measured = modality_weights(nats, WEIGHT_ALPHA, module.trust)
+    return replace(spec, modality_weights={**measured, **spec.modality_weights})
 
 
 def patience(epochs: int) -> int:
@@ -255,6 +278,8 @@ def seeded(seed: int) -> Iterator[None]:
 def library_pool(data: MosaicData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Library sizes from which answers for unmeasured cells draw.
 
+    Cells without a count are among them: they were measured as well.
+
     Returns
     -------
     Modality to sizes and batch codes, each ``(n_kept,)``; at most :data:`MAX_POOL` a batch.
@@ -266,7 +291,7 @@ def library_pool(data: MosaicData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             continue
         kept = []
         for code in np.unique(modality.batch):
-            rows = np.flatnonzero((modality.batch == code) & (modality.library_size > 0))
+            rows = np.flatnonzero(modality.batch == code)
             kept.append(
                 rows if len(rows) <= MAX_POOL else rng.choice(rows, MAX_POOL, replace=False)
             )

@@ -139,13 +139,14 @@ class MultimodalModule(nn.Module):
         decoder = self.decoders[name]
         positions, codes, library = part.positions, part.batch, part.library_size
         values, observed = part.values, part.observed
+        panel = part.measured(decoder.panel(codes))
         if sample is not None and not isinstance(values, Tensor):
             values = values.select(sample.features)
         if rows is not None:
             positions, codes, library = positions[rows], codes[rows], library[rows]
             values = values[rows] if isinstance(values, Tensor) else values.take(rows)
             observed = None if observed is None else observed[rows]
-        panel = decoder.panel(codes)
+            panel = None if panel is None else panel[rows]
         if panel is not None:
             observed = panel if observed is None else observed & panel
         design = self.design(batch)

@@ -33,7 +33,8 @@ class ObjectiveSpec:
         a modality with more, a step estimates the likelihood from a sample
         (:mod:`~mosaicvi.nn._feature_sample`). None: all.
     modality_weights
-        Modality to the weight of its reconstruction and cross terms.
+        Modality to the weight of its reconstruction and cross terms; of those that are not named it
+        is measured by :meth:`mosaicvi.MosaicVI.train`, and else one.
     warmup
         Fraction of training over which ``kl``, ``cross``, ``consistency`` and ``contrastive`` rise
         linearly to their weights.

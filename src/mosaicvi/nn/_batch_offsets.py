@@ -13,6 +13,9 @@ from mosaicvi.nn._student import centred, student
 
 POOLING_WEIGHT = 20.0
 """How many feature differences the prior spread counts for when features are pooled."""
+MOST_DEVIATIONS = 3.0
+"""Standard deviations of its predictive beyond which a new batch's offset is not drawn: offsets act
+on a log scale, where a Student variable has no mean to be estimated by draws."""
 
 
 class BatchOffsets(nn.Module):
@@ -117,10 +120,13 @@ class BatchOffsets(nn.Module):
         """Offsets of a new batch from standard normal and uniform noise of the same shape.
 
         Uses the Wilson-Hilferty cube for the chi-square variable, so noise of fixed size suffices.
+        Draws end at :data:`MOST_DEVIATIONS`, where a hundredth of them would be beyond.
         """
         scale, degrees = self.predictive()
         standard = math.sqrt(2.0) * torch.erfinv(
             (2 * chi_square_uniform - 1).clamp(-0.999999, 0.999999)
         )
         ratio = 1 - 2 / (9 * degrees) + standard * (2 / (9 * degrees)).sqrt()
-        return scale * normal / ratio.clamp_min(0.05).pow(1.5)
+        drawn = scale * normal / ratio.clamp_min(0.05).pow(1.5)
+        limit = MOST_DEVIATIONS * scale * (degrees / (degrees - 2).clamp_min(1.0)).sqrt()
+        return torch.minimum(torch.maximum(drawn, -limit), limit)

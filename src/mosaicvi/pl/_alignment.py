@@ -52,7 +52,7 @@ def alignment(
         Column with the batch; None: no such panel.
     confidence_key
         Column of :func:`mosaicvi.tl.alignment_confidence`; panels of it are left out if it is
-        missing.
+        missing or has no value.
     umap_key
         Key of ``obsm`` with two coordinates a cell; where it is missing, a UMAP is computed from
         ``obsm["X_mosaicvi"]``, or from the model, and not kept.
@@ -75,18 +75,19 @@ def alignment(
     for kind, key in (("label", label_key), ("batch", batch_key)):
         if key is not None:
             columns[kind] = _column(mdata, key)
-    confidence = None
+    confidence = np.full(mdata.n_obs, np.nan)
     if confidence_key in mdata.obs.columns:
         confidence = mdata.obs[confidence_key].to_numpy(dtype=float)
-    number = len(columns) + (confidence is not None) * (1 + (label_key is not None))
-    panels = _panels(ax, number)
+    known = np.isfinite(confidence)
+    by_label = label_key is not None and bool((known & columns["label"].notna().to_numpy()).any())
+    panels = _panels(ax, len(columns) + bool(known.any()) + by_label)
     spots = iter(panels)
     for kind, values in columns.items():
         _categories(next(spots), place, values, kind)
-    if confidence is not None:
+    if known.any():
         _numbers(next(spots), place, confidence)
-        if label_key is not None:
-            _by_label(next(spots), confidence, columns["label"])
+    if by_label:
+        _by_label(next(spots), confidence, columns["label"])
     return np.array(panels, dtype=object)
 
 

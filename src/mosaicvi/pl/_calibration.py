@@ -39,7 +39,8 @@ def calibration(
     ----------
     draws
         Posterior predictive draws ``(n_draws, n_cells, n_features)``, from
-        :meth:`mosaicvi.MosaicVI.posterior_predictive_sample`.
+        :meth:`mosaicvi.MosaicVI.posterior_predictive_sample`. Entries without draws (NaN, of cells
+        without evidence) are left out, as are those that were not measured.
     measured
         What was measured, ``(n_cells, n_features)``, cells and features in the order of the draws,
         in their unit: array, sparse matrix, DataFrame or AnnData.
@@ -61,18 +62,25 @@ def calibration(
     Raises
     ------
     RequestError
-        If neither draws with measured values nor PIT are given, or shapes differ.
+        If neither draws with measured values nor PIT are given, these are no numbers, shapes
+        differ, or no value was measured.
     """
     if pit is None:
         if draws is None or measured is None:
             raise RequestError(
                 "no draws, or no measured values", expected="draws and measured, or pit"
             )
-        pit = metrics.randomised_pit(np.asarray(draws), table(measured))
+        pit = metrics.randomised_pit(_numbers(draws), table(measured))
     if features is None:
         features = feature_names(measured)
     covered = metrics.coverage(pit, levels)
     off = np.abs(covered - np.asarray(levels)[:, None]).mean(0)
+    if not np.isfinite(off).any():
+        raise RequestError(
+            "all values are missing",
+            key="measured" if measured is not None else "pit",
+            expected="measured values, with draws, of at least one feature",
+        )
     worst = int(np.nanargmax(off))
     ax = axes(ax, width=4.0, height=3.9)
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", zorder=1)
@@ -98,3 +106,15 @@ def calibration(
     ax.set_xlabel("nominal coverage of the interval")
     ax.set_ylabel("measured values inside it")
     return ax
+
+
+def _numbers(draws: Any) -> np.ndarray:
+    array = np.asarray(draws)
+    if array.dtype.kind not in "biuf":
+        raise RequestError(
+            f"found {type(draws).__name__}",
+            key="draws",
+            expected="an array of draws (n_draws, n_cells, n_features), and what was measured",
+            remedy="pl.calibration(model.posterior_predictive_sample(modality, ...), measured)",
+        )
+    return array

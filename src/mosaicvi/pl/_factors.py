@@ -9,14 +9,13 @@ from matplotlib import colormaps
 
 from mosaicvi._errors import RequestError
 from mosaicvi.data._structure import shown
+from mosaicvi.factor import FactorVI
 from mosaicvi.pl._style import BLUE, CYCLE, GREY, INK, MAX_POINTS, ORANGE, PALE, axes
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from mudata import MuData
-
-    from mosaicvi.factor import FactorVI
 
 
 def variance_explained(model: FactorVI, ax: Axes | None = None) -> Axes:
@@ -33,7 +32,13 @@ def variance_explained(model: FactorVI, ax: Axes | None = None) -> Axes:
     -------
     The axes; nothing is saved or shown. Numbers are per cent; the last row is what all factors
     explain together.
+
+    Raises
+    ------
+    RequestError
+        If the model has no factors.
     """
+    _check_model(model)
     table = model.get_variance_explained()
     table = table[table["factor"] != "not additive"]
     groups = table["group"].nunique()
@@ -91,8 +96,9 @@ def weights(
     Raises
     ------
     RequestError
-        If the modality or the factor is unknown.
+        If the modality or the factor is unknown, or the model has no factors.
     """
+    _check_model(model)
     chosen = _factor(model, factor)
     table = model.get_weights(modality, tidy=True)
     table = table[table["factor"] == chosen]
@@ -141,8 +147,9 @@ def factors(
     Raises
     ------
     RequestError
-        If a factor or the column is unknown.
+        If a factor or the column is unknown, or the model has no factors.
     """
+    _check_model(model)
     names = [_factor(model, first), _factor(model, second, place=min(1, len(model.factors) - 1))]
     table = model.get_factors()
     rows = np.arange(len(table))
@@ -169,6 +176,16 @@ def factors(
     ax.set_ylabel(names[1], color=INK)
     ax.tick_params(colors=GREY)
     return ax
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, FactorVI):
+        raise RequestError(
+            f"found {type(model).__name__}",
+            key="model",
+            expected="a fitted mosaicvi.FactorVI, which has factors",
+            remedy="of a MosaicVI draw mosaicvi.pl.alignment",
+        )
 
 
 def _column(mdata: MuData, key: str) -> pd.Series:

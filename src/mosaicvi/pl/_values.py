@@ -21,12 +21,26 @@ LAYER_DRAW = "draw"
 
 
 def table(values: Any) -> np.ndarray:
-    """Dense float64 ``(n_cells, n_features)`` of an array, sparse matrix, DataFrame or AnnData."""
+    """Dense float64 ``(n_cells, n_features)`` of an array, sparse matrix, DataFrame or AnnData.
+
+    Raises
+    ------
+    RequestError
+        If it is something else.
+    """
+    given = type(values).__name__
     if isinstance(values, AnnData):
         values = values.X
     if sp.issparse(values):
         values = values.toarray()
-    return np.asarray(values, dtype=np.float64)
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"found {given}, which is no table of numbers",
+            key="measured",
+            expected="an array, sparse matrix, DataFrame or AnnData, (n_cells, n_features)",
+        ) from error
 
 
 def feature_names(values: Any) -> list[str] | None:

@@ -95,7 +95,7 @@ def alignment_confidence(
         raise RequestError(
             f"only {list(names)}", key="modalities", expected="two modalities or more"
         )
-    parts = {name: unimodal_cells(model, name, adata, key="modalities") for name in names}
+    parts = {name: unimodal_cells(model, name, adata, key="modalities").by_name() for name in names}
     table = confidence_table(parts, mdata.n_obs, scales, seed)
     table.index = mdata.obs_names
     key = _keys.OBS_CONFIDENCE if key_added is None else key_added

@@ -173,6 +173,10 @@ def _named(
             remedy="put cells of one assay into one AnnData, such as by anndata.concat, with their "
             "data set in the column that batch_key names",
         )
+    # A view is the user's choice of cells, and theirs stays one.
+    pairs = [
+        (name, part.copy() if getattr(part, "is_view", False) else part) for name, part in pairs
+    ]
     for name, part in pairs:
         check_modality(part, name)
     return {

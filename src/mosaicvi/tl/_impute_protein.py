@@ -199,4 +199,7 @@ def _batches(
         if rna.obs[batch_key].isna().any():
             raise DataError("the column of the query's cells has missing values", key=batch_key)
         query[:] = "query:" + np.asarray(rna.obs[batch_key].astype(str), dtype=object)
+    # The query is a batch of its own, whatever the reference's batches are called.
+    while query.isin(known.astype(str)).any():
+        query = "new " + query
     return query, known

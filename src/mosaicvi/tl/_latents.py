@@ -50,8 +50,8 @@ class Places:
     def __len__(self) -> int:
         return len(self.latent)
 
-    def part(self, chosen: NDArray[np.bool_]) -> Places:
-        """Some of the cells."""
+    def part(self, chosen: NDArray[np.bool_] | Ints) -> Places:
+        """Some of the cells, by a mask or by their numbers."""
         return Places(self.latent[chosen], self.shared[chosen], self.own[chosen])
 
 
@@ -80,6 +80,13 @@ class UnimodalCells:
     def latent(self) -> Floats:
         """Posterior means given this modality alone, float64 ``(n_modality_cells, n_latent)``."""
         return self.places.latent
+
+    def by_name(self) -> UnimodalCells:
+        """The same cells sorted by name: what is drawn among them is then no matter of rows."""
+        order = np.argsort(self.names, kind="stable")
+        return UnimodalCells(
+            self.modality, self.rows[order], self.names[order], self.places.part(order)
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -128,14 +135,14 @@ def _places(model: MosaicVI, adata: MuData | None, modality: str, rows: Ints) ->
 def two_modalities(
     model: MosaicVI, source: str, target: str, adata: MuData | None
 ) -> tuple[UnimodalCells, UnimodalCells]:
-    """Cells of a source and of a target modality, which must differ."""
+    """Cells of a source and of a target modality, which must differ, each sorted by name."""
     if source == target:
         raise RequestError(
             f"source and target are both {source!r}", key="target", expected="another modality"
         )
     return (
-        unimodal_cells(model, source, adata, key="source"),
-        unimodal_cells(model, target, adata, key="target"),
+        unimodal_cells(model, source, adata, key="source").by_name(),
+        unimodal_cells(model, target, adata, key="target").by_name(),
     )
 
 

@@ -117,7 +117,7 @@ def match_cells(
     if not found:
         raise RequestError(f"no group has cells of {source!r} and of {target!r}", key="group_key")
     matches = _Found(*(np.concatenate(part) for part in zip(*found, strict=True)))
-    order = np.lexsort([matches.rank, matches.source])
+    order = np.lexsort([matches.rank, left.rows[matches.source]])
     confidence = alignment_confidence_of(left.places, right.places, seed=seed)
     table = {
         "source": left.names[matches.source],

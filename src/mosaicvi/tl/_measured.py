@@ -91,10 +91,8 @@ def measured_mask(modality: ModalityData) -> np.ndarray:
     Bool ``(n_modality_cells, n_features)``, rows as :func:`present_cells` lists them.
     """
     _, rows = present_cells(modality)
-    mask = np.ones((len(rows), modality.n_features), dtype=bool)
-    if modality.panel is not None:
-        known = modality.batch[rows] >= 0
-        mask[known] = modality.panel[modality.batch[rows][known]]
+    measured = modality.measured(rows)
+    mask = np.ones((len(rows), modality.n_features), dtype=bool) if measured is None else measured
     if not likelihoods.get(modality.spec.likelihood).is_count:
         mask &= np.isfinite(modality.shown(rows))
     return mask

@@ -74,7 +74,8 @@ def negative_transfer(
     RequestError
         If a modality is unknown, or a number is out of range.
     DataError
-        If the column is missing, or a separate model lacks cells.
+        If the column is missing or labels fewer than two cells of a modality, or a separate model
+        lacks cells.
     """
     if n_neighbours < 1 or n_resamples < 1 or not 0 < level < 1:
         raise RequestError(
@@ -90,6 +91,15 @@ def negative_transfer(
         column = labels(
             mdata, label_key, {name: rows_of(mdata, name)}, option="label_key", complete=False
         )[joint.rows]
+        known = ~pd.isna(column)
+        if known.sum() < 2:
+            raise DataError(
+                f"{int(known.sum())} of {len(known)} cells have a label",
+                modality=name,
+                key=label_key,
+                expected="two or more, since purity is a share of a cell's neighbours",
+                remedy="choose another column, or leave the modality out by modalities=",
+            )
         alone = (separate or {}).get(name) or _train_alone(model, mdata, name, train_kwargs or {})
         other = unimodal_cells(alone, name, None, key="separate")
         order = pd.Index(other.names).get_indexer(pd.Index(joint.names))
@@ -99,7 +109,6 @@ def negative_transfer(
                 modality=name,
                 key="separate",
             )
-        known = ~pd.isna(column)
         codes, types = pd.factorize(column[known].astype(str), sort=True)
         purities = [
             purity(latent[known], codes, n_neighbours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,12 +66,15 @@ def agree(columns: list[pd.Series]) -> bool:
 
 
 def storable(column: pd.Series) -> pd.Series:
-    """Give a column of mixed Python objects a type that ``.h5ad`` keeps as it is."""
+    """Give a column of mixed Python objects a type that ``.h5ad`` keeps as it is.
+
+    Dates, times and spans become categories by ISO 8601.
+    """
     if isinstance(column.dtype, pd.CategoricalDtype):
         kept = column.cat.remove_unused_categories()
         if pd.api.types.infer_dtype(kept.cat.categories, skipna=True) == "string":
             return kept
-        return kept.cat.rename_categories([str(name) for name in kept.cat.categories])
+        return kept.cat.rename_categories([_text(name) for name in kept.cat.categories])
     if pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
         return column
     kind = pd.api.types.infer_dtype(column, skipna=True)
@@ -79,4 +83,12 @@ def storable(column: pd.Series) -> pd.Series:
     if kind in {"integer", "floating", "mixed-integer-float", "decimal"}:
         numbers = column.astype(np.float64)
         return numbers.astype(np.int64) if kind == "integer" and numbers.notna().all() else numbers
-    return column.where(column.isna(), column.astype(str)).astype("category")
+    # As objects: a column of dates would read the strings as dates again.
+    objects = column.astype(object)
+    return objects.where(objects.isna(), objects.map(_text)).astype("category")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, timedelta):
+        return pd.Timedelta(value).isoformat()
+    return value.isoformat() if isinstance(value, date) else str(value)

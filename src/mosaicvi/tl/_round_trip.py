@@ -121,7 +121,9 @@ def round_trip_confidence(
     )
     softened = NO_STRUCTURE * chance + np.finfo(float).tiny
     kept = (chance - trip + softened) / np.maximum(chance - reference + softened, softened)
-    spread = random_distance(other[:N_RANDOM], other, seed).mean()
+    # Cells at random on both sides: the first ones may all be of one batch or type.
+    some = other[np.random.default_rng([seed, 1]).permutation(n_other)[:N_RANDOM]]
+    spread = random_distance(some, other, seed).mean()
     far = away[:, : k_other[0]].mean(axis=1)
     outside = np.minimum(1.0, spread / np.maximum(far, np.finfo(float).tiny)) ** 2
     return np.asarray(np.clip(kept, 0.0, 1.0) * outside)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from anndata import AnnData
+from mudata import MuData
 
 from mosaicvi import _keys
 from mosaicvi.__about__ import __version__
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
-    from mudata import MuData
 
     from mosaicvi.model import MosaicVI
 
@@ -51,7 +53,7 @@ def write(
     -------
     A copy with them, or None where ``mdata`` itself was written to.
     """
-    target = mdata.copy() if copy else mdata
+    target = copied(mdata) if copy else mdata
     for key, values in columns.items():
         target.obs[key] = values
     for key, table in (obsm or {}).items():
@@ -59,3 +61,37 @@ def write(
     before = dict(target.uns.get(_keys.UNS, {}))
     target.uns[_keys.UNS] = {**before, tool: {**parameters, "version": __version__}}
     return target if copy else None
+
+
+def copied(mdata: MuData) -> MuData:
+    """Copy of a MuData that shares what lies on disk with it: nothing is read, nor written there.
+
+    ``raw`` of such a MuData is left out, as :func:`mosaicvi.read_lazy` does.
+    """
+    stored = [m for part in mdata.mod.values() for m in (part.X, *part.layers.values())]
+    if not mdata.isbacked and all(hasattr(m, "copy") for m in stored if m is not None):
+        return mdata.copy()
+    parts = {
+        name: AnnData(
+            _own(part.X), layers={key: _own(m) for key, m in part.layers.items()}, **_tables(part)
+        )
+        for name, part in mdata.mod.items()
+    }
+    maps = {"obsmap": dict(mdata.obsmap), "varmap": dict(mdata.varmap)}
+    return MuData(parts, axis=mdata.axis, **_tables(mdata), **maps)
+
+
+def _own(matrix: Any) -> Any:
+    """A copy of values in memory; a reference to values on disk, of which h5py copies none."""
+    return matrix.copy() if hasattr(matrix, "copy") else matrix
+
+
+def _tables(part: AnnData | MuData) -> dict[str, Any]:
+    """Copies of everything but values."""
+    names = ("obsm", "varm", "obsp", "varp")
+    return {
+        "obs": part.obs.copy(),
+        "var": part.var.copy(),
+        "uns": deepcopy(dict(part.uns)),
+        **{name: {key: m.copy() for key, m in getattr(part, name).items()} for name in names},
+    }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from mosaicvi._errors import RequestError
@@ -91,7 +93,8 @@ class MosaicTrainingPlan(pl.LightningModule):
     optimizer
         Settings of the optimiser.
     n_steps
-        Steps of the whole schedule.
+        Steps of the whole schedule. Where the trainer takes others, as it accumulates gradients or
+        leaves minibatches out, the schedule is of as many as it takes.
     guide
         Draws anchor pairs for each step; None: modalities are not aligned by anchors.
     """
@@ -175,6 +178,14 @@ class MosaicTrainingPlan(pl.LightningModule):
         if means:
             self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
 
+    def _steps_taken(self) -> int:
+        """Steps that the trainer will take; those that were planned where it cannot tell."""
+        try:
+            taken = self.trainer.estimated_stepping_batches
+        except MisconfigurationException:  # accumulation that changes between epochs
+            return self.n_steps
+        return int(taken) if 0 < taken < math.inf else self.n_steps
+
     def configure_optimizers(self) -> Any:
         """AdamW under a one-cycle schedule that moves every step."""
         spec = self.optimizer_spec
@@ -206,6 +217,7 @@ class MosaicTrainingPlan(pl.LightningModule):
             fused="mixed" not in str(self.trainer.precision)
             and all(p.device.type in {"cpu", "cuda"} for p in self.module.parameters()),
         )
+        self.n_steps = self._steps_taken()
         total_steps = self.n_steps + 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,

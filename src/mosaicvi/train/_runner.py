@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from scvi.train import Trainer
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.train._average import WeightAverage
 from mosaicvi.train._callbacks import KeepBest
@@ -59,6 +59,8 @@ def run_fit(
     **trainer_kwargs: Any,
 ) -> FitResult:
     """Fit, restore the weights that are kept, and leave the module in evaluation mode.
+
+    A fit that fails, or is interrupted in its first epoch, leaves the weights as they were.
 
     Parameters
     ----------
@@ -111,25 +113,33 @@ def run_fit(
                 remedy="train()'s documentation says how the learning rate is set, if it is that; "
                 "in MosaicVI by plan_kwargs={'learning_rate': ...}",
             ) from error
-    interrupted = False
+    before = {name: value.detach().clone() for name, value in plan.module.state_dict().items()}
     # A module that was fitted or loaded is in evaluation mode, and Lightning leaves it there.
     plan.module.train()
     try:
-        with _quiet_lightning(), intra_op_threads(_threads(plan, datamodule, trainer)):
-            trainer.fit(plan, datamodule=datamodule)
-    except SystemExit:
-        # Lightning turns Ctrl-C into sys.exit(1), which would end the user's notebook kernel.
-        if not trainer.interrupted:
-            raise
-        interrupted = True
-    n_epochs = trainer.current_epoch
-    if not keep.restore():
-        average.swap()
-    plan.module.eval()
-    for parameter in plan.module.parameters():
-        parameter.grad = None
+        interrupted = _fitted(trainer, plan, datamodule)
+        n_epochs = trainer.current_epoch
+        if interrupted and n_epochs == 0:
+            plan.module.load_state_dict(before)
+        elif not keep.restore():
+            average.swap()
+    except BaseException:
+        # Half a fit is no model: its answers would look like those of a whole one.
+        plan.module.load_state_dict(before)
+        raise
+    finally:
+        plan.module.eval()
+        for parameter in plan.module.parameters():
+            parameter.grad = None
     status = "interrupted" if interrupted else "stopped early" if keep.stopped else "completed"
-    if interrupted:
+    if interrupted and n_epochs == 0:
+        warnings.warn(
+            "training was interrupted before its first epoch ended; the model is as it was before. "
+            "Remedy: call train() again.",
+            MosaicviWarning,
+            stacklevel=3,
+        )
+    elif interrupted:
         logger.warning(
             "Training was interrupted after %d of %d epochs; the model keeps the weights of epoch "
             "%d and can be used. Call train() again for a full fit.",
@@ -138,6 +148,19 @@ def run_fit(
             keep.best_epoch + 1,
         )
     return FitResult(_history(trainer), n_epochs, keep.best_epoch, status)
+
+
+def _fitted(trainer: Trainer, plan: MosaicTrainingPlan, datamodule: MosaicDataModule) -> bool:
+    """Fit, and whether the user interrupted it."""
+    try:
+        with _quiet_lightning(), intra_op_threads(_threads(plan, datamodule, trainer)):
+            trainer.fit(plan, datamodule=datamodule)
+    except SystemExit:
+        # Lightning turns Ctrl-C into sys.exit(1), which would end the user's notebook kernel.
+        if not trainer.interrupted:
+            raise
+        return True
+    return False
 
 
 def _threads(

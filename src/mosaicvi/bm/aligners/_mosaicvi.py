@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaicvi.bm._alignment_input import EDGES, OWN, PLACES, SHARED, Embedding, Floats
+from mosaicvi.bm._alignment_input import DOUBT, EDGES, OWN, PLACES, SHARED, Embedding, Floats
 from mosaicvi.bm._input import BATCH
 from mosaicvi.bm.aligners._base import Aligner
 from mosaicvi.bm.aligners._features import turned
 from mosaicvi.bm.methods._mosaicvi import sort_options
+from mosaicvi.model._counterparts import doubt_between
 from mosaicvi.tl._latents import unimodal_cells
 
 EDGE_ENDS = ["source_modality", "source", "target_modality", "target"]
@@ -65,8 +66,9 @@ class MosaicVIAligner(Aligner):
         return {"": Embedding(latents, wanted)}
 
     def _places(self) -> dict[str, Floats]:
-        """What alignment confidence reads besides the latents."""
-        mdata, found = self.task.mdata, {}
+        """What alignment confidence and labels read besides the latents."""
+        mdata, tables = self.task.mdata, self._model.counterparts
+        found = {DOUBT: np.array(doubt_between(tables, *self.task.modalities))}
         for name in self.task.modalities:
             cells = unimodal_cells(self._model, name, None, key="modalities")
             order = pd.Index(cells.names).get_indexer(mdata.mod[name].obs_names)

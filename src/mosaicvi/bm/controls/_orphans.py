@@ -137,7 +137,7 @@ def orphan_scores(
     own, other = answer.places(alone), answer.places(lacking)
     confidence = alignment_confidence_of(own, other)[rows]
     codes = pd.Categorical(labels.astype(object), categories=names).codes.astype(np.int64)
-    done = transfer(other, codes, own, len(names), N_NEIGHBOURS, 0)
+    done = transfer(other, codes, own, len(names), N_NEIGHBOURS, 0, answer.doubt)
     answered = done.given()[rows]
     right = np.array(names)[done.code[rows]] == types
     found: Scores = {

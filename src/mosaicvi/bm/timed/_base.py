@@ -37,8 +37,8 @@ class Timed(BaseMethod[SpeedInput, Times]):
         """From data to a model that can be trained."""
 
     @abstractmethod
-    def train(self, epochs: int) -> tuple[list[Epoch], int]:
-        """Train that many epochs; each of them that was timed, and steps an epoch."""
+    def train(self, epochs: int) -> tuple[list[Epoch], int, int]:
+        """Train that many epochs; each of them that was timed, and steps and cells of one."""
 
     @abstractmethod
     def train_by_default(self) -> int:
@@ -75,7 +75,7 @@ class Timed(BaseMethod[SpeedInput, Times]):
         start = now()
         self.build()
         self._build = now() - start
-        epochs, self._n_steps = self.train(WARM_UP + timing.epochs)
+        epochs, self._n_steps, self._n_cells = self.train(WARM_UP + timing.epochs)
         self._epochs = epochs[-timing.epochs :]
         self._parts = self.parts() if timing.parts else {}
         self._whole: tuple[Lap, int] | None = None
@@ -91,7 +91,7 @@ class Timed(BaseMethod[SpeedInput, Times]):
         times = Times(
             build=self._build,
             epochs=self._epochs,
-            n_cells=self._n_steps * self.batch_size,
+            n_cells=self._n_cells,
             batch_size=self.batch_size,
             n_steps=self._n_steps,
             whole=whole,

@@ -28,13 +28,13 @@ class EpochClock(Callback):
     ----------
     epochs
         Every epoch so far.
-    n_steps
-        Steps of an epoch.
+    n_steps, n_cells
+        Steps of an epoch, and cells of its training part.
     """
 
     def __init__(self) -> None:
         self.epochs: list[Epoch] = []
-        self.n_steps = 0
+        self.n_steps = self.n_cells = 0
         self._start = self._validation_start = Lap(0.0, 0.0)
         self._validation = Lap(0.0, 0.0)
 
@@ -42,6 +42,8 @@ class EpochClock(Callback):
         """Start."""
         self._validation = Lap(0.0, 0.0)
         self.n_steps = int(trainer.num_training_batches)
+        # Lightning does not declare it; scvi-tools' data modules and ours count their cells.
+        self.n_cells = int(getattr(trainer, "datamodule").n_train)  # noqa: B009
         self._start = now()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -35,7 +35,7 @@ class TimedMosaicVI(Timed):
         )
         self._model._cells(None)
 
-    def train(self, epochs: int) -> tuple[list[Epoch], int]:
+    def train(self, epochs: int) -> tuple[list[Epoch], int, int]:
         """Train for some epochs, under the clock."""
         clock = EpochClock()
         self._model.train(
@@ -47,7 +47,7 @@ class TimedMosaicVI(Timed):
             callbacks=[clock],
             **self._options["train"],
         )
-        return clock.epochs, clock.n_steps
+        return clock.epochs, clock.n_steps, clock.n_cells
 
     def train_by_default(self) -> int:
         """Train as the model does by default."""

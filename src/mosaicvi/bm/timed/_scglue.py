@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from mosaicvi.bm._speed_input import SpeedInput
 
 
-def timing(model: Any) -> tuple[Any, list[Epoch], list[int]]:
-    """A model class whose trainer times epochs, the times, and the steps so far of each epoch."""
+def timing(model: Any) -> tuple[Any, list[Epoch], list[int], list[int]]:
+    """A model class whose trainer times epochs, the times, and steps and cells of each so far."""
     epochs: list[Epoch] = []
-    steps = [0]
+    steps, cells = [0], [0]
     marks: dict[str, Lap] = {}
 
     class TimingTrainer(model.TRAINER_TYPE):
@@ -28,6 +28,7 @@ def timing(model: Any) -> tuple[Any, list[Epoch], list[int]]:
             if "start" not in marks:
                 marks["start"] = now()
             steps[-1] += 1
+            cells[-1] += len(data[0])
             return super().train_step(engine, data)
 
         def val_step(self, engine: Any, data: Any) -> Any:
@@ -43,8 +44,9 @@ def timing(model: Any) -> tuple[Any, list[Epoch], list[int]]:
             marks.clear()
             marks["start"] = end
             steps.append(0)
+            cells.append(0)
 
-    return type(model.__name__, (model,), {"TRAINER_TYPE": TimingTrainer}), epochs, steps
+    return type(model.__name__, (model,), {"TRAINER_TYPE": TimingTrainer}), epochs, steps, cells
 
 
 class TimedScglue(Timed):
@@ -69,7 +71,7 @@ class TimedScglue(Timed):
         """Components of both modalities, and the model."""
         scglue = imported()
         self._tables = self._aligner.prepare()
-        model, self._epochs_so_far, self._steps = timing(scglue.models.SCGLUEModel)
+        model, self._epochs_so_far, self._steps, self._cells = timing(scglue.models.SCGLUEModel)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._model = model(
@@ -77,7 +79,7 @@ class TimedScglue(Timed):
             )
             self._model.compile()
 
-    def train(self, epochs: int) -> tuple[list[Epoch], int]:
+    def train(self, epochs: int) -> tuple[list[Epoch], int, int]:
         """Train for some epochs of the first stage, under the clock."""
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
@@ -85,7 +87,7 @@ class TimedScglue(Timed):
                 self._tables, self._graph, align_burnin=np.inf, safe_burnin=False,
                 data_batch_size=self.batch_size, max_epochs=epochs, directory=folder,
             )  # fmt: skip
-        return self._epochs_so_far, self._steps[0]
+        return self._epochs_so_far, self._steps[0], self._cells[0]
 
     def train_by_default(self) -> int:
         """Fit both stages as the package does by default, components included."""

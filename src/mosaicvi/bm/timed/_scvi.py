@@ -37,11 +37,11 @@ class TimedScvi(Timed):
                 **self.task.given.options, **settings,
             )  # fmt: skip
 
-    def train(self, epochs: int) -> tuple[list[Epoch], int]:
+    def train(self, epochs: int) -> tuple[list[Epoch], int, int]:
         """Train for some epochs, under the clock."""
         clock = EpochClock()
         self._run(max_epochs=epochs, batch_size=self.batch_size, callbacks=[clock])
-        return clock.epochs, clock.n_steps
+        return clock.epochs, clock.n_steps, clock.n_cells
 
     def train_by_default(self) -> int:
         """Train as the package does by default, early stopping included."""

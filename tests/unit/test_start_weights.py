@@ -1,0 +1,87 @@
+"""Weights of modalities: measured on enough cells of each, beside those that the user gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tests.fits import build, small_mosaic
+
+from mosaicvi import RequestError
+from mosaicvi.model import _training
+from mosaicvi.model._construct import modality_weights
+
+if TYPE_CHECKING:
+    from mosaicvi import MosaicVI
+
+pytestmark = pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning")
+
+N_CELLS = 300
+
+
+def drawn(share: float) -> MosaicVI:
+    """A model of cells of which this share holds protein."""
+    return build(small_mosaic(N_CELLS, patterns={"rna": 1 - share, "rna+protein": share}))
+
+
+def nats(model: MosaicVI, cells: np.ndarray) -> dict[str, float]:
+    return _training.start_nats(model.module, model._cells(None).dataset, cells)
+
+
+def weights(model: MosaicVI, given: dict[str, Any]) -> dict[str, float]:
+    dataset = model._cells(None).dataset
+    spec = _training.objective_spec(
+        model.module, dataset, np.arange(N_CELLS), given, anchored=False
+    )
+    return dict(spec.modality_weights)
+
+
+def test_a_modality_of_few_cells_is_measured_on_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = drawn(0.02)
+    held = model.adata_manager.data.modalities["protein"].rows >= 0
+    assert held.sum() < 10
+    every = np.arange(N_CELLS)
+    whole = nats(model, every)
+    monkeypatch.setattr(_training, "N_PROBE_CELLS", 64)
+    sampled = nats(model, every)
+    assert sampled["protein"] == pytest.approx(whole["protein"], rel=1e-5)
+    # The others are measured on the one sample, as if it had not been there.
+    monkeypatch.setattr(_training, "MIN_PROBE_CELLS", 0)
+    assert nats(model, every)["rna"] == sampled["rna"]
+    # Of none of the cells nothing is known.
+    assert set(nats(model, np.flatnonzero(~held))) == {"rna"}
+
+
+def test_a_sample_that_holds_enough_is_all_that_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = drawn(0.5)
+    monkeypatch.setattr(_training, "N_PROBE_CELLS", 100)
+    sampled = nats(model, np.arange(N_CELLS))
+    chosen = np.sort(np.random.default_rng(0).choice(N_CELLS, 100, replace=False))
+    assert sampled == nats(model, chosen)
+
+
+def test_weights_that_are_given_stand_beside_measured_ones() -> None:
+    model = drawn(0.5)
+    measured = weights(model, {})
+    assert measured["rna"] == 1.0
+    assert measured["protein"] > 2.0
+    assert weights(model, {"modality_weights": {"rna": 0.5}}) == {**measured, "rna": 0.5}
+    both = {"rna": 0.25, "protein": 3.0}
+    assert weights(model, {"modality_weights": both}) == both
+
+
+def test_weights_of_unknown_modalities_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"modality_weights.*unknown modalities \['protien'\]"):
+        weights(drawn(0.5), {"modality_weights": {"protien": 3.0}})
+
+
+def test_modalities_without_trust_alone() -> None:
+    """Cells of them alone may be trained on: weights are those among themselves."""
+    found = modality_weights({"a": 100.0, "b": 50.0}, 0.5, {"a": 0.0, "b": 0.0, "c": 1.0})
+    assert found == {"a": 1.0, "b": pytest.approx(2**0.5)}
+    assert modality_weights({}, 0.5, {"c": 1.0}) == {}
