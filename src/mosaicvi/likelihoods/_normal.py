@@ -19,7 +19,7 @@ LOG_SD_RANGE = (-7.0, 7.0)
 finite density whatever its unit."""
 
 LOG_SCALE_RANGE = (-22.0, 40.0)
-"""Range of a feature's log scale: units from 3e-10 to 2e17; squares of values far from zero fit float32."""
+"""Range of a feature's log scale: units from 3e-10 to 2e17, whose squares float32 holds."""
 
 
 def fixed_scale(
