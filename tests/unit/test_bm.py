@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mosaicvi.bm.__main__ import main
 from mosaicvi.bm._input import BATCH, TYPE, ImputationInput, Prediction
 from mosaicvi.bm._load import quiet_mudata
 from mosaicvi.bm._options import check_options
+from mosaicvi.bm._records import place
 from mosaicvi.bm._runner import SCHEMA, Entry, read_records, write_record
 from mosaicvi.bm._score import Truth, score
 from mosaicvi.bm._shared_features import antigen, change_of_unit, gene, share
@@ -332,6 +334,17 @@ def test_scores_of_the_true_distribution_and_of_a_bad_one() -> None:
     json.dumps(good, allow_nan=False)
 
 
+def test_equal_counts_are_ties() -> None:
+    """Whatever the last bit of their log1p: most counts around 6 are ties of some draws."""
+    rng = np.random.default_rng(0)
+    truth = _truth(rng.poisson(6.0, size=(4_000, 1)).astype(float))
+    scores = score(Prediction(rng.poisson(6.0, (100, 4_000, 1)).astype(np.float32)), truth)
+    assert scores["pit_distance"]["mean"] < 0.03
+    same = np.full((50, 1_000, 1), 6.0, dtype=np.float32)
+    constant = score(Prediction(same), _truth(np.full((1_000, 1), 6.0)))
+    assert constant["coverage_50%"]["mean"] == pytest.approx(0.5, abs=0.06)
+
+
 def test_a_change_of_unit_leaves_order_and_rescales_error() -> None:
     rng = np.random.default_rng(1)
     counts = rng.poisson(20.0, size=(300, 2)).astype(float)
@@ -392,6 +405,55 @@ def test_the_table_shows_differences_paired_by_seed() -> None:
     assert "mosaicvi minus" in table
     assert lines[-1].split()[:3] == ["knn", "3", "-0.030"]
     assert "*" in lines[-1]
+
+
+def _row(method: str, seed: int, crps: float, **settings: object) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "comparison": "imputation",
+        "setting": "",
+        "method": method,
+        "seed": seed,
+        "settings": {"data": "a", **settings},
+        "scores": {"crps_log1p": {"mean": crps}},
+    }
+
+
+def test_the_first_of_a_method_and_seed_is_shown(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("mosaicvi"), "propagate", True)
+    new, again = _row("knn", 0, 0.1, pair=("x", "y")), _row("knn", 0, 0.9, pair=["x", "y"])
+    assert "0.100" in comparison_table([new, again])
+    assert comparison_table([new, again]) == comparison_table([new])
+    assert not caplog.text
+    assert comparison_table([new, _row("knn", 0, 0.9, noise=3, pair=[])]) == comparison_table([new])
+    assert "other pair: the first is taken" in caplog.text  # the first does not say which noise
+    assert "noise" not in caplog.text
+    comparison_table([new, {**again, "options": {"k": 5}}])
+    assert "other options" in caplog.text
+
+
+def test_data_sets_have_tables_and_files_of_their_own(tmp_path: Path) -> None:
+    across = _row("knn", 0, 0.3, data=None, train="a", test="b")
+    records = [_row("knn", 0, 0.1), _row("ridge", 0, 0.2, data="b"), across]
+    records += [_row("knn", 0, 0.4, hide_batch="p3"), _row("knn", 0, 0.5, hide_batch="p4")]
+    texts = comparison_table(records).split("imputation, ")[1:]
+    assert [text.splitlines()[0] for text in texts] == [
+        "a", "b", "a to b", "a, p3 hidden", "a, p4 hidden"
+    ]  # fmt: skip
+    names = {write_record(record, tmp_path).name for record in records}
+    assert "knn-a-to-b-seed0.json" in names
+    assert len(names) == len(records)
+    file = write_record(_row("knn", 0, 0.1, data="/x/y.h5mu"), tmp_path)
+    assert file.name == "knn-x-y.h5mu-seed0.json"
+
+
+def test_a_setting_that_names_the_data_is_not_told_twice() -> None:
+    for setting in ("a, 5 factors", "a 90 cells, cpu", "a"):
+        assert place({**_row("knn", 0, 0.1), "setting": setting}) == setting
+    assert place({**_row("knn", 0, 0.1), "setting": "atac"}) == "a, atac"
+    assert place({"setting": None}) == ""
 
 
 def test_options_go_to_the_call_they_name() -> None:

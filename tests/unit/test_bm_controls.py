@@ -14,7 +14,15 @@ from tests.unit.test_bm_alignment import MODALITIES, N_CELLS, cells
 from mosaicvi._errors import RequestError
 from mosaicvi.bm import Alignment
 from mosaicvi.bm.__main__ import main
-from mosaicvi.bm._alignment_input import EDGES, OWN, PLACES, SHARED, AlignmentInput, Embedding
+from mosaicvi.bm._alignment_input import (
+    DOUBT,
+    EDGES,
+    OWN,
+    PLACES,
+    SHARED,
+    AlignmentInput,
+    Embedding,
+)
 from mosaicvi.bm._alignment_score import score_alignment
 from mosaicvi.bm._controls import under_controls
 from mosaicvi.bm._load import quiet_mudata
@@ -217,6 +225,9 @@ def test_orphans_are_scored(alignment: Alignment) -> None:
     told = task.also(Embedding(mixed, places), task.truth)["orphans"]
     assert told["auc"] > bad["auc"] + 0.1
     assert told["abstain"] > bad["abstain"] + 0.3
+    # nor are labels given that nothing but doubtful links tells
+    doubtful = Embedding(latents_of(task, {}), {DOUBT: np.array(1.0)})
+    assert task.also(doubtful, task.truth)["orphans"]["answered"] == 0.0
     json.dumps(apart, allow_nan=False)
     for wrong in ("drop:9@atac", "drop:2@protein"):
         with pytest.raises(RequestError, match="controls"):
@@ -261,15 +272,19 @@ def test_what_is_wanted_travels(alignment: Alignment, tmp_path: Path) -> None:
     again = Embedding.read(tmp_path / "answer.npz")
     assert list(again.latents) == ["rna"]
     np.testing.assert_array_equal(again.wanted[EDGES], np.arange(3.0))
+    assert again.doubt == 0.0
+    Embedding({}, {DOUBT: np.array(0.3)}).write(tmp_path / "doubtful.npz")
+    assert Embedding.read(tmp_path / "doubtful.npz").doubt == 0.3
 
 
 def test_the_model_answers_what_is_wanted(alignment: Alignment) -> None:
     """Confidences in the order of the graph's edges, imputed values in that of the cells."""
-    task = task_of(alignment, "drop:2@atac").with_public(wanted=(EDGES, "atac"))
+    task = task_of(alignment, "drop:2@atac").with_public(wanted=(EDGES, PLACES, "atac"))
     options = {"train.max_epochs": 1, "train.enable_progress_bar": False}
     method = get("mosaicvi")(task.public.given(options=options))
     method.fit()
     wanted = method.predict()[""].wanted
+    assert float(wanted[DOUBT]) == method._model.counterparts["rna"].apart["atac"].doubt
     assert wanted["atac"].shape == (N_CELLS, 60)
     assert np.isfinite(wanted["atac"]).all()
     table = method._model.get_edge_confidence()

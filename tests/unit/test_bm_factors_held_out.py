@@ -111,6 +111,17 @@ def test_no_cell_loses_two_modalities_and_methods_see_no_hidden_value() -> None:
     assert other.public.seed == 1
 
 
+def test_features_are_those_of_the_data_whichever_cells_are_drawn() -> None:
+    comparison = HeldOutFactors("pbmc_mosaic", n_cells=150, features={"rna": 50})
+    first, second = (comparison.task(seed).public.mdata for seed in (0, 1))
+    assert set(first.obs_names) != set(second.obs_names)
+    for name, part in first.mod.items():
+        assert list(part.var_names) == list(second.mod[name].var_names)
+    part = comparison._loaded.mod["rna"]
+    present = np.asarray((part.X > 0).sum(0)).ravel()
+    assert present[part.var_names.isin(first.mod["rna"].var_names)].min() >= np.sort(present)[-50]
+
+
 def test_cohort_lacks_one_modality_for_a_third() -> None:
     task = HeldOutFactors("cohort").task(0)
     described = task.describe()
@@ -208,6 +219,13 @@ def test_agreement_of_fits_that_saw_other_cells() -> None:
         agreement(first, replace(fitted(z, w), cells=np.char.add(names, "x")))
 
 
+def test_weights_of_other_features_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    z, w = rng.normal(size=(200, 3)), rng.normal(size=(50, 3))
+    with pytest.raises(FileError, match=r"'rna': 50.*'rna': 49.*same features"):
+        agreement(fitted(z, w), fitted(z, w[1:]))
+
+
 def test_agreement_is_blind_to_order_and_sign_and_counts_surplus_factors() -> None:
     rng = np.random.default_rng(0)
     z, w = rng.normal(size=(200, 3)), rng.normal(size=(50, 3))
@@ -255,8 +273,16 @@ def test_command_predicts_keeps_answers_and_compares_seeds(
     assert "--answers" not in records[0]["command"]
     assert records[0]["scores"]["mean_held_out"] > 0.05
     (folder,) = kept.iterdir()
+    words[words.index("0,1")] = "0"
+    words += ["--split", "0", "--answers", str(kept)]
+    assert main([*words, "--label", "pca=a / b"]) == 0
+    assert {path.name for path in folder.iterdir()} == {
+        "pca-seed0.npz", "pca-seed1.npz", "a---b-seed0.npz"
+    }  # fmt: skip
+    capsys.readouterr()
     file = tmp_path / "stability" / "all.json"
     assert main(["stability", str(folder), "--write", str(file)]) == 0
     assert "pca" in capsys.readouterr().out
-    (row,) = json.loads(file.read_text(encoding="utf-8"))
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    (row,) = (each for each in rows if each["method"] == "pca")
     assert row["factors"] == pytest.approx(1.0)

@@ -17,6 +17,7 @@ from mosaicvi.bm._speed_input import Epoch, Lap, SpeedInput, Times, Timing
 from mosaicvi.bm._table import comparison_table
 from mosaicvi.bm.timed._mosaicvi import TimedMosaicVI
 from mosaicvi.bm.timed._multivi import TimedMultiVI
+from mosaicvi.bm.timed._scglue import timing
 from mosaicvi.bm.timed._totalvi import TimedTotalVI
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def test_mosaicvi_is_timed(tmp_path: Path) -> None:
     times = times_of(TimedMosaicVI, tiny(), tmp_path)
     assert len(times.epochs) == 2
     assert (times.batch_size, times.n_steps) == (32, 3)
+    assert times.n_cells == 81  # nine of ten of them train; the last minibatch is not full
     assert set(times.parts) == PARTS
     scores = times.scores()
     assert scores["epoch"]["cpu"] >= scores["epoch"]["train_cpu"] > 0
@@ -77,7 +79,21 @@ def test_peers_are_timed(tmp_path: Path) -> None:
         times = times_of(kind, tiny(modalities=("rna", second)), folder)
         assert len(times.epochs) == 2
         assert times.n_steps == 3
+        assert times.n_cells == 81
         assert times.parts == {}
+
+
+def test_cells_of_scglue_are_those_of_its_minibatches() -> None:
+    class Trainer:
+        def train_step(self, engine: object, data: object) -> None: ...
+        def report_metrics(self, train: object, validation: object) -> None: ...
+
+    model, epochs, steps, cells = timing(type("Model", (), {"TRAINER_TYPE": Trainer}))
+    trainer = model.TRAINER_TYPE()
+    for size in (32, 32, 17):
+        trainer.train_step(None, [np.zeros((size, 2)), np.zeros((5, 2))])
+    trainer.report_metrics(None, None)
+    assert (len(epochs), steps[0], cells[0]) == (1, 3, 81)
 
 
 def test_an_absent_modality_is_skipped(tmp_path: Path) -> None:
