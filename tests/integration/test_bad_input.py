@@ -584,7 +584,7 @@ def test_values_that_change_between_setup_and_model_are_refused() -> None:
     mdata = mosaic()
     MosaicVI.setup_mudata(mdata, BOTH)
     mdata.mod["rna"].X = mdata.mod["rna"].X * 2
-    with pytest.raises(DataError, match="'rna': the values changed after they were set up"):
+    with pytest.raises(DataError, match="'rna', key 'layer': the values changed after they were"):
         MosaicVI(mdata)
     MosaicVI.setup_mudata(mdata, BOTH)
     mdata.mod["rna"].layers["counts"] = mdata.mod["rna"].X.copy()

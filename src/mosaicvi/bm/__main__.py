@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mosaicvi import likelihoods
 from mosaicvi._errors import MosaicviError, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.bm import (
@@ -27,7 +25,7 @@ from mosaicvi.bm._alignment import Alignment
 from mosaicvi.bm._controls import under_controls
 from mosaicvi.bm._graphs import KINDS
 from mosaicvi.bm._imputation import Imputation
-from mosaicvi.bm._options import check_options
+from mosaicvi.bm._options import check_options, read_likelihoods, read_pairs
 from mosaicvi.bm._records import distinct
 from mosaicvi.bm._runner import Entry, read_records, run, write_summary
 from mosaicvi.bm._table import comparison_table
@@ -40,28 +38,6 @@ if TYPE_CHECKING:
 OURS = "mosaicvi"
 PLACES = ("--out", "--plot", "--answers")
 """Options that say where something is written."""
-
-
-def _pairs(texts: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` texts; values are JSON where they parse as such, else text."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RequestError(f"{text!r}", key="option", expected="key=value")
-        try:
-            found[key] = json.loads(value)
-        except json.JSONDecodeError:
-            found[key] = {"True": True, "False": False, "None": None}.get(value, value)
-    return found
-
-
-def _likelihoods(texts: Sequence[str]) -> dict[str, str]:
-    """Likelihoods by modality, which a worker would find unknown after all had been prepared."""
-    found = {modality: str(name) for modality, name in _pairs(texts).items()}
-    for name in found.values():
-        likelihoods.get(name)
-    return found
 
 
 def _shared(parser: argparse.ArgumentParser, table: Mapping[str, str]) -> None:
@@ -194,7 +170,7 @@ def _by_method(
 
 
 def _entries(arguments: argparse.Namespace, table: Mapping[str, str]) -> list[Entry]:
-    options = _pairs(arguments.option)
+    options = read_pairs(arguments.option)
     if getattr(arguments, "no_query_cells", False):
         options["query_cells"] = False
     names = _methods(arguments, table)
@@ -243,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(under_controls(alignment, chosen), aligners.TABLE, arguments, words)
         if arguments.comparison == "factors":
             chosen_factors = _factor_command.comparison(
-                arguments, _likelihoods(arguments.likelihood)
+                arguments, read_likelihoods(arguments.likelihood)
             )
             return _run([chosen_factors], factors.TABLE, arguments, words)
         if arguments.comparison == "stability":
@@ -258,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _speed(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Time the grid, one process at a time unless asked for more, and draw it."""
-    comparisons = _speed_command.grid(arguments, _likelihoods(arguments.likelihood))
+    comparisons = _speed_command.grid(arguments, read_likelihoods(arguments.likelihood))
     arguments.methods = ",".join(_speed_command.chosen_methods(arguments, comparisons))
     records: list[dict[str, Any]] = []
     failed = _run(comparisons, timed.TABLE, arguments, words, into=records)
@@ -293,7 +269,7 @@ def _imputation(arguments: argparse.Namespace) -> Imputation:
         batch_key=arguments.batch_key,
         labels=arguments.labels,
         n_draws=arguments.draws,
-        likelihoods=_likelihoods(arguments.likelihood),
+        likelihoods=read_likelihoods(arguments.likelihood),
     )
 
 
@@ -312,7 +288,7 @@ def _alignments(arguments: argparse.Namespace) -> list[Alignment]:
         graph=arguments.graph,
         assembly=arguments.assembly,
         graph_table=arguments.graph_table,
-        likelihoods=_likelihoods(arguments.likelihood),
+        likelihoods=read_likelihoods(arguments.likelihood),
         scib=arguments.scib,
     )
     return [first, *(first.with_pairs(share) for share in shares[1:])]

@@ -1,20 +1,21 @@
-"""Options of the package's own models, held against the calls that they go to."""
+"""Options of the command line, read, and held against the calls that they go to."""
 
 from __future__ import annotations
 
 import inspect
+import json
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 
-from mosaicvi import _scvi
+from mosaicvi import _scvi, likelihoods
 from mosaicvi._errors import RequestError
 from mosaicvi.bm.methods._mosaicvi import sort_options
 from mosaicvi.factor import FactorVI
 from mosaicvi.model import MosaicVI
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 MODELS: dict[str, type[MosaicVI | FactorVI]] = {
     "mosaicvi": MosaicVI,
@@ -23,6 +24,28 @@ MODELS: dict[str, type[MosaicVI | FactorVI]] = {
 }
 DATA = {"self", "adata", "mdata", "registry", "source_registry", "modality", "indices"}
 """What the comparison alone can give."""
+
+
+def read_pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` texts; values are JSON where they parse as such, else text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RequestError(f"{text!r}", key="option", expected="key=value")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = {"True": True, "False": False, "None": None}.get(value, value)
+    return found
+
+
+def read_likelihoods(texts: Sequence[str]) -> dict[str, str]:
+    """Likelihoods by modality, which a worker would find unknown after all had been prepared."""
+    found = {modality: str(name) for modality, name in read_pairs(texts).items()}
+    for name in found.values():
+        likelihoods.get(name)
+    return found
 
 
 def check_options(method: str, options: Mapping[str, Any], comparison: str) -> None:

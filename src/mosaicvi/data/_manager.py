@@ -162,6 +162,7 @@ class MosaicManager(_scvi.AnnDataManager):
                     raise DataError(
                         "the values changed after they were set up",
                         modality=name,
+                        key="layer",
                         expected="the values of the setup, in X or a layer",
                         remedy="call setup_mudata again, or keep counts in "
                         f"mdata['{name}'].layers['counts'] before normalising X",

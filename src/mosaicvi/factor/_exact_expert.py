@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mosaicvi._types import as_dense
+from mosaicvi.factor._head_slope import shown_entries
 
 if TYPE_CHECKING:
     from mosaicvi.data._batch import ModalityBatch
@@ -75,7 +76,5 @@ def standard_residuals(
     nothing = dense.new_zeros(len(dense), decoder.spec.n_latent)
     empty = dense.new_zeros(dense.shape[1], decoder.spec.n_latent)
     base = decoder(nothing, offsets, covariates, empty)[decoder.mean_head]
-    panel, shown = part.measured(decoder.panel(part.batch)), part.observed
-    if panel is not None:
-        shown = panel if shown is None else shown & panel
-    return dense * (-decoder.feature_parameters["log_scale"]).exp() - base, shown
+    scale = decoder.feature_parameters["log_scale"]
+    return dense * (-scale).exp() - base, shown_entries(decoder, part)

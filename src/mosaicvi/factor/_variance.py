@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from mosaicvi._types import as_dense
+from mosaicvi.factor._head_slope import shown_entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,9 +49,7 @@ def cell_deviances(
             values = part.values
             dense = as_dense(values)
             panel = part.measured(decoder.panel(part.batch))
-            shown = part.observed if panel is None else panel
-            if panel is not None and part.observed is not None:
-                shown = panel & part.observed
+            shown = shown_entries(decoder, part)
             scale = torch.ones((), device=z.device)
             if not decoder.likelihood.is_count and "log_scale" in decoder.feature_parameters:
                 scale = (-2 * decoder.feature_parameters["log_scale"]).exp()
