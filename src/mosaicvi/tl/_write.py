@@ -12,6 +12,7 @@ from mudata import MuData
 from mosaicvi import _keys
 from mosaicvi.__about__ import __version__
 from mosaicvi._errors import RequestError
+from mosaicvi._scvi import layer_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,12 +69,16 @@ def copied(mdata: MuData) -> MuData:
 
     ``raw`` of such a MuData is left out, as :func:`mosaicvi.read_lazy` does.
     """
-    stored = [m for part in mdata.mod.values() for m in (part.X, *part.layers.values())]
+    layers = {
+        name: {key: part.layers[key] for key in layer_names(part)}
+        for name, part in mdata.mod.items()
+    }
+    stored = [m for name, part in mdata.mod.items() for m in (part.X, *layers[name].values())]
     if not mdata.isbacked and all(hasattr(m, "copy") for m in stored if m is not None):
         return mdata.copy()
     parts = {
         name: AnnData(
-            _own(part.X), layers={key: _own(m) for key, m in part.layers.items()}, **_tables(part)
+            _own(part.X), layers={k: _own(m) for k, m in layers[name].items()}, **_tables(part)
         )
         for name, part in mdata.mod.items()
     }
