@@ -69,7 +69,7 @@ def _impute(arguments: argparse.Namespace) -> None:
     from mosaicvi import tl
     from mosaicvi.bm._load import load
 
-    _check_paths(arguments.rna, arguments.out)
+    _check_paths(arguments.rna, arguments.reference, arguments.out)
     answer = tl.impute_protein(
         anndata.read_h5ad(arguments.rna),
         load(arguments.reference),
@@ -90,7 +90,7 @@ def _impute(arguments: argparse.Namespace) -> None:
     )
 
 
-def _check_paths(rna: Path, out: Path) -> None:
+def _check_paths(rna: Path, reference: str, out: Path) -> None:
     """Refuse files that cannot be read or written, before there is an answer to lose."""
     from mosaicvi.bm._load import holds_mudata
 
@@ -112,6 +112,14 @@ def _check_paths(rna: Path, out: Path) -> None:
         )
     if out.is_dir():
         raise RequestError(f"{str(out)!r} is a folder", key="out", expected="a file to write")
+    for read, name in ((rna, "rna"), (Path(reference), "reference")):
+        # By the file itself: one file may go by several paths and links.
+        if out.exists() and read.exists() and out.samefile(read):
+            raise RequestError(
+                f"{str(out)!r} is the file of --{name}, which would be lost",
+                key="out",
+                expected="another file than those that are read",
+            )
 
 
 def _quiet() -> None:

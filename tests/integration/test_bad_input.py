@@ -600,3 +600,21 @@ def test_a_copy_that_is_set_up_leaves_the_original_its_setup() -> None:
     model = MosaicVI(mdata)
     assert model.adata is mdata
     assert MosaicVI(copied).adata is copied
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e20])
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+def test_values_in_units_that_single_precision_cannot_hold(unit: float, kind: Any) -> None:
+    """Magnitudes of mol or of p-values had been answered with numbers out of all proportion."""
+    mdata = mosaic()
+    values = np.random.default_rng(0).normal(size=mdata.mod["rna"].shape)
+    values[:, 1] *= unit
+    mdata.mod["rna"].X = kind(values)
+    with pytest.raises(DataError, match="modality 'rna', key 'layer': the largest value") as caught:
+        MosaicVI.setup_mudata(mdata, {"rna": "normal"})
+    assert "single precision" in str(caught.value)
+    values[:, 1] /= unit
+    values[3, :] = np.nan
+    values[:, 2] = 0.0
+    mdata.mod["rna"].X = values
+    MosaicVI.setup_mudata(mdata, {"rna": "normal"})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import anndata as ad
 import mudata
 import numpy as np
+import pytest
 
 from mosaicvi import datasets, tl
 from mosaicvi.__main__ import main
@@ -16,11 +17,6 @@ from mosaicvi._demo import _cells
 from mosaicvi._errors import DownloadError
 from mosaicvi.bm._load import LOADERS
 from mosaicvi.datasets import SimulatedModality
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 
 def test_demo_writes_a_table_a_file_and_figures(
@@ -123,3 +119,39 @@ def test_every_loader_gives_a_mudata_and_every_dataset_is_one() -> None:
     for name in LOADERS:
         parameters = inspect.signature(getattr(datasets, name)).parameters.values()
         assert all(each.default is not each.empty for each in parameters)
+
+
+@pytest.mark.parametrize(
+    ("lost", "link"),
+    [
+        ("rna", None),
+        ("rna", "symlink"),
+        ("rna", "hard link"),
+        ("reference", "symlink"),
+        ("reference", "hard link"),
+    ],
+)
+def test_inputs_are_not_written_over(
+    lost: str,
+    link: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mdata = datasets.simulate(20, {"rna": SimulatedModality.rna(8)}, seed=5)
+    files = {"rna": tmp_path / "rna.h5ad", "reference": tmp_path / "all.h5mu"}
+    mdata["rna"].copy().write_h5ad(files["rna"])
+    mdata.write_h5mu(files["reference"])
+    before = files[lost].read_bytes()
+    out = tmp_path / "out.h5ad"
+    if link is None:
+        monkeypatch.chdir(tmp_path)
+        out = Path("rna.h5ad")  # another spelling of the path
+    elif link == "symlink":
+        out.symlink_to(files[lost])
+    else:
+        out.hardlink_to(files[lost])
+    words = ["impute", "--rna", str(files["rna"]), "--reference", str(files["reference"])]
+    assert main([*words, "--out", str(out), "--epochs", "1"]) == 2
+    assert re.search(f"'out'.*the file of --{lost}, which would be lost", capsys.readouterr().err)
+    assert files[lost].read_bytes() == before

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from tests.fits import build, fit, without_truth
 
 from mosaicvi import pl
 from mosaicvi._errors import RequestError
+from mosaicvi.datasets import SimulatedModality, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,3 +194,77 @@ def test_calibration_of_nothing_measured_is_refused() -> None:
         pl.calibration(pit=nothing)
     with pytest.raises(RequestError, match=r"'measured'.*all values are missing"):
         pl.calibration(np.zeros((3, 5, 2)), nothing)
+
+
+@pytest.fixture
+def continuous(counts: pd.DataFrame) -> tuple[ad.AnnData, pd.DataFrame]:
+    """An answer of continuous values, half of them below zero, and what was measured."""
+    rng = np.random.default_rng(2)
+    measured = pd.DataFrame(rng.normal(scale=0.01, size=counts.shape), counts.index, FEATURES)
+    answer = ad.AnnData(
+        (measured + rng.normal(scale=0.01, size=counts.shape)).astype(np.float32),
+        uns={"mosaicvi": {"scale": "counts"}},
+    )
+    answer.layers["sd"] = np.ones(counts.shape)
+    return answer, measured
+
+
+def test_continuous_values_are_drawn_as_they_are(
+    continuous: tuple[ad.AnnData, pd.DataFrame],
+) -> None:
+    answer, measured = continuous
+    ax = pl.imputation(answer, measured, "cd3")
+    np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], measured["cd3"])
+    np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 1], answer[:, "cd3"].X[:, 0])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("measured", "imputed")
+    low, top = ax.get_xlim()
+    assert max(-low, top) < 0.1  # the range is that of the values
+    assert len(ax.get_xticks()) > 2
+    r = np.corrcoef(measured["cd3"], answer[:, "cd3"].X[:, 0])[0, 1]
+    assert [text.get_text() for text in ax.texts] == [f"r = {r:.2f}"]
+    assert pl.imputation(answer, measured, FEATURES[:2], kind="violin").get_ylabel() == "value"
+    panels = pl.imputation(answer, measured, ["cd1", "cd2"], kind="gate")
+    np.testing.assert_allclose(panels[0].collections[0].get_offsets(), measured[["cd1", "cd2"]])
+    assert (panels[0].get_xlabel(), panels[0].get_ylabel()) == ("cd1", "cd2")
+    with pytest.raises(RequestError, match=r"'background'.*continuous"):
+        pl.imputation(answer, measured, "cd1", kind="violin", background=measured)
+
+
+def test_a_continuous_modality_of_a_model_is_drawn_as_it_is() -> None:
+    specs = {
+        "rna": SimulatedModality.rna(40, likelihood="nb"),
+        "score": SimulatedModality.normal(6),
+    }
+    mdata = without_truth(simulate(80, specs, n_latent=3, seed=1, patterns={"rna+score": 1.0}))
+    model = fit(build(mdata, {"rna": "nb", "score": "normal"}), max_epochs=1)
+    answer = model.impute("score", ["rna"], n_samples=3)
+    ax = pl.imputation(answer, mdata.mod["score"], "score0001")
+    dots = pd.DataFrame(ax.collections[0].get_offsets())
+    measured = mdata.mod["score"][:, "score0001"].X[:, 0]
+    np.testing.assert_allclose(sorted(dots[0]), sorted(measured), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["scatter", "violin", "gate"])
+def test_a_feature_named_twice_is_refused(
+    imputed: ad.AnnData, counts: pd.DataFrame, kind: str
+) -> None:
+    with pytest.raises(RequestError, match=r"'features'.*'cd1' is named twice"):
+        pl.imputation(imputed, counts, ["cd1", "cd1"], kind=kind)
+
+
+def test_a_gate_without_measured_values_is_refused(
+    imputed: ad.AnnData, counts: pd.DataFrame
+) -> None:
+    counts["cd1"] = np.nan
+    with pytest.raises(RequestError, match=r"'measured'.*no cell has both 'cd1' and 'cd2'"):
+        pl.imputation(imputed, counts, ["cd1", "cd2"], kind="gate")
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("levels", [np.linspace(0.1, 0.9, 9), 0.5])
+def test_calibration_at_levels_of_numpy(levels: np.ndarray | float) -> None:
+    ax = pl.calibration(pit=np.random.default_rng(0).random((500, 2)), levels=levels)
+    bold = max(ax.lines, key=lambda line: line.get_linewidth())
+    np.testing.assert_array_equal(bold.get_xdata(), np.atleast_1d(levels))
+    with pytest.raises(RequestError, match="'levels'"):
+        pl.calibration(pit=np.zeros((5, 2)), levels=95)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import anndata
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from tests.disk import KINDS, on_disk
+from tests.helpers import make_mudata
 
 from mosaicvi import MosaicVI, datasets, tl
 from mosaicvi._errors import DataError, RequestError
@@ -16,6 +19,8 @@ from mosaicvi.tl._impute_protein import _batches
 from mosaicvi.tl._reference import residual_variance
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import anndata as ad
     import mudata
 
@@ -152,3 +157,43 @@ def test_variance_of_residuals_is_that_of_its_formula() -> None:
         residual = (counts - mean) / np.sqrt(mean + mean**2 / 100)
     expected = np.nan_to_num(residual).clip(-np.sqrt(50), np.sqrt(50)).var(0)
     np.testing.assert_allclose(residual_variance(sp.csc_matrix(counts)), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_on_disk_are_read(
+    kind: str, rna: ad.AnnData, reference: mudata.MuData, tmp_path: Path
+) -> None:
+    if kind == "dask":
+        pytest.importorskip("dask")
+    (tmp_path / "query").mkdir()
+    query = on_disk(make_mudata({"rna": rna.copy()}), tmp_path / "query", kind).mod["rna"]
+    known = on_disk(reference.copy(), tmp_path, kind)
+    options = {"batch_key": "batch", "n_samples": 3, "train_kwargs": TRAINING}
+    expected = tl.impute_protein(rna, reference, **options)
+    for train_on_query in (False, True):
+        found = tl.impute_protein(query, known, train_on_query=train_on_query, **options)
+        assert found.obs_names.equals(expected.obs_names)
+        assert set(found.obs["note"]) == {"mine"}
+        if not train_on_query:
+            np.testing.assert_array_equal(found.X, expected.X)
+
+
+def test_a_view_of_a_file_is_read(
+    rna: ad.AnnData, reference: mudata.MuData, tmp_path: Path
+) -> None:
+    rna.write_h5ad(tmp_path / "rna.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "rna.h5ad", backed="r")
+    options = {"n_samples": 3, "train_kwargs": TRAINING}
+    expected = tl.impute_protein(rna[:20], reference, **options)
+    np.testing.assert_array_equal(
+        tl.impute_protein(backed[:20], reference, **options).X, expected.X
+    )
+    backed.file.close()
+
+
+def test_quantiles_are_looked_at_before_anything_is_trained(
+    rna: ad.AnnData, reference: mudata.MuData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MosaicVI, "train", None)
+    with pytest.raises(RequestError, match="'quantiles'"):
+        tl.impute_protein(rna, reference, quantiles=None)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from tests.helpers import make_mudata
 
 import mosaicvi
 from mosaicvi import MosaicVI, datasets, tl
@@ -223,3 +224,17 @@ def test_dates_are_storable(tmp_path: Path) -> None:
     assert read["date"].dropna().tolist() == ["2024-05-01", "2023-01-02"]
     assert pd.to_timedelta(read["span"].dropna().astype(str)).tolist() == spans.dropna().tolist()
     assert read["month"].iloc[0] == "2024-05"
+
+
+def test_a_query_without_rna_is_on_the_scale_of_the_model(
+    model: MosaicVI, mdata: mudata.MuData, adata: ad.AnnData
+) -> None:
+    sizes = np.asarray(mdata.mod["rna"].X.sum(axis=1)).ravel()
+    query = make_mudata({"protein": mdata.mod["protein"].copy()})
+    query.obs["batch"] = mdata.obs.loc[query.obs_names, "batch"]
+    found = tl.to_anndata(model, adata=query, n_samples=5)
+    assert found.uns["mosaicvi"]["target_sum"] == {"rna": pytest.approx(np.median(sizes))}
+    same = adata[adata.obs["measured:protein"] & ~adata.obs["measured:rna"]]
+    # the same cells from the same evidence, but for draws
+    values = found[same.obs_names].X[:, _columns(found, "rna")]
+    np.testing.assert_allclose(values.mean(), same.X[:, _columns(adata, "rna")].mean(), rtol=0.05)

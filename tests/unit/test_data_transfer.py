@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.helpers import (
     GENES,
@@ -45,6 +46,14 @@ def replay(manager: MosaicManager, mdata: Any, **kwargs: Any) -> MosaicManager:
         **arguments,
         **kwargs,
     )
+
+
+def numbered(mdata: Any, first: float, second: float) -> Any:
+    """Batches ``a`` and ``b`` as numbers."""
+    for adata in mdata.mod.values():
+        names = adata.obs["batch"].astype(str)
+        adata.obs["batch"] = names.map({"a": first, "b": second})
+    return mdata
 
 
 def test_registry_is_plain_json_and_replays() -> None:
@@ -283,3 +292,44 @@ def test_a_registered_object_that_changed_is_noticed() -> None:
     mdata.mod["rna"] = mdata.mod["rna"][::-1].copy()
     with pytest.raises(DataError, match=r"obs_names of modality 'rna'.*mdata\.copy\(\)"):
         manager.validate()
+
+
+@pytest.mark.parametrize("columns", [["1", "2"], [1, 2], [1.0, 2.0], pd.Index([1.0, 2.0])])
+def test_panels_name_batches_as_columns_of_batches_do(columns: Any) -> None:
+    """Integer batches are floats wherever one is missing, and so are a table's columns."""
+    mdata = numbered(mosaic(), 1.0, 2.0)
+    table = pd.DataFrame(np.ones((5, 2), dtype=bool), PROTEINS, columns)
+    mdata.mod["protein"].varm["panel"] = table
+    assert list(mdata.mod["protein"].varm["panel"].columns) == list(columns)
+    manager = build_manager(mdata, BOTH, batch_key="batch", panel_key="panel")
+    assert manager.data.modalities["protein"].panel.all()
+
+
+@pytest.mark.parametrize("columns", [["3"], [3], [3.0]])
+def test_panel_of_a_new_batch_is_heard(columns: Any) -> None:
+    """A table that is not heard would have zeros read of what was never measured."""
+    mdata = numbered(mosaic(), 1.0, 2.0)
+    mdata.mod["protein"].varm["panel"] = np.ones((5, 2), dtype=bool)
+    manager = build_manager(mdata, BOTH, batch_key="batch", panel_key="panel")
+    query = numbered(mosaic(), 3.0, 3.0)
+    protein = query.mod["protein"]
+    dense = protein.X.toarray()
+    dense[:, 1] = 0
+    protein.X = dense
+    protein.varm["panel"] = pd.DataFrame(np.arange(5)[:, None] != 1, protein.var_names, columns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MosaicviWarning)
+        found = [
+            manager.transfer_fields(query.copy(), **how) for how in ({}, {"extend_batches": True})
+        ]
+    for each in found:
+        panel = each.data.modalities["protein"].measured(np.arange(20))
+        assert panel.tolist() == [[True, False, True, True, True]] * 20
+
+
+def test_two_columns_for_one_batch_are_refused() -> None:
+    mdata = numbered(mosaic(), 1, 2)
+    table = pd.DataFrame(np.ones((5, 3), dtype=bool), PROTEINS, [1, 2, "1"])
+    mdata.mod["protein"].varm["panel"] = table
+    with pytest.raises(DataError, match=r"'protein'.*'panel'.*several columns for batches '1'"):
+        build_manager(mdata, BOTH, batch_key="batch", panel_key="panel")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -170,3 +172,16 @@ def test_bad_requests_are_refused() -> None:
         with pytest.raises(RequestError, match="continuous"):
             check_scale(scale, normal, "score")
     check_scale("counts", normal, "score")
+
+
+@pytest.mark.parametrize("level", [0.5, np.float32(0.5), np.float64(0.5), np.array(0.5)])
+def test_a_single_quantile_is_one(level: Any) -> None:
+    assert check_quantiles(level) == (0.5,)
+    assert check_quantiles(np.array([0.25, 0.5])) == (0.25, 0.5)
+    assert check_quantiles(()) == ()
+
+
+@pytest.mark.parametrize("bad", [None, "median", [[0.5, 0.6]], {"q": 0.5}])
+def test_what_is_no_quantile_is_refused(bad: Any) -> None:
+    with pytest.raises(RequestError, match=r"'quantiles'.*levels from 0 to 1.*quantiles=\(\)"):
+        check_quantiles(bad)

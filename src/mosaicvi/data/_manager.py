@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Subset
 from mosaicvi import _keys, _scvi
 from mosaicvi._errors import DataError, FileError
 from mosaicvi.data._background import with_empty_droplets
+from mosaicvi.data._changes import changed, contents, same, total
 from mosaicvi.data._dataset import MultiDataset
 from mosaicvi.data._field import MosaicField
 from mosaicvi.data._mosaic_data import MosaicData, resolve
@@ -56,6 +57,9 @@ class MosaicManager(_scvi.AnnDataManager):
         Ignored: our own checks replace scvi-tools'.
     """
 
+    columns: tuple[str, ...] = ()
+    """Further columns of ``obs`` that a model reads."""
+
     def __init__(
         self,
         fields: list[Any] | None = None,
@@ -70,6 +74,8 @@ class MosaicManager(_scvi.AnnDataManager):
         self._data: MosaicData | None = None
         self._names: dict[str, pd.Index] = {}
         self._sums: dict[str, list[float]] = {}
+        self._totals: dict[str, complex | None] = {}
+        self._contents: dict[tuple[str, ...], Any] = {}
 
     def register_fields(
         self, adata: MuData, source_registry: dict[str, Any] | None = None, **kwargs: Any
@@ -119,7 +125,7 @@ class MosaicManager(_scvi.AnnDataManager):
         ------
         DataError
             If cells or features changed since the registration: the arrays that were read then no
-            longer belong to them.
+            longer belong to them; or if values that the arrays share changed in place.
         """
         if self.adata is not None:
             now = _names_of(self.adata)
@@ -133,7 +139,28 @@ class MosaicManager(_scvi.AnnDataManager):
                         "where values lie on disk adata=mudata.MuData(dict(mdata.mod), "
                         "obs=mdata.obs)",
                     )
+        for name, before in self._totals.items() if self._data is not None else ():
+            if not same(before, total(self.data.modalities[name].values)):
+                raise DataError(
+                    "the values changed in place after they were read",
+                    modality=name,
+                    key="layer",
+                    expected="the values of the setup: they are not copied",
+                    remedy="put them back, or pass a MuData of the counts, adata=mdata; keep "
+                    f"counts in mdata['{name}'].layers['counts'] before X is transformed",
+                )
         super().validate()
+
+    def is_stale(self) -> bool:
+        """Whether the MuData was given other values or columns since it was read.
+
+        Cells or features that changed are :meth:`validate`'s.
+        """
+        if self._data is None or self.adata is None:
+            return False
+        read = [self.data.modalities[name].values for name in self._totals]
+        own = all(map(same, self._totals.values(), map(total, read)))
+        return not own or changed(self._contents, contents(self.adata, self.state, self.columns))
 
     @property
     def state(self) -> MosaicState:
@@ -168,6 +195,8 @@ class MosaicManager(_scvi.AnnDataManager):
                         f"mdata['{name}'].layers['counts'] before normalising X",
                     )
             self._data = data
+            self._totals = {name: total(each.values) for name, each in data.modalities.items()}
+            self._contents = contents(self.adata, self.state, self.columns)
         return self._data
 
     def create_torch_dataset(

@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mosaicvi._errors import DataError
+from mosaicvi.data._columns import as_label
 from mosaicvi.data._structure import shown
 from mosaicvi.data._values import Matrix, place
 
@@ -53,7 +54,8 @@ def read_panel(
     Raises
     ------
     DataError
-        If the table is missing, does not fit, is not boolean, or leaves a batch without features.
+        If the table is missing, does not fit, is not boolean, has two columns for one batch, or
+        leaves a batch without features.
     """
     if key not in adata.varm:
         raise DataError(
@@ -80,6 +82,11 @@ def read_panel(
     return unmeasured
 
 
+def column_names(table: pd.DataFrame) -> list[str]:
+    """Batches that a panel's columns speak of, named as the column of batches names them."""
+    return [as_label(name) for name in table.columns]
+
+
 def _columns(
     table: Any,
     categories: Sequence[str],
@@ -88,7 +95,15 @@ def _columns(
     key: str,
 ) -> tuple[np.ndarray, list[str]]:
     if isinstance(table, pd.DataFrame):
-        columns = [str(name) for name in table.columns]
+        columns = column_names(table)
+        twice = sorted({name for name in columns if columns.count(name) > 1})
+        if twice:
+            raise DataError(
+                f"the panel has several columns for batches {shown(twice)}",
+                modality=modality,
+                key=key,
+                expected="one column a batch; 1, 1.0 and '1' are one batch",
+            )
         lacking = [batch for batch in present if batch not in columns]
         if lacking:
             raise DataError(

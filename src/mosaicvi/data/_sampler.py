@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils.data import Sampler
 from mosaicvi._errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class StratifiedBatchSampler(Sampler[np.ndarray]):
@@ -38,6 +39,8 @@ class StratifiedBatchSampler(Sampler[np.ndarray]):
     drop_last
         Whether every minibatch has exactly ``batch_size`` cells and the rest waits for another
         epoch.
+    visits
+        Pattern to how often each of its cells is seen an epoch, at least 1; None: once, all.
     """
 
     def __init__(
@@ -48,10 +51,16 @@ class StratifiedBatchSampler(Sampler[np.ndarray]):
         shuffle: bool = True,
         seed: int = 0,
         drop_last: bool = False,
+        visits: Mapping[int, float] | None = None,
     ) -> None:
         self._indices = np.asarray(indices, dtype=np.int64)
-        self._patterns = np.asarray(patterns)[self._indices]
-        self._sizes = batch_sizes(len(self._indices), batch_size, drop_last=drop_last)
+        kinds = np.asarray(patterns)[self._indices]
+        self._members = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+        self._n_seen = [
+            n_visits(visits, kind, len(own))
+            for kind, own in zip(np.unique(kinds), self._members, strict=True)
+        ]
+        self._sizes = batch_sizes(sum(self._n_seen), batch_size, drop_last=drop_last)
         self._shuffle, self._seed, self._epoch = shuffle, int(seed), 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -72,14 +81,16 @@ class StratifiedBatchSampler(Sampler[np.ndarray]):
     def _order(self) -> np.ndarray:
         epoch = self._epoch if self._shuffle else 0
         generator = np.random.default_rng([self._seed, epoch])
-        places = np.empty(len(self._indices))
-        for pattern in np.unique(self._patterns):
-            members = np.flatnonzero(self._patterns == pattern)
+        seen, places = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+        for members, n_seen in zip(self._members, self._n_seen, strict=True):
             offset = generator.random() if self._shuffle else 0.5
-            if self._shuffle:
-                members = generator.permutation(members)
-            places[members] = even_places(len(members), offset)
-        return self._indices[np.argsort(places, kind="stable")]
+            order: Callable[[np.ndarray], np.ndarray] = (
+                generator.permutation if self._shuffle else np.array
+            )
+            seen.append(passes(partial(order, members), n_seen))
+            places.append(even_places(n_seen, offset))
+        cells = np.concatenate(seen)
+        return self._indices[cells[np.lexsort((cells, np.concatenate(places)))]]
 
 
 class SequentialBatchSampler(Sampler[np.ndarray]):
@@ -108,6 +119,19 @@ class SequentialBatchSampler(Sampler[np.ndarray]):
         """Yield arrays of cells, int64."""
         if self._starts:
             yield from np.split(self._indices, self._starts[1:])
+
+
+def n_visits(visits: Mapping[int, float] | None, pattern: int, n_cells: int) -> int:
+    """How many cells of a pattern an epoch shows, the same ones counted again."""
+    return n_cells if visits is None else round(n_cells * max(1.0, visits.get(int(pattern), 1.0)))
+
+
+def passes(shuffled: Callable[[], np.ndarray], n_seen: int) -> np.ndarray:
+    """The first ``n_seen`` cells of passes over all of them, each in an order of its own."""
+    parts = [shuffled()]
+    while len(parts[0]) and sum(map(len, parts)) < n_seen:
+        parts.append(shuffled())
+    return np.asarray(np.concatenate(parts)[:n_seen])
 
 
 def even_places(n_cells: int, offset: float) -> np.ndarray:

@@ -69,6 +69,9 @@ class MosaicDataModule(LightningDataModule):
     resident
         Whether training and validation cells are moved to the device once, where minibatches are
         then gathered; None: on a GPU, where they take at most half of its free memory.
+    visits
+        Presence pattern to how often each of its training cells is seen an epoch, at least 1; None:
+        once, all.
 
     Attributes
     ----------
@@ -100,11 +103,12 @@ class MosaicDataModule(LightningDataModule):
         loader_kwargs: Mapping[str, Any] | None = None,
         groups: np.ndarray | None = None,
         resident: bool | None = None,
+        visits: Mapping[int, float] | None = None,
     ) -> None:
         super().__init__()
         self.dataset = MultiDataset(data, encoder_inputs or {}, groups)
         self.batch_size, self.seed = batch_size, seed
-        self._shuffle, self._drop_last = shuffle, drop_last
+        self._shuffle, self._drop_last, self._visits = shuffle, drop_last, visits
         self._loader_kwargs = {"num_workers": 0, **(loader_kwargs or {})}
         if data.on_disk and (
             set(self._loader_kwargs) - {"pin_memory", "num_workers"}
@@ -151,6 +155,7 @@ class MosaicDataModule(LightningDataModule):
                     places=file_order(data),
                     seed=self.seed,
                     drop_last=self._drop_last,
+                    visits=self._visits,
                 )
             )
         return self._loader(
@@ -161,6 +166,7 @@ class MosaicDataModule(LightningDataModule):
                 self._shuffle,
                 self.seed,
                 self._drop_last,
+                self._visits,
             )
         )
 

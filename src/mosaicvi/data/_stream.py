@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +16,11 @@ import torch
 from torch.utils.data import Sampler
 
 from mosaicvi._errors import RequestError
-from mosaicvi.data._sampler import batch_sizes, spread
+from mosaicvi.data._sampler import batch_sizes, n_visits, passes, spread
 from mosaicvi.data._stored import StoredValues
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._dataset import MultiDataset, Window
@@ -94,7 +95,7 @@ class BlockBatchSampler(Sampler[np.ndarray]):
     order, and the sequence is cut into as many windows as other patterns'. Cells are permuted
     within their window, and patterns spread evenly over it, as
     :class:`~mosaicvi.data._sampler.StratifiedBatchSampler` spreads them over an epoch. Every cell
-    is seen once an epoch.
+    is seen once an epoch, or as often as ``visits`` says.
 
     Parameters
     ----------
@@ -113,6 +114,8 @@ class BlockBatchSampler(Sampler[np.ndarray]):
     drop_last
         Whether every minibatch has exactly ``batch_size`` cells; the rest of each window then waits
         for another epoch.
+    visits
+        Pattern to how often each of its cells is seen an epoch, at least 1; None: once, all.
     """
 
     def __init__(
@@ -125,16 +128,21 @@ class BlockBatchSampler(Sampler[np.ndarray]):
         places: np.ndarray | None = None,
         seed: int = 0,
         drop_last: bool = False,
+        visits: Mapping[int, float] | None = None,
     ) -> None:
         indices = np.asarray(indices, dtype=np.int64)
         order = indices if places is None else indices[np.argsort(places[indices], kind="stable")]
         kinds = np.asarray(patterns)[order]
         self._members = [order[kinds == kind] for kind in np.unique(kinds)]
+        self._n_seen = [
+            n_visits(visits, kind, len(own))
+            for kind, own in zip(np.unique(kinds), self._members, strict=True)
+        ]
         self._blocks, self._seed, self._epoch = blocks, int(seed), 0
-        n_windows = max(1, round(len(indices) / blocks.window_cells))
+        n_windows = max(1, round(sum(self._n_seen) / blocks.window_cells))
         self._cuts = [
-            np.round(np.linspace(0, len(members), n_windows + 1)).astype(np.int64)
-            for members in self._members
+            np.round(np.linspace(0, n_seen, n_windows + 1)).astype(np.int64)
+            for n_seen in self._n_seen
         ]
         sizes = np.sum([np.diff(cuts) for cuts in self._cuts], axis=0, dtype=np.int64)
         self._sizes = [
@@ -157,7 +165,10 @@ class BlockBatchSampler(Sampler[np.ndarray]):
     def windows(self) -> Iterator[list[np.ndarray]]:
         """Minibatches of each window."""
         generator = np.random.default_rng([self._seed, self._epoch])
-        shuffled = [self._in_blocks(members, generator) for members in self._members]
+        shuffled = [
+            passes(partial(self._in_blocks, members, generator), n_seen)
+            for members, n_seen in zip(self._members, self._n_seen, strict=True)
+        ]
         for number, sizes in enumerate(self._sizes):
             parts = [
                 generator.permutation(cells[cuts[number] : cuts[number + 1]])

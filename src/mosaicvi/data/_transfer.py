@@ -12,7 +12,7 @@ import pandas as pd
 from mosaicvi._errors import DataError, MosaicviWarning
 from mosaicvi.data import _columns
 from mosaicvi.data._formats import forget
-from mosaicvi.data._panel import check_panel, read_panel
+from mosaicvi.data._panel import check_panel, column_names, read_panel
 from mosaicvi.data._register import (
     cells_of,
     check_representation,
@@ -234,7 +234,7 @@ def _batches_of_table(
     """
     if not isinstance(table, pd.DataFrame):
         return part.batch_categories
-    columns = {str(name) for name in table.columns}
+    columns = set(column_names(table))
     return tuple(each for each in categories if each in part.batch_categories or each in columns)
 
 

@@ -13,6 +13,7 @@ from mosaicvi.data._logged import looks_logged
 from mosaicvi.data._rows import RowSource
 from mosaicvi.data._schema import likelihood_of
 from mosaicvi.data._values import place, read_layer, row_totals, stored
+from mosaicvi.likelihoods._normal import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,8 @@ def check_values(
         raise _bad_value(adata, matrix, layer, modality, "infinite", summary.infinite, spec)
     if likelihood.positive:
         _check_positive(adata, matrix, layer, spec, modality)
+    if likelihood.is_normal and not isinstance(matrix, RowSource):
+        _check_units(adata, matrix, layer, modality)
     if not likelihood.is_count:
         return
     if summary.nan:
@@ -150,6 +153,29 @@ def _check_fractions(
         MosaicviWarning,
         stacklevel=2,
     )
+
+
+def _check_units(adata: AnnData, matrix: Matrix, layer: str | None, modality: str) -> None:
+    """Refuse features whose values are too small or too large for single precision."""
+    if sp.issparse(matrix):
+        found = matrix.tocsc()
+        highest, lowest = (
+            np.asarray(each.todense()).ravel() for each in (found.max(axis=0), found.min(axis=0))
+        )
+    else:
+        highest, lowest = np.fmax.reduce(matrix, axis=0), np.fmin.reduce(matrix, axis=0)
+    size = np.fmax(highest.astype(np.float64), -lowest.astype(np.float64))
+    smallest, largest = UNITS
+    wrong = np.flatnonzero((size > largest) | ((size < smallest) & (size > 0)))
+    if len(wrong):
+        raise DataError(
+            f"the largest value of feature {str(adata.var_names[wrong[0]])!r} in {place(layer)} is "
+            f"{size[wrong[0]]:.3g}; so it is with {len(wrong)} of {len(size)} features",
+            modality=modality,
+            key="layer",
+            expected=f"magnitudes from {smallest:.0e} to {largest:.0e}, as single precision needs",
+            remedy="give these features in another unit, or standardise them",
+        )
 
 
 def _bad_value(

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from mosaicvi._errors import RequestError
 from mosaicvi.data import MosaicDataModule, MultiDataset
 from mosaicvi.factor._build import FactorSpec, build_factor_module
-from mosaicvi.factor._construct import check_factors, construct_factors, factor_inputs
-from mosaicvi.factor._fit import FitPlan, fit_best
-from mosaicvi.factor._gene_sets import check_names, match_sets, name_factors
+from mosaicvi.factor._construct import (
+    check_factors,
+    construct_factors,
+    factor_inputs,
+    find_members,
+    nonnegative_names,
+    warn_apart,
+    warn_lacking,
+)
+from mosaicvi.factor._fit import FitPlan, Fitted, check_fit, fit_best
+from mosaicvi.factor._gene_sets import name_factors
 from mosaicvi.factor._getters import FactorGetters
 from mosaicvi.factor._groups import cell_groups, check_groups
 from mosaicvi.factor._refinement_gain import refinement_gains
 from mosaicvi.factor._sampler import N_STEPS
 from mosaicvi.factor._stability import stability
 from mosaicvi.factor._variance import most_explained
+from mosaicvi.factor._whole_change import whole_change
 from mosaicvi.graph._gene_sets import read_sets
-from mosaicvi.model import _answers, _training
+from mosaicvi.model import _training
 from mosaicvi.model._cells import Indices, PreparedData, select
+from mosaicvi.model._earlier_cells import held_out, remember, trained_keys
 from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
@@ -32,7 +42,6 @@ if TYPE_CHECKING:
 
     from mosaicvi.data import MosaicManager
     from mosaicvi.factor._factor_module import FactorModule
-    from mosaicvi.factor._gene_sets import Members
     from mosaicvi.graph._gene_sets import GeneSets
     from mosaicvi.train import FitResult
 
@@ -51,7 +60,11 @@ BATCH_RANGE = (32, 256)
 
 
 class FactorVI(FactorGetters):
-    """Bayesian factors of any mix of assays: linear, sparse, and fitted by Pyro.
+    """Bayesian factors of several assays of the same cells: linear, sparse, and fitted by Pyro.
+
+    Cells may lack modalities, but some must hold both: factors are aligned by these alone, and a
+    warning names modalities that share no cell, directly or through others (for those,
+    :class:`~mosaicvi.MosaicVI` with a graph).
 
     Factors are shared by the modalities; each modality has weights that are zero for most features
     and, where a factor does not act, for all. Counts are modelled as counts, with library size as
@@ -92,9 +105,10 @@ class FactorVI(FactorGetters):
     Raises
     ------
     RequestError
-        If there are more factors than cells or features, or a group or modality is unknown.
+        If there are more factors than cells or features, or a modality is unknown.
     DataError
-        If all features of a modality are constant.
+        If all features of a modality are constant, ``groups`` is no column, or a gene set has too
+        few members among the features.
 
     Examples
     --------
@@ -130,10 +144,11 @@ class FactorVI(FactorGetters):
         self.init_params_ = self._get_init_params(locals())
         if registry is None:
             data = self.adata_manager.data
-            members = self._members(gene_sets, gene_set_modality)
+            members = find_members(data, gene_sets, gene_set_modality)
             named = () if members is None else members.names
             check_factors(data, n_factors + len(named))
-            names = self._nonnegative(nonnegative, tuple(data.modalities))
+            names = nonnegative_names(nonnegative, tuple(data.modalities))
+            warn_apart(data)
             self.module_spec, self.module = construct_factors(
                 data,
                 (*named, *(f"factor{number}" for number in range(1, n_factors + 1))),
@@ -144,27 +159,6 @@ class FactorVI(FactorGetters):
             )
             self.library_pool = _training.library_pool(data)
             self._model_summary_string = self._describe()
-
-    def _members(self, gene_sets: GeneSets | None, modality: str | None) -> Members | None:
-        """Members of gene sets among the registered features."""
-        if gene_sets is None:
-            return None
-        data = self.adata_manager.data
-        if modality is not None:
-            _answers.check_modality(modality, tuple(data.modalities), key="gene_set_modality")
-        features = {name: part.var_names for name, part in data.modalities.items()}
-        members = match_sets(gene_sets, features, modality)
-        check_names(members)
-        return members
-
-    @staticmethod
-    def _nonnegative(given: bool | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-        if isinstance(given, bool):
-            return known if given else ()
-        names = (given,) if isinstance(given, str) else tuple(given)
-        for name in names:
-            _answers.check_modality(name, known, key="nonnegative")
-        return names
 
     def train(
         self,
@@ -202,9 +196,12 @@ class FactorVI(FactorGetters):
             training cells, between 32 and 256.
         train_size, validation_size
             Fractions of cells, drawn within each presence pattern; the rest is held out altogether.
-            The same data are split the same way by every fit.
+            The same data are split the same way by every fit. A model that is trained goes on from
+            its weights: cells that trained an earlier fit are then not held out, and are among
+            ``model.train_indices_``.
         early_stopping
-            Stop when the validation bound stops improving. The best weights are kept either way.
+            Stop when the validation bound has not improved for a fifth of the epochs, at least
+            five. The best weights are kept either way.
         restarts
             Fits, of which that with the best bound on the validation cells is kept; all but the
             first start from a random half of the training cells. How well the others found its
@@ -217,8 +214,9 @@ class FactorVI(FactorGetters):
         least_share
             Share of what all factors explain of unseen values that a factor must add, in some
             modality. None: what all explain of twelve training cells, at least .003 and at most
-            .0125 (.003 for named factors); factors that add less are seldom found in other cells.
-            Where cells are few, .003 keeps more factors, which predict a little better.
+            .0125 (.003 for named factors), or one nat a cell and 4,500 in all, whichever is less;
+            factors that add less are seldom found in other cells. Where cells are few, .003 keeps
+            more factors, which predict a little better.
         least_stability
             Fit either half of the training cells too, which takes half as long again, for
             :meth:`get_stability` to say which factors both find; and drop those whose weights are
@@ -237,7 +235,9 @@ class FactorVI(FactorGetters):
 
         Returns
         -------
-        How the fit went; ``model.history`` as in :meth:`mosaicvi.MosaicVI.train`.
+        How the fit went; ``model.history`` as in :meth:`mosaicvi.MosaicVI.train`. A fit that fails,
+        or is interrupted in its first epoch, leaves the model as it was. One that is interrupted
+        later ends with the best weights so far, and while factors are judged, with all of them.
 
         Raises
         ------
@@ -247,19 +247,16 @@ class FactorVI(FactorGetters):
         """
         _training.check_epochs(max_epochs)
         check_whole(seed, "seed", 0)
-        for key, value in {"least_share": least_share, "least_stability": least_stability}.items():
-            if value is not None and not 0 <= value < 1:
-                raise RequestError(f"found {value}", key=key, expected="from 0 to below 1")
-        if restarts < 1 or (restarts > 1 and self.fit_result is not None):
-            raise RequestError(
-                f"found {restarts}" + ("" if restarts < 1 else " for a model that is trained"),
-                key="restarts",
-                expected="1 or more fits of a new model",
-                remedy="make a new model, or leave restarts out to train this one on",
-            )
+        check_fit(
+            restarts, self.fit_result, least_share=least_share, least_stability=least_stability
+        )
         prepared = self._cells(None)
         chosen = None if indices is None else select(prepared.data, indices)
+        start, earlier = self.fit_result is None, trained_keys(self)
         parts = _training.split(prepared.data, chosen, train_size, validation_size, DATA_SEED)
+        parts = held_out(prepared.data, parts, earlier)
+        if start:
+            warn_lacking(prepared.data, parts[0])
         datamodule = MosaicDataModule(
             prepared.data,
             prepared.dataset.encoder_inputs,
@@ -281,27 +278,34 @@ class FactorVI(FactorGetters):
             least_stability=least_stability,
             trainer={"accelerator": accelerator, "devices": devices, **trainer_kwargs},
         )
-        best, others, halves = fit_best(self.module, plan, restarts, start=self.fit_result is None)
-        self.module, result = best.module, best.result
-        names = tuple(self.module_spec.factors[number] for number in best.left)
+        # On a copy: a fit that fails, or is interrupted too early, leaves the model as it was.
+        best, others, halves = fit_best(copy.deepcopy(self.module), plan, restarts, start=start)
+        if best.begun:
+            with whole_change(self):
+                self._take(best, datamodule, earlier)
+                self._order(least_r2)
+                self.module_spec = replace(
+                    self.module_spec,
+                    stability=stability(self.module, others),
+                    halves=stability(self.module, halves),
+                    gains=self._gains(),
+                )
+                self._model_summary_string = self._describe()
+        return best.result
+
+    def _take(self, fitted: Fitted, datamodule: MosaicDataModule, earlier: np.ndarray) -> None:
+        """Become what a fit ended as; cells of earlier fits stay among those that trained it."""
+        names = tuple(self.module_spec.factors[number] for number in fitted.left)
         self.module_spec = replace(
             self.module_spec, factors=names, stability=(), halves=(), gains={}
         )
+        self.module, self.is_trained_ = fitted.module, True
+        self.history_, self.fit_result = fitted.result.history, fitted.result
+        self.imputability, self.split_keys = {}, {}
         self.train_indices_ = datamodule.train_idx
         self.validation_indices_ = datamodule.val_idx
         self.test_indices_ = datamodule.test_idx
-        self.history_, self.fit_result, self.is_trained_ = result.history, result, True
-        self.imputability.clear()
-        self.split_keys.clear()
-        self._order(least_r2)
-        self.module_spec = replace(
-            self.module_spec,
-            stability=stability(self.module, others),
-            halves=stability(self.module, halves),
-            gains=self._gains(),
-        )
-        self._model_summary_string = self._describe()
-        return result
+        remember(self, earlier)
 
     def _order(self, least_r2: float) -> None:
         """Order factors by the deviance they explain, and drop those that explain nothing."""

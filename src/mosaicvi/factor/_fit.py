@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mosaicvi._errors import RequestError
+from mosaicvi._settings import logger
 from mosaicvi.data import MosaicDataModule
 from mosaicvi.factor._gene_sets import informed_members
 from mosaicvi.factor._objective import FactorObjective
@@ -40,6 +43,26 @@ HALF_BATCH = 32
 """Cells of a minibatch there, an eighth of the half, but at least so many."""
 
 
+def check_fit(restarts: int, earlier: FitResult | None, **shares: float | None) -> None:
+    """Refuse restarts of a trained model, and shares and correlations that are none.
+
+    Raises
+    ------
+    RequestError
+        Says which.
+    """
+    for key, value in shares.items():
+        if value is not None and not 0 <= value < 1:
+            raise RequestError(f"found {value}", key=key, expected="from 0 to below 1")
+    if restarts < 1 or (restarts > 1 and earlier is not None):
+        raise RequestError(
+            f"found {restarts}" + ("" if restarts < 1 else " for a model that is trained"),
+            key="restarts",
+            expected="1 or more fits of a new model",
+            remedy="make a new model, or leave restarts out to train this one on",
+        )
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A fit that ended.
@@ -53,13 +76,19 @@ class Fitted:
     left
         Numbers of the factors that are left.
     loss
-        Negative bound, nats a cell, on the validation cells, or training cells if there are none.
+        Negative bound, nats a cell, on the validation cells, or training cells if there are none;
+        infinite without an epoch.
     """
 
     module: FactorModule
     result: FitResult
     left: list[int]
     loss: float
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was not interrupted in its first epoch already."""
+        return self.result.n_epochs > 0 or self.result.status != "interrupted"
 
 
 @dataclass(frozen=True)
@@ -110,12 +139,15 @@ class FitPlan:
         start: bool,
         halves: HalfFits | None = None,
     ) -> Fitted:
-        """Fit a network, in place.
+        """Fit a network, and see which of its factors are left.
+
+        Interrupted in its first epoch, it is no fit; while factors are judged, all of them are
+        left.
 
         Parameters
         ----------
         module
-            The network.
+            The network, which is trained in place.
         number
             Number of the restart, from 0. Those after the first start from the components of a
             random half of the training cells.
@@ -124,25 +156,46 @@ class FitPlan:
         halves
             Fits of half of the cells that are to find its factors.
         """
-        data, dataset, seed = self.datamodule, self.datamodule.dataset, self.seed + number
+        data, seed = self.datamodule, self.seed + number
         with _training.seeded(seed):
             if start:
                 self.start(module, self._first(number), number)
             patience = max(5, self.epochs // 5) if self.early_stopping else None
             result = self.fit(module, data, self.epochs, patience=patience, **self.trainer)
-            left = reduce_factors(module, dataset, data.train_idx, seed=JUDGE_SEED)
-            if result.status != "interrupted":
-                kept = drop_surplus(
-                    module,
-                    data,
-                    learning_rate=TRIAL_RATE * self.learning_rate,
-                    seed=JUDGE_SEED,
-                    least_share=self.least_share,
-                    lost=[] if halves is None else halves.lost(module),
+            everything = list(range(module.n_latent))
+            fitted = Fitted(module, result, everything, math.inf)
+            if not fitted.begun:
+                return fitted
+            try:
+                # On a copy: halfway through, its factors are not known by number.
+                module, left = self._judged(copy.deepcopy(module), result, halves)
+            except KeyboardInterrupt:
+                logger.warning(
+                    "Training was interrupted while factors were judged; the model keeps all %d "
+                    "and can be used. Call train() on a new model for a full fit.",
+                    len(everything),
                 )
-                left = [left[place] for place in kept]
-            sweep_weights(module, dataset, data.train_idx)
+                result, left = replace(result, status="interrupted"), everything
         return Fitted(module, result, left, self._loss(module))
+
+    def _judged(
+        self, module: FactorModule, result: FitResult, halves: HalfFits | None
+    ) -> tuple[FactorModule, list[int]]:
+        """A trained network and the numbers of its factors, without those that are surplus."""
+        data, dataset = self.datamodule, self.datamodule.dataset
+        left = reduce_factors(module, dataset, data.train_idx, seed=JUDGE_SEED)
+        if result.status != "interrupted":
+            kept = drop_surplus(
+                module,
+                data,
+                learning_rate=TRIAL_RATE * self.learning_rate,
+                seed=JUDGE_SEED,
+                least_share=self.least_share,
+                lost=[] if halves is None else halves.lost(module),
+            )
+            left = [left[place] for place in kept]
+        sweep_weights(module, dataset, data.train_idx)
+        return module, left
 
     def start(self, module: FactorModule, cells: np.ndarray, seed: int) -> None:
         """Put a network where training starts, in place."""
@@ -248,7 +301,7 @@ def fit_best(
     Parameters
     ----------
     module
-        The network, which becomes the best.
+        The network, which is trained in place.
     plan
         What to do.
     restarts
@@ -271,5 +324,5 @@ def fit_best(
         fits.append(plan.run(each.to(module.device), number, start=True, halves=halves))
     best = min(fits, key=lambda fit: fit.loss)
     known = halves is not None and best.result.status != "interrupted"
-    others = [fit.module for fit in fits if fit is not best]
+    others = [fit.module for fit in fits if fit is not best and fit.begun]
     return best, others, halves.networks if halves is not None and known else ()

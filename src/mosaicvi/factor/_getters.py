@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from mosaicvi._errors import RequestError
 from mosaicvi.factor._bound import cell_bounds, parameter_nats
+from mosaicvi.factor._feature_columns import columns_of
 from mosaicvi.factor._sampler import FactorSampler
 from mosaicvi.factor._set_getters import GeneSetGetters
 from mosaicvi.factor._variance import cell_deviances, most_explained, variance_table
@@ -70,11 +71,13 @@ class FactorGetters(GeneSetGetters):
 
         .. math:: R^2 = 1 - D(\text{factors}) / D(\text{no factor})
 
-        with the Poisson deviance for counts, the Bernoulli deviance for zeros and ones, and squared
-        error for continuous values. By default over the validation cells, whose values trained no
-        weight; their factors are inferred from their own values, unless ``from_modalities`` leaves
-        the modality in question out. A modality that no validation cell holds is judged on all its
-        cells. An R2 is at most one; it is negative where factors predict worse than none.
+        with the Poisson deviance for counts, the Bernoulli deviance for zeros and ones, the
+        binomial one for counts out of counts, and squared error for continuous values (of their
+        logs for ``lognormal``). By default over the validation cells, whose values trained no
+        weight, in no fit; their factors are inferred from their own values, unless
+        ``from_modalities`` leaves the modality in question out. A modality that no validation cell
+        holds is judged on all its cells. An R2 is at most one; it is negative where factors predict
+        worse than none.
 
         Parameters
         ----------
@@ -86,7 +89,8 @@ class FactorGetters(GeneSetGetters):
             More cells than this are subsampled; a modality that none of those holds is judged on
             as many of its own.
         seed
-            Seed of subsample and bootstrap; None: the model's.
+            Seed of subsample and bootstrap, neither of which depends on the order of cells; None:
+            the model's.
 
         Returns
         -------
@@ -106,16 +110,20 @@ class FactorGetters(GeneSetGetters):
         held = self.validation_indices_
         if adata is None and indices is None and held is not None and len(held):
             asked = np.asarray(held)
-        chosen = _some(asked, n_cells, sampler.seed)
-        presence = sampler.data.presence
+        cells, presence = sampler.data.obs_names, sampler.data.presence
+        chosen = _some(asked, cells, n_cells, sampler.seed)
         unseen = ~presence[chosen].any(0)
-        rows = np.concatenate([chosen, _unseen_cells(presence, chosen, (asked, rest), n_cells)])
+        others = _unseen_cells(presence, chosen, (asked, rest), cells, n_cells)
+        rows = np.concatenate([chosen, others])
         names = self._evidence(from_modalities, exclude=None)
         deviances = cell_deviances(sampler, rows, names)
         for name, lacking in zip(sampler.data.modalities, unseen, strict=True):
             if not lacking:
                 # Cells that stand in for another modality may have trained this one.
                 deviances[name][len(chosen) :] = np.nan
+        # The bootstrap draws by place.
+        places = np.argsort(cells[rows].astype(str), kind="stable")
+        rows, deviances = rows[places], {name: own[places] for name, own in deviances.items()}
         codes = sampler.dataset.groups
         groups = np.full(len(rows), "all", dtype=object)
         if codes is not None:
@@ -155,7 +163,7 @@ class FactorGetters(GeneSetGetters):
         check_whole(n_samples, "n_samples")
         sampler = self._sampler(adata, seed)
         cells = cell_bounds(sampler, select(sampler.data, indices), n_samples)
-        trained = self.train_indices_
+        trained: Any = self.train_indices_
         if trained is None:
             trained = self.split_keys.get("train", np.arange(sampler.data.n_cells))
         n_train = len(trained)
@@ -231,16 +239,20 @@ class FactorGetters(GeneSetGetters):
         ----------
         mdata
             The model's MuData, or another one with its modalities.
+
+        Raises
+        ------
+        DataError
+            If ``mdata.varmap`` is stale, as it is once a modality was filtered or reordered.
         """
         own = None if mdata is self.adata else mdata
         mdata.obsm["X_mofa"] = np.asarray(self.get_latent_representation(own))
         weights = np.zeros((mdata.n_vars, len(self.factors)))
-        start = 0
         for name, part in mdata.mod.items():
             if name in self.module.modalities:
+                columns = columns_of(mdata, name)
                 table = self.get_weights(name).reindex(part.var_names.astype(str)).fillna(0.0)
-                weights[start : start + part.n_vars] = table.to_numpy()
-            start += part.n_vars
+                weights[columns >= 0] = table.to_numpy()[columns[columns >= 0]]
         mdata.varm["LFs"] = weights
         table = self.get_variance_explained()
         table = table[table["factor"].isin(self.factors)]
@@ -252,15 +264,23 @@ class FactorGetters(GeneSetGetters):
         }
 
 
-def _some(rows: np.ndarray, n_cells: int, seed: int) -> np.ndarray:
-    """All rows, or so many of them at random, in order."""
+def _some(rows: np.ndarray, cells: np.ndarray, n_cells: int, seed: int) -> np.ndarray:
+    """All rows, or so many of them at random, in order.
+
+    They are drawn from a list sorted by the names in ``cells``, so that rows do not matter.
+    """
     if len(rows) <= n_cells:
         return rows
+    rows = rows[np.argsort(cells[rows].astype(str), kind="stable")]
     return np.sort(np.random.default_rng(seed).choice(rows, n_cells, replace=False))
 
 
 def _unseen_cells(
-    presence: np.ndarray, chosen: np.ndarray, pools: Sequence[np.ndarray], n_cells: int
+    presence: np.ndarray,
+    chosen: np.ndarray,
+    pools: Sequence[np.ndarray],
+    cells: np.ndarray,
+    n_cells: int,
 ) -> np.ndarray:
     """Cells of the modalities that no chosen cell holds, of the first pool that has some.
 
@@ -272,11 +292,14 @@ def _unseen_cells(
         Cells that are judged anyway.
     pools
         Cells to take them from.
+    cells
+        Names of all cells.
     n_cells
         At most so many a modality.
     """
     found = [np.empty(0, dtype=np.int64)]
     for column in np.flatnonzero(~presence[chosen].any(0)):
         holders = [pool[presence[pool, column]] for pool in pools]
-        found.append(_some(next((own for own in holders if len(own)), holders[0]), n_cells, 0))
+        own = next((rows for rows in holders if len(rows)), holders[0])
+        found.append(_some(own, cells, n_cells, 0))
     return np.unique(np.concatenate(found))

@@ -47,6 +47,11 @@ def start_module(
         Seed of the start.
     members
         Gene sets that the first factors start from.
+
+    Notes
+    -----
+    A modality that none of the cells holds says nothing of where factors lie: its expert stays as
+    it is, and its weights start at zero.
     """
     data = dataset.data
     place = np.full(data.n_cells, -1, dtype=np.int64)
@@ -54,6 +59,8 @@ def start_module(
     views: dict[str, View] = {}
     for name, modality in data.modalities.items():
         rows = np.flatnonzero(place[modality.cells] >= 0)
+        if not len(rows):
+            continue
         width = module.recognition[name].loadings.shape[0]
         n_batches = module.recognition[name].centres.shape[0]
         views[name] = View(
@@ -62,7 +69,8 @@ def start_module(
             modality.batch[rows],
             n_batches,
         )
-    found = fit_components(views, data.presence[indices], module.n_latent, seed=seed)
+    held = [name in views for name in data.modalities]
+    found = fit_components(views, data.presence[indices][:, held], module.n_latent, seed=seed)
     found.rotate(_rotation(module, found, members, seed))
     _fill_experts(module, found)
     z = torch.as_tensor(found.scores, dtype=torch.float32)
@@ -89,7 +97,7 @@ def _rotation(
         features = components @ (loadings * scale) if components.shape[1] else loadings
         parts[name] = features / max(np.linalg.norm(features), 1e-9)
     together = np.concatenate(list(parts.values()))
-    if members is None:
+    if members is None or members.modality not in parts:
         rotation = varimax(together)
     else:
         rotation = named_rotation(together, parts[members.modality], members, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -20,6 +21,9 @@ finite density whatever its unit."""
 
 LOG_SCALE_RANGE = (-22.0, 40.0)
 """Range of a feature's log scale: units from 3e-10 to 2e17, whose squares float32 holds."""
+
+UNITS = (math.exp(LOG_SCALE_RANGE[0]), math.exp(LOG_SCALE_RANGE[1]))
+"""The same, of values."""
 
 
 def fixed_scale(

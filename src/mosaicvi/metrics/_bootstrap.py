@@ -69,8 +69,15 @@ def paired_difference(
     Raises
     ------
     RequestError
-        If the two have different lengths, or there is no seed.
+        If the two have different lengths, there is no seed, or ``level`` is not between 0 and 1.
     """
+    if not 0.0 < level < 1.0:
+        raise RequestError(
+            f"{level}",
+            key="level",
+            expected="a number between 0 and 1",
+            remedy="0.95 for 95 per cent",
+        )
     left, right = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if left.shape != right.shape or left.ndim != 1 or left.size == 0:
         raise RequestError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import rankdata
 
-from mosaicvi.metrics._shapes import Floats, as_pair
+from mosaicvi.metrics._shapes import Floats, as_scored
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,9 +21,7 @@ def _spread(centred: Floats, scale: float) -> float:
     return norm if norm > FLAT * max(scale, 1.0) * np.sqrt(centred.size) else 0.0
 
 
-def _correlate(predicted: Floats, measured: Floats) -> float:
-    held = np.isfinite(measured)
-    left, right = predicted[held], measured[held]
+def _correlate(left: Floats, right: Floats) -> float:
     if right.size < 3:
         return float("nan")
     left_scale, right_scale = float(np.abs(left).max()), float(np.abs(right).max())
@@ -40,20 +38,25 @@ def pearson(predicted: ArrayLike, measured: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     predicted, measured
-        Shape ``(n_cells, n_features)``, on the same scale (log1p in this package's tables).
+        Shape ``(n_cells, n_features)``, on the same scale (log1p in this package's tables). Entries
+        that are NaN in either (no evidence, not measured) are left out: hold methods that answer
+        for different cells against each other on the cells that all of them answer for.
 
     Returns
     -------
     Shape ``(n_features,)``. A constant prediction has no order to offer and scores 0; a feature
-    whose measured values are constant, or fewer than three, cannot be scored and is NaN.
+    whose measured values are constant, or with fewer than three entries, cannot be scored and is
+    NaN.
 
     Raises
     ------
     RequestError
-        If the shapes differ, or the labels of two DataFrames do.
+        If the shapes differ, the labels of two DataFrames do, or a value is infinite.
     """
-    left, right = as_pair(predicted, measured)
-    return np.array([_correlate(left[:, f], right[:, f]) for f in range(left.shape[1])])
+    left, right, held = as_scored(predicted, measured)
+    return np.array(
+        [_correlate(left[rows, f], right[rows, f]) for f, rows in enumerate(held.T)], dtype=float
+    )
 
 
 def spearman(predicted: ArrayLike, measured: ArrayLike) -> NDArray[np.float64]:
@@ -62,23 +65,23 @@ def spearman(predicted: ArrayLike, measured: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     predicted, measured
-        Shape ``(n_cells, n_features)``; any monotone scale.
+        Shape ``(n_cells, n_features)``; any monotone scale. Entries that are NaN in either are left
+        out.
 
     Returns
     -------
-    Shape ``(n_features,)``; constants as in :func:`mosaicvi.metrics.pearson`.
+    Shape ``(n_features,)``; constants and too few entries as in :func:`mosaicvi.metrics.pearson`.
 
     Raises
     ------
     RequestError
-        If the shapes differ, or the labels of two DataFrames do.
+        If the shapes differ, the labels of two DataFrames do, or a value is infinite.
     """
-    left, right = as_pair(predicted, measured)
+    left, right, held = as_scored(predicted, measured)
     score = np.full(left.shape[1], np.nan)
-    for feature in range(left.shape[1]):
-        held = np.isfinite(right[:, feature])
-        if held.sum() >= 3:
+    for feature, rows in enumerate(held.T):
+        if rows.sum() >= 3:
             score[feature] = _correlate(
-                rankdata(left[held, feature]), rankdata(right[held, feature])
+                rankdata(left[rows, feature]), rankdata(right[rows, feature])
             )
     return score

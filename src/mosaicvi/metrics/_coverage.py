@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._shapes import as_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 LEVELS = (0.5, 0.8, 0.95)
 
 
-def _checked(levels: Sequence[float]) -> tuple[float, ...]:
-    if not levels or not all(0.0 < level < 1.0 for level in levels):
-        raise RequestError(f"{tuple(levels)}", key="levels", expected="numbers between 0 and 1")
-    return tuple(levels)
+Levels = float | Sequence[float] | NDArray[np.floating[Any]]
 
 
-def coverage(pit: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArray[np.float64]:
+def checked_levels(levels: Levels) -> NDArray[np.float64]:
+    """Nominal levels of intervals as ``(n_levels,)``; a single number is one level.
+
+    Raises
+    ------
+    RequestError
+        If there are none, or these are no numbers between 0 and 1.
+    """
+    try:
+        given = np.atleast_1d(np.asarray(levels, dtype=np.float64))
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    if given.ndim != 1 or not given.size or not ((given > 0.0) & (given < 1.0)).all():
+        raise RequestError(
+            f"{levels}",
+            key="levels",
+            expected="numbers between 0 and 1",
+            remedy="levels=(0.5, 0.8, 0.95), as shares and not in per cent",
+        )
+    return given
+
+
+def coverage(pit: ArrayLike, levels: Levels = LEVELS) -> NDArray[np.float64]:
     """Share of measured values inside the central interval of each level, per feature.
 
     A value is inside the interval of level ``l`` when its randomised PIT lies between
@@ -36,7 +55,7 @@ def coverage(pit: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArray[np.flo
         From :func:`mosaicvi.metrics.randomised_pit`, shape ``(n_cells, n_features)``; NaN (no
         measured value, or no draws) is left out.
     levels
-        Nominal levels.
+        Nominal levels; a single number is one level.
 
     Returns
     -------
@@ -47,17 +66,17 @@ def coverage(pit: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArray[np.flo
     RequestError
         If a level is not between 0 and 1.
     """
-    table = as_table(pit, "pit")
+    table, nominal = as_table(pit, "pit"), checked_levels(levels)
     held = np.isfinite(table)
     counts = held.sum(axis=0)
-    share = np.full((len(_checked(levels)), table.shape[1]), np.nan)
-    for row, level in enumerate(levels):
+    share = np.full((len(nominal), table.shape[1]), np.nan)
+    for row, level in enumerate(nominal):
         inside = held & (np.abs(table - 0.5) <= level / 2.0)
         np.divide(inside.sum(axis=0), counts, out=share[row], where=counts > 0)
     return share
 
 
-def miscoverage(pit: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArray[np.float64]:
+def miscoverage(pit: ArrayLike, levels: Levels = LEVELS) -> NDArray[np.float64]:
     """Mean over levels of ``|coverage - level|``, per feature, shape ``(n_features,)``.
 
     Parameters
@@ -66,18 +85,18 @@ def miscoverage(pit: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArray[np.
         From :func:`mosaicvi.metrics.randomised_pit`, shape ``(n_cells, n_features)``; NaN is left
         out, as in :func:`coverage`.
     levels
-        Nominal levels.
+        Nominal levels; a single number is one level.
 
     Raises
     ------
     RequestError
         If a level is not between 0 and 1.
     """
-    nominal = np.asarray(_checked(levels))[:, None]
-    return np.asarray(np.abs(coverage(pit, levels) - nominal).mean(axis=0))
+    nominal = checked_levels(levels)
+    return np.asarray(np.abs(coverage(pit, nominal) - nominal[:, None]).mean(axis=0))
 
 
-def interval_width(draws: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArray[np.float64]:
+def interval_width(draws: ArrayLike, levels: Levels = LEVELS) -> NDArray[np.float64]:
     """Mean width of the central interval of each level, per feature.
 
     Parameters
@@ -86,7 +105,7 @@ def interval_width(draws: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArra
         Draws, shape ``(n_draws, n_cells, n_features)``. Entries with a draw of NaN (cells without
         evidence) are left out.
     levels
-        Nominal levels.
+        Nominal levels; a single number is one level.
 
     Returns
     -------
@@ -104,7 +123,8 @@ def interval_width(draws: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArra
         raise RequestError(
             f"shape {samples.shape}", key="draws", expected="(n_draws, n_cells, n_features)"
         )
-    width = np.full((len(_checked(levels)), samples.shape[2]), np.nan)
+    nominal = checked_levels(levels)
+    width = np.full((len(nominal), samples.shape[2]), np.nan)
     for feature in range(samples.shape[2]):
         part = samples[:, :, feature]
         lacking = np.isnan(part).any(axis=0)
@@ -112,7 +132,7 @@ def interval_width(draws: ArrayLike, levels: Sequence[float] = LEVELS) -> NDArra
             continue
         if lacking.any():
             part = part[:, ~lacking]
-        for row, level in enumerate(levels):
+        for row, level in enumerate(nominal):
             low, high = np.quantile(part, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0)
             width[row, feature] = float(np.mean(high - low))
     return width

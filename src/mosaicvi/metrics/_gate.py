@@ -9,7 +9,7 @@ import numpy as np
 
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._auc import auc
-from mosaicvi.metrics._shapes import Floats, as_pair, as_table
+from mosaicvi.metrics._shapes import Floats, as_scored, as_table
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -91,6 +91,8 @@ def gate_scores(
 ) -> GateScores:
     """Score calls of positive against negative cells.
 
+    Entries that are NaN in either table are left out: a cell without evidence is called neither.
+
     Parameters
     ----------
     predicted
@@ -103,14 +105,15 @@ def gate_scores(
         Gate of the measured values where their scale is another (another data set); default: the
         same gate.
     min_cells
-        A feature with fewer measured positives, or fewer measured negatives, is not scored (NaN).
+        A feature with fewer measured positives, or fewer measured negatives, among its entries is
+        not scored (NaN).
 
     Raises
     ------
     RequestError
-        If shapes do not belong together.
+        If shapes do not belong together, or a value is infinite.
     """
-    left, right = as_pair(predicted, measured)
+    left, right, scored = as_scored(predicted, measured)
     gate = np.asarray(threshold, dtype=np.float64)
     truth_gate = (
         gate if measured_threshold is None else np.asarray(measured_threshold, dtype=np.float64)
@@ -125,7 +128,7 @@ def gate_scores(
             )
     scores = np.full((4, left.shape[1]), np.nan)
     for feature in range(left.shape[1]):
-        held = np.isfinite(right[:, feature])
+        held = scored[:, feature]
         called = left[held, feature] > gate[feature]
         truth = right[held, feature] > truth_gate[feature]
         unknown = not (np.isfinite(gate[feature]) and np.isfinite(truth_gate[feature]))

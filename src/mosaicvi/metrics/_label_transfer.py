@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mosaicvi._errors import RequestError
+from mosaicvi.data._columns import as_label
 from mosaicvi.metrics._abstention import accuracy_at_coverage
 from mosaicvi.metrics._folds import stratified_folds
 from mosaicvi.metrics._latents import as_latents, check_finite, standardised
@@ -83,10 +84,10 @@ class LabelTransfer:
 
 
 def _labels(labels: ArrayLike, n_cells: int, key: str) -> NDArray[np.str_]:
-    names = np.asarray(labels).astype(str)
-    if names.shape != (n_cells,):
+    given = np.asarray(labels)
+    if given.shape != (n_cells,):
         raise RequestError(
-            f"shape {names.shape} for {n_cells} cells", key=key, expected="(n_cells,)"
+            f"shape {given.shape} for {n_cells} cells", key=key, expected="(n_cells,)"
         )
     known = stated(labels)
     if not known.all():
@@ -96,7 +97,10 @@ def _labels(labels: ArrayLike, n_cells: int, key: str) -> NDArray[np.str_]:
             expected="a label of each cell",
             remedy="leave these cells out, here and of the latent: rows = pd.notna(labels)",
         )
-    return names
+    if given.dtype.kind not in ("f", "O"):
+        return given.astype(str)
+    # Integer codes are floats wherever one is missing: 1 and 1.0 are one type.
+    return np.array([as_label(value) for value in given], dtype=str)
 
 
 def label_transfer(
@@ -120,8 +124,9 @@ def label_transfer(
         Latent of the cells of either modality, ``(n_source, n_latent)`` and
         ``(n_target, n_latent)``.
     source_labels, target_labels
-        Types, shapes ``(n_source,)`` and ``(n_target,)``. A target type that the source lacks is
-        counted as wrong; cells without a type (None, NaN) must be left out.
+        Types, shapes ``(n_source,)`` and ``(n_target,)``; 1, 1.0 and ``"1"`` are one. A target type
+        that the source lacks is counted as wrong; cells without a type (None, NaN) must be left
+        out.
     n_neighbours
         k, at most the number of source cells.
     metric

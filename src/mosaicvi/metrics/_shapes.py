@@ -69,6 +69,33 @@ def as_pair(predicted: ArrayLike, measured: ArrayLike) -> tuple[Floats, Floats]:
     return left, right
 
 
+def as_scored(
+    predicted: ArrayLike, measured: ArrayLike
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Both arrays as tables of one shape, and which entries have a prediction and a measured value.
+
+    :meth:`mosaicvi.MosaicVI.impute` gives NaN where a cell has no evidence: an answer that is not
+    there is neither right nor wrong.
+
+    Raises
+    ------
+    RequestError
+        If a value is infinite, or as :func:`as_pair`.
+    """
+    left, right = as_pair(predicted, measured)
+    for table, key in ((left, "predicted"), (right, "measured")):
+        infinite = np.isinf(table)
+        if infinite.any():
+            raise RequestError(
+                f"{int(infinite.sum())} of {table.size} values are infinite",
+                key=key,
+                expected="finite numbers, and NaN where there is no value",
+                remedy="look for a logarithm of zero or a division by it; to leave these entries "
+                "out: np.where(np.isfinite(values), values, np.nan)",
+            )
+    return left, right, ~(np.isnan(left) | np.isnan(right))
+
+
 def _in_order(
     measured: pd.DataFrame | pd.Series, wanted: pd.Index, axis: Literal[0, 1]
 ) -> pd.DataFrame | pd.Series:

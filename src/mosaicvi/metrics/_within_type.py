@@ -24,7 +24,8 @@ def within_type(
     """Mean of a per-feature score over types, each weighted by its number of cells.
 
     Weighting by cells keeps the smallest types, whose scores are mostly noise, from ruling the
-    mean. A type in which the score is undefined for a feature (all values equal) is left out for
+    mean. Cells count for a feature of which they have a prediction and a measured value, neither
+    NaN. A type in which the score is undefined for a feature (all values equal) is left out for
     that feature only.
 
     Parameters
@@ -32,11 +33,11 @@ def within_type(
     score
         For instance :func:`mosaicvi.metrics.pearson` or :func:`mosaicvi.metrics.rmse`.
     predicted, measured
-        Shape ``(n_cells, n_features)``.
+        Shape ``(n_cells, n_features)``; NaN as the score takes it.
     types
         Type of each cell, shape ``(n_cells,)``; cells without one (None, NaN) are left out.
     min_cells
-        Types with fewer cells are left out.
+        Types with fewer cells are left out, for each feature by itself.
 
     Returns
     -------
@@ -55,15 +56,18 @@ def within_type(
         )
     typed = stated(types)
     left, right, labels = left[typed], right[typed], labels[typed]
+    held = ~(np.isnan(left) | np.isnan(right))
     total, weight = np.zeros(left.shape[1]), np.zeros(left.shape[1])
     for name in np.unique(labels):
         rows = labels == name
-        if rows.sum() < min_cells:
+        n_cells = held[rows].sum(axis=0)
+        enough = n_cells >= min_cells
+        if not enough.any():
             continue
         value = score(left[rows], right[rows])
-        defined = np.isfinite(value)
-        total[defined] += rows.sum() * value[defined]
-        weight[defined] += rows.sum()
+        defined = enough & np.isfinite(value)
+        total[defined] += n_cells[defined] * value[defined]
+        weight[defined] += n_cells[defined]
     mean = np.full(left.shape[1], np.nan)
     np.divide(total, weight, out=mean, where=weight > 0)
     return mean

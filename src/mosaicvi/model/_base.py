@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mosaicvi import _scvi
 from mosaicvi._errors import RequestError
 from mosaicvi.data._structure import check_object
 from mosaicvi.model import _answers, _persistence, _requests
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 class MultimodalModel(SavedModel):
     """Base of the models: everything that does not depend on how a model is fitted."""
 
+    groups: str | None = None
+    """Column of groups of cells, in models that have some."""
+
     def __init__(self, adata: MuData | None, registry: dict[str, Any] | None) -> None:
         super().__init__(adata, registry)
         self._prepared: dict[str, PreparedData] = {}
@@ -43,13 +47,28 @@ class MultimodalModel(SavedModel):
         if adata is not None:
             # Before scvi-tools sees it: its own check would turn the user's view into a copy.
             check_object(adata)
+            self._forget_stale(adata)
             if self.adata is None:
                 self._register_query(adata)
         mdata = self._validate_anndata(adata, copy_if_view=False)
         manager: MosaicManager = self.get_anndata_manager(mdata, required=True)
         if manager.id not in self._prepared:
+            manager.columns = () if self.groups is None else (self.groups,)
             self._prepared[manager.id] = self._prepare(manager)
         return self._prepared[manager.id]
+
+    def _forget_stale(self, mdata: MuData) -> None:
+        """Have a query that changed since it was asked about read again.
+
+        The model's own MuData is what it was at the setup.
+        """
+        uuid = mdata.uns.get(_scvi.UUID_KEY)
+        known = self._per_instance_manager_store.get(self.id, {}).get(uuid)
+        if known is None or known.adata is not mdata or mdata is self.adata:
+            return
+        if known.is_stale():
+            self._prepared.pop(known.id, None)
+            _scvi.assign_new_uuid(mdata)
 
     @abstractmethod
     def _prepare(self, manager: MosaicManager) -> PreparedData:

@@ -24,6 +24,7 @@ from mosaicvi.model._inputs import (
 )
 from mosaicvi.model._linkage import graph_arrays, link
 from mosaicvi.model._requests import check_whole
+from mosaicvi.model._scarce import n_tied
 from mosaicvi.model._ties import ENOUGH_PAIRS
 from mosaicvi.model._trust import modality_trust
 from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
@@ -53,7 +54,7 @@ and the modality would be imputed near its mean (decisions, "Few cells with a mo
 
 
 DROPOUT_RATE, FEW_CELLS = (0.5, 0.35), 2500
-"""Default dropout rates of the encoders: up to so many cells, and with more."""
+"""Default dropout rates of the encoders: where up to so many cells tie the modalities, and more."""
 
 _ROWS = 64
 """Rows that are looked at together, for a feature that varies."""
@@ -105,7 +106,8 @@ class NetworkSpec:
 def default_dropout(n_cells: int, *, align: bool = False) -> float:
     """Dropout rate of the encoders: few cells overfit (decisions, "More dropout for few cells").
 
-    Fits that start from anchors end before they do.
+    ``n_cells`` are those that tie the modalities (:func:`~mosaicvi.model._scarce.n_tied`). Fits
+    that start from anchors end before they overfit.
     """
     few, many = DROPOUT_RATE
     return few if n_cells <= FEW_CELLS and not align else many
@@ -177,12 +179,13 @@ def construct(
         name: torch.as_tensor(measured_table(modality, sizes[name].n_batches))
         for name, modality in data.modalities.items()
     }
+    muted = [name for name, value in trust.items() if value == 0]
     spec = ModuleSpec(
         modalities=sizes,
         n_latent=network.n_latent,
         n_hidden=network.n_hidden,
         n_layers=network.n_layers,
-        dropout_rate=default_dropout(data.n_cells, align=align)
+        dropout_rate=default_dropout(n_tied(data, muted), align=align)
         if network.dropout_rate is None
         else network.dropout_rate,
         fusion=network.fusion,

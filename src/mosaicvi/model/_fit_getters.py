@@ -51,8 +51,10 @@ class FitGetters(PosteriorGetters):
         graph = self._graph()
         sampler = self._sampler(None, seed)
         rows, spaces = {}, {}
+        # In the order of names: groups of cells are then no matter of the order of rows.
+        by_name = np.argsort(sampler.data.obs_names.astype(str), kind="stable")
         for name, modality in sampler.data.modalities.items():
-            cells = np.flatnonzero(modality.present)
+            cells = by_name[modality.present[by_name]]
             rows[name] = modality.rows[cells]
             spaces[name], _ = _answers.latent_representation(
                 sampler, cells, (name,), give_mean=True

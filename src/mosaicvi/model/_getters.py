@@ -82,9 +82,10 @@ class PosteriorGetters(MultimodalModel):
         """Impute one modality for every cell, with intervals.
 
         Draws the posterior predictive: latent point, offset of a batch that never measured the
-        modality, library size and count noise all vary from draw to draw. Where few training
-        cells or none held both evidence and answer, latent points are those of cells nearby that
-        hold the answer's modality (see :doc:`/models/mosaicvi`).
+        modality, library size and count noise all vary from draw to draw. Of a
+        :class:`~mosaicvi.MosaicVI`, where few training cells or none held both evidence and answer,
+        some or all latent points are those of cells nearby that hold the answer's modality (see
+        :doc:`/models/mosaicvi`).
 
         Parameters
         ----------
@@ -113,16 +114,18 @@ class PosteriorGetters(MultimodalModel):
         Returns
         -------
         AnnData ``(n_cells, n_features)``. ``X``: posterior predictive mean on ``scale``. Layers:
-        ``log1p_mean`` (mean of log1p draws), ``sd`` and quantiles on ``scale``, ``denoised`` (mean
-        of the likelihood, without count noise). ``obs["measured"]``, ``obs["evidence"]``. ``var``:
+        ``log1p_mean`` (mean of log1p draws; of counts only, not of ``normal``, ``lognormal`` and
+        ``beta_binomial``), ``sd`` and quantiles on ``scale``, ``denoised`` (mean of the likelihood,
+        without count noise). ``obs["measured"]``, ``obs["evidence"]``. ``var``:
         ``imputability`` (held-out Pearson correlation on log1p, NaN with too few paired held-out
         cells) and ``imputable`` (at least 0.5). Cells without evidence are NaN.
 
         Raises
         ------
         RequestError
-            If a modality or scale is unknown, the likelihood has no library size, or no selected
-            cell has any of the evidence.
+            If a modality or scale is unknown, ``scale`` is not one of the likelihood (``"log1p"``
+            and ``"clr"`` are of counts), it has no library size, or no selected cell has any of the
+            evidence.
         """
         sampler = self._sampler(adata, seed)
         request = self._request(modality, from_modalities, n_samples, transform_batch, library_size)
@@ -190,8 +193,9 @@ class PosteriorGetters(MultimodalModel):
         """Denoised expression: the likelihood's mean, averaged over latent draws.
 
         Parameters are those of :meth:`posterior_predictive_sample`, but ``n_samples=None`` averages
-        over one draw of each batch, as scvi-tools does, and over 25 or more for a modality that
-        shares few cells with another, where a draw is one of several cells nearby; ``library_size``
+        over one draw of each batch, as scvi-tools does, and, of a :class:`~mosaicvi.MosaicVI`, over
+        25 or more for a modality that shares few cells with another, where a draw may be one of
+        several cells nearby; ``library_size``
         is the sum to which a composition is scaled (1 by default, as in scvi-tools; ignored by
         likelihoods without a library). The mean of ``zinb`` counts its dropout, so that rows sum to
         somewhat less.

@@ -11,9 +11,11 @@ from mosaicvi.model import _training
 from mosaicvi.model._cells import Indices, PreparedData, name_keys, prepare, select
 from mosaicvi.model._construct import NetworkSpec, construct, features_of, find_again
 from mosaicvi.model._counterparts import find_counterparts
+from mosaicvi.model._earlier_cells import held_out, remember, trained_keys
 from mosaicvi.model._fit_getters import FitGetters
 from mosaicvi.model._guide import guide
 from mosaicvi.model._requests import check_whole
+from mosaicvi.model._scarce import visits
 from mosaicvi.model._ties import choose_alignment
 from mosaicvi.module import ModuleSpec, MosaicModule, Objective, build_module
 from mosaicvi.train import FitResult, MosaicTrainingPlan, run_fit
@@ -37,7 +39,7 @@ EMBEDDING_PRIOR_SCALE = 0.1
 
 
 class MosaicVI(FitGetters):
-    """Mosaic variational inference over the modalities of a MuData.
+    r"""Mosaic variational inference over the modalities of a MuData.
 
     Learns one latent space for paired, partly paired and unpaired cells, and answers across
     modalities with posterior predictive intervals. The generative story, the objective and the
@@ -54,8 +56,8 @@ class MosaicVI(FitGetters):
     n_layers
         Number of hidden layers of each encoder.
     dropout_rate
-        Dropout rate of the encoders; None: .5 up to 2,500 cells, .35 with
-        more and where anchors align modalities.
+        Dropout rate of the encoders; None: .5 where up to 2,500 cells tie the modalities (of models
+        with regions: up to so many cells), .35 with more and where anchors align modalities.
     n_projection
         Singular vectors of each frozen projection (panels of up to 64 features skip it); None: one
         for every 100 cells of the modality, for every 20 where anchors align modalities, between 10
@@ -63,8 +65,12 @@ class MosaicVI(FitGetters):
     fusion
         ``"product_of_experts"`` or ``"mixture_of_experts"``.
     batch_prior_scale
-        Prior spread between batches, on the log scale of the decoder's heads; an unseen batch is
-        answered with at least about this uncertainty.
+        Prior spread between batches, on the scale of the decoder's heads (logs, of counts):
+        :math:`\sigma_0` in :math:`\sigma_f^2 \sim \mathrm{InvGamma}(\nu/2, \nu \sigma_0^2/2)` of
+        the offsets of a feature, with :math:`\nu = 4`. What an unseen batch differs by is drawn
+        from a spread pooled over features, in which the prior counts for 20 differences between
+        batches: all of it with one measured batch, the less the more features several batches
+        measured.
     graph
         Which features of different modalities belong together, as the builders of
         ``mosaicvi.graph`` make it. Needed where no cells, or few, hold two modalities. Features are
@@ -196,6 +202,8 @@ class MosaicVI(FitGetters):
         -------
         How the fit went. ``model.history`` maps ``<term>_train``, ``<term>_validation``,
         ``train_loss`` and ``validation_loss`` to a DataFrame with a row an epoch, in nats per cell.
+        The losses are weighted totals without modalities of trust 0. With anchors,
+        ``alignment_train`` has no ``_validation``, and ``validation_loss`` lacks that term.
 
         Raises
         ------
@@ -206,24 +214,28 @@ class MosaicVI(FitGetters):
         _training.check_epochs(max_epochs)
         prepared = self._cells(None)
         objective_kwargs, optimizer_kwargs = _training.split_plan_arguments(plan_kwargs)
+        epochs, anchored = max_epochs, len(self.module.aligned) > 0
+        parts = _training.split(
+            prepared.data,
+            None if indices is None else select(prepared.data, indices),
+            train_size,
+            validation_size,
+            self.seed,
+        )
+        earlier = trained_keys(self)
+        parts = held_out(prepared.data, parts, earlier)
+        muted = self.module.muted
+        often = None if anchored else visits(prepared.data, parts[0], muted)
         datamodule = MosaicDataModule(
             prepared.data,
             prepared.dataset.encoder_inputs,
             batch_size=batch_size,
             seed=self.seed,
-            external_indexing=_training.split(
-                prepared.data,
-                None if indices is None else select(prepared.data, indices),
-                train_size,
-                validation_size,
-                self.seed,
-            ),
-            **(datasplitter_kwargs or {}),
+            external_indexing=parts,
+            **{"visits": often, **(datasplitter_kwargs or {})},
         )
-        n_train = datamodule.n_train
-        epochs, anchored = max_epochs, len(self.module.aligned) > 0
         if epochs is None:
-            epochs = _training.default_epochs(n_train, anchored=anchored)
+            epochs = _training.default_epochs(datamodule.n_train, anchored=anchored)
         spec = _training.objective_spec(
             self.module,
             prepared.dataset,
@@ -252,9 +264,10 @@ class MosaicVI(FitGetters):
         self.train_indices_ = datamodule.train_idx
         self.validation_indices_ = datamodule.val_idx
         self.test_indices_ = datamodule.test_idx
+        self.split_keys = {}
+        remember(self, earlier)
         self.history_, self.fit_result, self.is_trained_ = result.history, result, True
         self.imputability.clear()
-        self.split_keys.clear()
         self.counterparts = find_counterparts(
             prepared, self.module, self.anchors, datamodule.train_idx, seed=self.seed
         )

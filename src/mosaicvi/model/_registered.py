@@ -45,7 +45,8 @@ class RegisteredModel(BaseModelClass):
             Cells; each modality holds the cells that it measured.
         modalities
             Modality to likelihood (``"nb"``, ``"zinb"``, ``"nb_mixture"``, ``"poisson"``,
-            ``"bernoulli"``, ``"normal"``) or to a :class:`~mosaicvi.ModalitySpec`.
+            ``"bernoulli"``, ``"normal"``, ``"lognormal"``, ``"beta_binomial"``) or to a
+            :class:`~mosaicvi.ModalitySpec`.
         batch_key
             Column of the technical batch: one for all modalities, or one a modality. Looked up in
             ``mdata.obs``, then in the modalities' ``obs``.

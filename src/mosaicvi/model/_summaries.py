@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -73,15 +73,27 @@ def check_scale(scale: str, likelihood: object, modality: str) -> None:
 
 
 def check_quantiles(quantiles: Sequence[float] | float) -> tuple[float, ...]:
-    """Refuse what is no quantile; a single level is one.
+    """Refuse what is no quantile; a single level is one, of numpy as of Python.
 
     Raises
     ------
     RequestError
-        If a level is not between 0 and 1.
+        If these are no numbers, or a level is not between 0 and 1.
     """
-    given = [quantiles] if isinstance(quantiles, (int, float)) else quantiles
-    levels = tuple(float(level) for level in given)
+    given: list[Any]
+    try:
+        given = list(quantiles)  # type: ignore[arg-type]  # of a number: TypeError
+    except TypeError:
+        given = [quantiles]
+    try:
+        levels = tuple(float(level) for level in given)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"found {quantiles!r}",
+            key="quantiles",
+            expected="levels from 0 to 1, such as (0.05, 0.95)",
+            remedy="quantiles=() for none",
+        ) from error
     bad = [level for level in levels if not 0 <= level <= 1]
     if bad:
         raise RequestError(f"found {bad}", key="quantiles", expected="levels from 0 to 1")

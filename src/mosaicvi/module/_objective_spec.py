@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 class ObjectiveSpec:
     """Weights and schedules of the loss terms.
 
+    :meth:`mosaicvi.MosaicVI.train` takes these defaults for what ``plan_kwargs`` does not name, but
+    measures ``modality_weights``, and with 5,000 training cells or more, and no anchors, sets
+    ``decoded_features`` to a quarter of the features of each ``nb``, ``zinb`` and ``poisson``
+    modality, at least 1,000, and ``cross_features`` to 250. Where one of these two is given, the
+    other has the default here.
+
     Attributes
     ----------
     kl_weight
@@ -33,11 +39,11 @@ class ObjectiveSpec:
         a modality with more, a step estimates the likelihood from a sample
         (:mod:`~mosaicvi.nn._feature_sample`). None: all.
     modality_weights
-        Modality to the weight of its reconstruction and cross terms; of those that are not named it
-        is measured by :meth:`mosaicvi.MosaicVI.train`, and else one.
+        Modality to the weight of its reconstruction, cross and prior terms; of those that are not
+        named it is measured by :meth:`mosaicvi.MosaicVI.train`, and else one.
     warmup
-        Fraction of training over which ``kl``, ``cross``, ``consistency`` and ``contrastive`` rise
-        linearly to their weights.
+        Fraction of training over which ``kl``, ``cross``, ``consistency``, ``contrastive`` and
+        ``alignment`` rise linearly to their weights.
     temperature_range
         Bounds of the learnt InfoNCE temperature.
     n_train_cells

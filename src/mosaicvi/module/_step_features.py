@@ -40,8 +40,8 @@ class StepFeatures:
         samples: dict[str, FeatureSample | None] = dict.fromkeys(batch.modalities)
         if limit is None or not module.training:
             return samples
-        # Any probabilities leave the estimate unbiased; those of the features' shares are the best,
-        # and shares hardly move.
+        # Any probabilities leave the estimated sum over features unbiased (not its softmax's
+        # normaliser, a logarithm); those of the features' shares are the best, and hardly move.
         if self._n_steps % INCLUSION_STEPS == 0:
             self._inclusion = {}
         self._n_steps += 1

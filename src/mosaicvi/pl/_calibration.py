@@ -9,6 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from mosaicvi import metrics
 from mosaicvi._errors import RequestError
+from mosaicvi.metrics._coverage import checked_levels
 from mosaicvi.pl._style import BLUE, GREY, ORANGE, axes, note
 from mosaicvi.pl._values import feature_names, table
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
+
+    from mosaicvi.metrics._coverage import Levels
 
 GRID = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2))
 """Nominal levels at which coverage is drawn."""
@@ -27,7 +30,7 @@ def calibration(
     *,
     pit: np.ndarray | None = None,
     features: Sequence[str] | None = None,
-    levels: Sequence[float] = GRID,
+    levels: Levels = GRID,
     ax: Axes | None = None,
 ) -> Axes:
     """Plot observed against nominal coverage of central predictive intervals.
@@ -50,7 +53,7 @@ def calibration(
     features
         Names of the features, to name the one that is farthest off; None: those of ``measured``.
     levels
-        Nominal levels, between 0 and 1.
+        Nominal levels, between 0 and 1; a single number is one level.
     ax
         Axes to draw on; None: new ones.
 
@@ -63,7 +66,7 @@ def calibration(
     ------
     RequestError
         If neither draws with measured values nor PIT are given, these are no numbers, shapes
-        differ, or no value was measured.
+        differ, no value was measured, or a level is not between 0 and 1.
     """
     if pit is None:
         if draws is None or measured is None:
@@ -73,8 +76,9 @@ def calibration(
         pit = metrics.randomised_pit(_numbers(draws), table(measured))
     if features is None:
         features = feature_names(measured)
-    covered = metrics.coverage(pit, levels)
-    off = np.abs(covered - np.asarray(levels)[:, None]).mean(0)
+    nominal = checked_levels(levels)
+    covered = metrics.coverage(pit, nominal)
+    off = np.abs(covered - nominal[:, None]).mean(0)
     if not np.isfinite(off).any():
         raise RequestError(
             "all values are missing",
@@ -85,10 +89,10 @@ def calibration(
     ax = axes(ax, width=4.0, height=3.9)
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", zorder=1)
     crowd = covered.shape[1]
-    ax.plot(levels, covered, color=BLUE, alpha=float(np.clip(8 / crowd, 0.08, 0.5)), linewidth=0.8)
+    ax.plot(nominal, covered, color=BLUE, alpha=float(np.clip(8 / crowd, 0.08, 0.5)), linewidth=0.8)
     text = f"{crowd} features, mean in bold\nmean distance {np.nanmean(off):.1%}"
     if features is not None and crowd > 1:
-        ax.plot(levels, covered[:, worst], color=ORANGE, linewidth=1.4)
+        ax.plot(nominal, covered[:, worst], color=ORANGE, linewidth=1.4)
         ax.text(
             0.97,
             0.03,
@@ -98,7 +102,7 @@ def calibration(
             ha="right",
             transform=ax.transAxes,
         )
-    ax.plot(levels, np.nanmean(covered, axis=1), color=BLUE, linewidth=2.6)
+    ax.plot(nominal, np.nanmean(covered, axis=1), color=BLUE, linewidth=2.6)
     note(ax, text)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):

@@ -28,8 +28,9 @@ from mosaicvi.pl._values import (
     LAYER_DRAW,
     LAYER_LOG1P_MEAN,
     features_of,
-    imputed_log1p,
-    measured_counts,
+    holds_counts,
+    imputed_values,
+    measured_values,
     table,
 )
 
@@ -54,15 +55,16 @@ def imputation(
     background: pd.DataFrame | np.ndarray | None = None,
     ax: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Axes | np.ndarray:
-    """Plot imputed against measured values, in log1p counts.
+    """Plot imputed against measured values: counts as log1p, continuous values as they are.
 
     Parameters
     ----------
     imputed
         Answer of :meth:`mosaicvi.MosaicVI.impute`. Cells without an answer are left out.
     measured
-        Measured counts, best of cells whose values the model did not see: AnnData or DataFrame
-        (cells and features are matched by name), or an array like ``imputed.X``.
+        Measured values, best of cells whose values the model did not see: AnnData or DataFrame
+        (counts, not their logarithms; cells and features are matched by name), or an array like
+        ``imputed.X``.
     features
         What to show; None: the six with the highest imputability. A gate takes two.
     kind
@@ -72,7 +74,8 @@ def imputation(
         quadrant.
     layer
         Layer of ``imputed`` to show; None: ``log1p_mean`` for a scatter, else ``draw`` if there is
-        one (a draw is as noisy as a measurement, a mean is not), else ``log1p_mean``.
+        one (a draw is as noisy as a measurement, a mean is not), else ``log1p_mean``; ``X`` of
+        continuous values.
     background
         For violins: expected background counts (:func:`mosaicvi.tl.protein_background`), as
         DataFrame or ``(n_cells, n_features)``; its middle half over cells is drawn as a band.
@@ -86,7 +89,9 @@ def imputation(
     Raises
     ------
     RequestError
-        If kind, layer or a feature is unknown, no cell matches, or there are too few axes.
+        If kind, layer or a feature is unknown, a feature is named twice, no cell matches, there are
+        too few axes, a background is given for continuous values, or no cell of a gate has both
+        features measured.
     """
     if kind not in ("scatter", "violin", "gate"):
         raise RequestError(f"{kind!r}", key="kind", expected="'scatter', 'violin' or 'gate'")
@@ -95,20 +100,34 @@ def imputation(
         has_draw = kind != "scatter" and LAYER_DRAW in imputed.layers
         has_mean = LAYER_LOG1P_MEAN in imputed.layers
         layer = LAYER_DRAW if has_draw else LAYER_LOG1P_MEAN if has_mean else None
-    rows, counts = measured_counts(measured, imputed)
+    counted = holds_counts(imputed)
+    if background is not None and not counted:
+        raise RequestError(
+            "a background of values that are continuous",
+            key="background",
+            expected="None; only counts have a background",
+        )
+    rows, values = measured_values(measured, imputed)
     columns = imputed.var_names.get_indexer(names)
-    log1p = pd.DataFrame(np.log1p(counts[:, columns]), columns=names)
-    answer = pd.DataFrame(imputed_log1p(imputed, layer)[rows][:, columns], columns=names)
+    values = np.log1p(values[:, columns]) if counted else values[:, columns]
+    truth = pd.DataFrame(values, columns=names)
+    answer = pd.DataFrame(imputed_values(imputed, layer)[rows][:, columns], columns=names)
     if kind == "violin":
         level = None if background is None else _background(background, imputed, names)
-        return _violins(log1p, answer, level, ax if ax is None else _panels(ax, 1, 1)[0])
+        panel = ax if ax is None else _panels(ax, 1, 1)[0]
+        return _violins(truth, answer, level, panel, counted=counted)
     if kind == "gate":
-        return _gates(log1p, answer, names, ax, layer == LAYER_DRAW)
+        return _gates(truth, answer, names, ax, is_draw=layer == LAYER_DRAW, counted=counted)
     panels = _panels(ax, len(names), min(len(names), MAX_COLUMNS))
     for panel, name in zip(panels, names, strict=True):
-        _scatter(panel, log1p[name].to_numpy(), answer[name].to_numpy(), name)
-    _label_outer(panels, "measured (log1p counts)", "imputed (log1p counts)")
+        _scatter(panel, truth[name].to_numpy(), answer[name].to_numpy(), name, counted=counted)
+    _label_outer(panels, "measured" + _unit(counted), "imputed" + _unit(counted))
     return panels[0] if len(panels) == 1 else np.array(panels, dtype=object)
+
+
+def _unit(counted: bool) -> str:
+    """What follows the name of an axis; continuous values are in units that are not known here."""
+    return " (log1p counts)" if counted else ""
 
 
 def _panels(ax: Any, number: int, n_columns: int, *, size: float = 2.9) -> list[Axes]:
@@ -162,21 +181,32 @@ def _dots(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
     ax.scatter(x[keep], y[keep], s=size, color=colour, alpha=alpha, lw=0, rasterized=many)
 
 
-def _scatter(ax: Axes, measured: np.ndarray, predicted: np.ndarray, name: str) -> None:
+def _scatter(
+    ax: Axes, measured: np.ndarray, predicted: np.ndarray, name: str, *, counted: bool
+) -> None:
     tidy(ax)
     known = np.isfinite(measured) & np.isfinite(predicted)
     x, y = measured[known], predicted[known]
-    top = 1.05 * float(max(x.max(initial=1.0), y.max(initial=1.0)))
-    low = min(-0.04 * top, 1.05 * float(min(x.min(initial=0.0), y.min(initial=0.0))))
+    low, top = _limits(np.concatenate([x, y]), counted=counted)
     ax.plot([low, top], [low, top], color=GREY, linewidth=1, linestyle="--", zorder=1)
     _dots(ax, x, y, BLUE)
     ax.set(xlim=(low, top), ylim=(low, top), aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+        axis.set_major_locator(MaxNLocator(5, integer=counted, steps=[1, 2, 5, 10]))
     ax.set_title(name, fontsize="medium")
     r = metrics.pearson(y[:, None], x[:, None])[0]
     if np.isfinite(r):
         note(ax, f"r = {r:.2f}")
+
+
+def _limits(values: np.ndarray, *, counted: bool) -> tuple[float, float]:
+    """Range of both axes: from zero for counts, of the values themselves for others."""
+    if counted:
+        top = 1.05 * float(values.max(initial=1.0))
+        return min(-0.04 * top, 1.05 * float(values.min(initial=0.0))), top
+    low, top = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    margin = 0.05 * (top - low) or 0.5
+    return low - margin, top + margin
 
 
 def _background(
@@ -196,6 +226,8 @@ def _violins(
     predicted: pd.DataFrame,
     background: dict[str, np.ndarray] | None,
     ax: Axes | None,
+    *,
+    counted: bool,
 ) -> Axes:
     names = list(measured.columns)
     ax = axes(ax, width=1.8 + 0.85 * len(names), height=3.6)
@@ -211,7 +243,7 @@ def _violins(
     if len(names) <= 4:
         plt.setp(ax.get_xticklabels(), ha="center")
     ax.set_xlim(-0.6, len(names) - 0.4)
-    ax.set_ylabel("log1p counts")
+    ax.set_ylabel("log1p counts" if counted else "value")
     handles = [
         Patch(color=MEASURED, alpha=0.55, lw=0, label="measured"),
         Patch(color=IMPUTED, alpha=0.55, lw=0, label="imputed"),
@@ -252,12 +284,25 @@ def _half_violin(
 
 
 def _gates(
-    measured: pd.DataFrame, predicted: pd.DataFrame, names: list[str], ax: Any, is_draw: bool
+    measured: pd.DataFrame,
+    predicted: pd.DataFrame,
+    names: list[str],
+    ax: Any,
+    *,
+    is_draw: bool,
+    counted: bool,
 ) -> np.ndarray:
     if len(names) != 2:
         raise RequestError(f"{len(names)} features", key="features", expected="two for a gate")
-    panels = _panels(ax, 2, 2, size=3.4)
     both = np.isfinite(measured.to_numpy()).all(1) & np.isfinite(predicted.to_numpy()).all(1)
+    if not both.any():
+        raise RequestError(
+            f"no cell has both {names[0]!r} and {names[1]!r} measured and imputed",
+            key="measured",
+            expected="values of both features in some cells",
+            remedy="name two features that were measured together, or kind='scatter'",
+        )
+    panels = _panels(ax, 2, 2, size=3.4)
     tables = measured[both].to_numpy(), predicted[both].to_numpy()
     gates = metrics.gate_threshold(tables[0])
     top = np.max([values.max(0) for values in tables], axis=0)
@@ -275,8 +320,8 @@ def _gates(
         _quadrants(panel, values, gates)
         panel.set(xlim=(low[0], top[0]), ylim=(low[1], top[1]))
         panel.set_title(title, fontsize="medium")
-        panel.set_xlabel(f"{names[0]} (log1p counts)")
-    panels[0].set_ylabel(f"{names[1]} (log1p counts)")
+        panel.set_xlabel(names[0] + _unit(counted))
+    panels[0].set_ylabel(names[1] + _unit(counted))
     return np.array(panels, dtype=object)
 
 

@@ -50,8 +50,8 @@ def feature_names(values: Any) -> list[str] | None:
     return [str(name) for name in values.columns] if isinstance(values, pd.DataFrame) else None
 
 
-def measured_counts(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.ndarray]:
-    """Measured counts of the cells that were both measured and imputed.
+def measured_values(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.ndarray]:
+    """Measured values of the cells that were both measured and imputed.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def measured_counts(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.nda
 
     Returns
     -------
-    Rows of ``imputed``, int64 ``(n_matched,)``, and counts ``(n_matched, n_features)``, NaN for
+    Rows of ``imputed``, int64 ``(n_matched,)``, and values ``(n_matched, n_features)``, NaN for
     features that were not measured.
 
     Raises
@@ -72,12 +72,12 @@ def measured_counts(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.nda
         If no cell matches.
     """
     if not isinstance(measured, AnnData | pd.DataFrame):
-        counts = table(measured)
-        if counts.shape != imputed.shape:
+        given = table(measured)
+        if given.shape != imputed.shape:
             raise RequestError(
-                f"an array of shape {counts.shape}", key="measured", expected=f"{imputed.shape}"
+                f"an array of shape {given.shape}", key="measured", expected=f"{imputed.shape}"
             )
-        return np.arange(imputed.n_obs), counts
+        return np.arange(imputed.n_obs), given
     names = measured.obs_names if isinstance(measured, AnnData) else measured.index
     found = names.astype(str).get_indexer(imputed.obs_names)
     answered = np.isfinite(np.asarray(imputed.X)).all(axis=1)
@@ -90,14 +90,19 @@ def measured_counts(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.nda
         )
     columns = pd.Index(feature_names(measured) or []).get_indexer(imputed.var_names)
     values = measured[found[rows]] if isinstance(measured, AnnData) else measured.iloc[found[rows]]
-    counts = table(values)
+    given = table(values)
     chosen = np.full((len(rows), imputed.n_vars), np.nan)
-    chosen[:, columns >= 0] = counts[:, columns[columns >= 0]]
+    chosen[:, columns >= 0] = given[:, columns[columns >= 0]]
     return rows, chosen
 
 
-def imputed_log1p(imputed: AnnData, layer: str | None) -> np.ndarray:
-    """Imputed values as log1p counts, ``(n_cells, n_features)``.
+def holds_counts(imputed: AnnData) -> bool:
+    """Whether an answer is one of counts: of these, and only of these, ``impute`` gives log1p."""
+    return LAYER_LOG1P_MEAN in imputed.layers or _keys.UNS not in imputed.uns
+
+
+def imputed_values(imputed: AnnData, layer: str | None) -> np.ndarray:
+    """Imputed values as log1p counts, or as they are if continuous, ``(n_cells, n_features)``.
 
     Parameters
     ----------
@@ -116,7 +121,7 @@ def imputed_log1p(imputed: AnnData, layer: str | None) -> np.ndarray:
             f"no layer {layer!r}", key="layer", expected=f"some of {list(imputed.layers)}"
         )
     values = np.asarray(imputed.X if layer is None else imputed.layers[layer], dtype=np.float64)
-    if layer == LAYER_LOG1P_MEAN:
+    if layer == LAYER_LOG1P_MEAN or not holds_counts(imputed):
         return values
     scale = str(imputed.uns.get(_keys.UNS, {}).get("scale", "counts"))
     if layer in (LAYER_DRAW, "denoised") or scale == "counts":
@@ -137,7 +142,7 @@ def features_of(imputed: AnnData, features: str | Sequence[str] | None) -> list[
     Raises
     ------
     RequestError
-        If a feature is unknown.
+        If a feature is unknown, or named twice.
     """
     if features is None:
         score = imputed.var.get(_keys.VAR_IMPUTABILITY)
@@ -151,5 +156,13 @@ def features_of(imputed: AnnData, features: str | Sequence[str] | None) -> list[
             f"no feature {unknown[0]!r}" if unknown else "no feature given",
             key="features",
             expected="names such as " + ", ".join(map(repr, imputed.var_names[:5])),
+        )
+    twice = [name for name in dict.fromkeys(chosen) if chosen.count(name) > 1]
+    if twice:
+        raise RequestError(
+            f"feature {twice[0]!r} is named twice",
+            key="features",
+            expected="each feature once",
+            remedy="list(dict.fromkeys(features))",
         )
     return chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from anndata import AnnData
 
 from mosaicvi import _keys
 from mosaicvi._errors import RequestError
-from mosaicvi.data._columns import labels
+from mosaicvi._scvi import layer_names
+from mosaicvi.data._columns import as_label, labels
 from mosaicvi.data._structure import check_modality, rows_of
 from mosaicvi.datasets._assemble import assemble
 from mosaicvi.model import MosaicVI
 from mosaicvi.tl._alignment_confidence import alignment_confidence
 from mosaicvi.tl._atlas_graph import AtlasGraph
+from mosaicvi.tl._obs import storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,8 +93,10 @@ def build_atlas(
 
     Returns
     -------
-    MuData, and the fitted model. ``obs``: columns of the assays (their first value a cell),
-    ``atlas_batch``, ``mosaicvi_alignment_confidence``; ``obsm``: ``X_mosaicvi``, ``X_umap`` and the
+    MuData, and the fitted model. Modalities are the assays with all their tables but ``raw``, which
+    is left out (keep counts in a layer). ``obs``: columns of the assays (their first value a cell;
+    columns of mixed types as categories, so that a file can hold them), ``atlas_batch``,
+    ``mosaicvi_alignment_confidence``; ``obsm``: ``X_mosaicvi``, ``X_umap`` and the
     confidence by pair of modalities; ``obsp`` and ``uns["neighbors"]``: scanpy's neighbours in the
     latent space.
 
@@ -179,10 +184,23 @@ def _named(
     ]
     for name, part in pairs:
         check_modality(part, name)
-    return {
-        name: AnnData(part.X, obs=part.obs.copy(), var=part.var.copy(), layers=dict(part.layers))
-        for name, part in pairs
-    }
+    return {name: _own(part) for name, part in pairs}
+
+
+def _own(part: AnnData) -> AnnData:
+    """An assay as an object of its own, which shares the values and not the tables of it."""
+    return AnnData(
+        part.X,
+        obs=part.obs.copy(),
+        var=part.var.copy(),
+        layers={key: part.layers[key] for key in layer_names(part)},
+        obsm=dict(part.obsm),
+        varm=dict(part.varm),
+        obsp=dict(part.obsp),
+        varp=dict(part.varp),
+        # dicts in dicts: what tools write to the atlas's must not reach the caller's
+        uns=deepcopy(dict(part.uns)),
+    )
 
 
 def _likelihoods(assays: Mapping[str, AnnData], given: Mapping[str, str]) -> dict[str, str]:
@@ -209,12 +227,23 @@ def _mudata(assays: dict[str, AnnData], batch_key: str | None) -> MuData:
     batch = pd.Series(index=cells, dtype=object)
     for name, part in assays.items():
         batch = batch.fillna(pd.Series(name, index=part.obs_names).reindex(cells))
-    mdata = assemble(assays, obs.infer_objects())
+    mdata = assemble(assays, pd.DataFrame({key: _column(obs[key]) for key in obs}, index=cells))
     if batch_key is not None:
         rows = {name: rows_of(mdata, name) for name in assays}
         batch = pd.Series(labels(mdata, batch_key, rows, option="batch_key"), mdata.obs_names)
     mdata.obs[BATCH] = pd.Categorical(batch.loc[mdata.obs_names].astype(str))
     return mdata
+
+
+def _column(values: pd.Series) -> pd.Series:
+    """A column that assays were joined in, of the type that its values have, else as categories."""
+    column = values.infer_objects()
+    if column.dtype != object:
+        return column
+    if pd.api.types.infer_dtype(column, skipna=True) in {"mixed", "mixed-integer"}:
+        # by the names that columns of batches and groups are read by
+        column = column.where(column.isna(), column.map(as_label))
+    return storable(column)
 
 
 def _neighbours(mdata: MuData, seed: int) -> None:

@@ -13,6 +13,7 @@ from mosaicvi import _keys
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.model import MosaicVI
+from mosaicvi.model._summaries import check_quantiles
 from mosaicvi.tl._reference import PROTEIN, RNA, Joint, counts_of, join
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def impute_protein(
     train_on_query: bool = False,
     n_top_genes: int | None = 4000,
     n_samples: int = 100,
-    quantiles: Sequence[float] = (0.05, 0.95),
+    quantiles: Sequence[float] | float = (0.05, 0.95),
     scale: Literal["counts", "log1p", "clr", "foreground"] = "counts",
     transform_batch: str | Sequence[str] | None = None,
     seed: int = 0,
@@ -56,7 +57,8 @@ def impute_protein(
     rna
         Cells to impute for, with raw RNA counts in ``X`` or ``layers["counts"]``.
     reference
-        Cells with RNA and protein, raw counts; some may lack either.
+        Cells with RNA and protein, raw counts; some may lack either. Counts of either object may
+        lie on disk (backed, or :func:`mosaicvi.read_lazy`); they are read into memory.
     rna_modality, protein_modality
         The reference's modalities.
     batch_key
@@ -97,6 +99,7 @@ def impute_protein(
     >>> protein.to_df(layer="log1p_mean")
     """
     _check(rna, reference, (rna_modality, protein_modality))
+    levels = check_quantiles(quantiles)
     modalities = {RNA: rna_modality, PROTEIN: protein_modality}
     joint = join(
         counts_of(rna, LIKELIHOODS[RNA], RNA),
@@ -129,7 +132,7 @@ def impute_protein(
             adata=query,
             indices=joint.query_rows,
             n_samples=n_samples,
-            quantiles=tuple(quantiles),
+            quantiles=levels,
             scale=scale,
             transform_batch=transform_batch,
         )

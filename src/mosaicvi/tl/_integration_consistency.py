@@ -11,7 +11,7 @@ from sklearn.cluster import MiniBatchKMeans
 from mosaicvi._errors import RequestError
 from mosaicvi.alignment import edge_correlation, group_means
 from mosaicvi.tl._latents import Floats, Ints, unimodal_cells
-from mosaicvi.tl._measured import present_cells, registered, scale_of
+from mosaicvi.tl._measured import registered, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,7 +160,7 @@ def _profiles(
     seed: int,
 ) -> Floats:
     """Standardised features of all modalities over metacells, of length one a column."""
-    parts = {name: unimodal_cells(model, name, adata, key="graph") for name in modalities}
+    parts = {name: unimodal_cells(model, name, adata, key="graph").by_name() for name in modalities}
     fewest = min(len(part) for part in parts.values())
     number = (
         int(np.clip(fewest // CELLS_A_METACELL, 10, 200)) if n_metacells is None else n_metacells
@@ -181,8 +181,8 @@ def _profiles(
             "overlap",
         )
     tables = [
-        _sums(modality, part, number)[kept]
-        for modality, part in zip(modalities.values(), codes, strict=True)
+        _sums(modality, cells.rows, part, number)[kept]
+        for modality, cells, part in zip(modalities.values(), parts.values(), codes, strict=True)
     ]
     values = np.hstack(tables)
     centred = values - values.mean(axis=0)
@@ -191,9 +191,9 @@ def _profiles(
     return np.asarray(centred / np.maximum(length, 1e-9))
 
 
-def _sums(modality: ModalityData, codes: Ints, number: int) -> Floats:
+def _sums(modality: ModalityData, cells: Ints, codes: Ints, number: int) -> Floats:
     """Mean values a metacell, compositions scaled to their sum, log1p of counts."""
-    _, rows = present_cells(modality)
+    rows = modality.rows[cells]
     scale = scale_of(modality)
     mean = group_means(modality.shown(rows), codes, number)
     if scale.target_sum is not None:

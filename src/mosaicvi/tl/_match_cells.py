@@ -93,8 +93,9 @@ def match_cells(
     Raises
     ------
     RequestError
-        If a modality is unknown, both are the same, ``k`` is below 1, ``one_to_one`` is asked for
-        with ``k`` above 1 or for too many cells, or no group has cells of both.
+        If a modality is unknown, both are the same, ``k`` is no whole number or below 1,
+        ``one_to_one`` is asked for with ``k`` above 1 or for too many cells, or no group has cells
+        of both.
     DataError
         If the column is missing, or has no value for a cell.
 
@@ -103,10 +104,9 @@ def match_cells(
     >>> matches = mosaicvi.tl.match_cells(model, "rna", "atac", group_key="donor")
     >>> matches[matches["mutual"]]
     """
-    if k < 1 or (one_to_one and k > 1):
-        raise RequestError(
-            f"{k}", key="k", expected="1 with one_to_one" if one_to_one else "at least 1"
-        )
+    if not isinstance(k, int | np.integer) or k < 1 or (one_to_one and k > 1):
+        expected = "1 with one_to_one" if one_to_one else "a whole number, at least 1"
+        raise RequestError(f"{k}", key="k", expected=expected)
     left, right = two_modalities(model, source, target, adata)
     groups = _groups(mudata_of(model, adata), group_key, left, right)
     found = []

@@ -44,17 +44,24 @@ class Scale:
     target_sum: float | None
 
 
-def scale_of(modality: ModalityData) -> Scale:
+def scale_of(modality: ModalityData, model: MosaicVI | None = None) -> Scale:
     """Scale of a modality's values.
 
     Compositions (RNA) are scaled to the median library size of the cells that have any counts, as
-    :func:`scanpy.pp.normalize_total` does; protein counts are not scaled.
+    :func:`scanpy.pp.normalize_total` does; where no cell has, to that of the cells which ``model``
+    was built on, so that answers for a query without the modality are on the scale of the model's
+    own. Protein counts are not scaled.
     """
     likelihood = likelihoods.get(modality.spec.likelihood)
     if not likelihood.uses_library_size:
         return Scale(likelihood.is_count, None)
-    sizes = modality.library_size[modality.library_size > 0]
-    return Scale(likelihood.is_count, float(np.median(sizes)) if len(sizes) else 1.0)
+    found = [modality.library_size]
+    if model is not None and modality.name in model.library_pool:
+        found.append(model.library_pool[modality.name][0])
+    for sizes in found:
+        if (sizes > 0).any():
+            return Scale(likelihood.is_count, float(np.median(sizes[sizes > 0])))
+    return Scale(likelihood.is_count, 1.0)
 
 
 def present_cells(modality: ModalityData) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from mosaicvi._errors import DataError, RequestError
-from mosaicvi._scvi import SETUP_ARGS_KEY
+from mosaicvi._scvi import SETUP_ARGS_KEY, layer_names
 from mosaicvi._settings import logger
 from mosaicvi.data._columns import labels
-from mosaicvi.data._structure import rows_of
+from mosaicvi.data._structure import rows_of, shown
 from mosaicvi.datasets._assemble import assemble
 from mosaicvi.model import MosaicVI
 from mosaicvi.tl._latents import Floats, Ints, nearest_others, unimodal_cells
@@ -72,7 +72,8 @@ def negative_transfer(
     Raises
     ------
     RequestError
-        If a modality is unknown, or a number is out of range.
+        If a modality is unknown, a number is out of range, or separate models are missing and the
+        joint model is not a :class:`~mosaicvi.MosaicVI`.
     DataError
         If the column is missing or labels fewer than two cells of a modality, or a separate model
         lacks cells.
@@ -85,6 +86,7 @@ def negative_transfer(
         )
     mdata = mudata_of(model, None)
     names = tuple(model.module.modalities) if modalities is None else tuple(modalities)
+    _check_trainable(model, [name for name in names if name not in (separate or {})])
     tables = []
     for name in names:
         joint = unimodal_cells(model, name, None, key="modalities")
@@ -116,6 +118,19 @@ def negative_transfer(
         ]
         tables.append(_report(name, codes, list(types), purities, (n_resamples, level, seed)))
     return pd.concat(tables, ignore_index=True)
+
+
+def _check_trainable(model: object, lacking: Sequence[str]) -> None:
+    """Refuse to train separate models in the manner of one that is no MosaicVI."""
+    if lacking and not isinstance(model, MosaicVI):
+        kind = type(model).__name__
+        raise RequestError(
+            f"the joint model is a {kind}, and there is no separate model of {shown(lacking)}",
+            key="separate",
+            expected="a MosaicVI, whose settings separate models are trained with, or a model of "
+            "each modality alone",
+            remedy=f"train a {kind} of each modality, and pass separate={{name: model}}",
+        )
 
 
 def purity(latent: Floats, codes: Ints, k: int) -> Floats:
@@ -176,7 +191,7 @@ def _train_alone(
         part.X,
         obs=part.obs,
         var=part.var,
-        layers=dict(part.layers),
+        layers={key: part.layers[key] for key in layer_names(part)},
         obsm=dict(part.obsm),
         varm=dict(part.varm),
     )

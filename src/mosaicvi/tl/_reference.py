@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from mosaicvi._errors import DataError
 from mosaicvi.data import ModalitySpec
+from mosaicvi.data._rows import RowSource
 from mosaicvi.data._structure import check_modality
 from mosaicvi.data._value_checks import check_values
 from mosaicvi.data._values import choose_layer, read_layer
@@ -55,7 +56,7 @@ class Joint:
 
 
 def counts_of(adata: AnnData, likelihood: str, modality: str) -> AnnData:
-    """Counts of one modality, with names of cells and features and nothing else.
+    """Counts of one modality, with names of cells and features and nothing else, in memory.
 
     Raises
     ------
@@ -63,12 +64,16 @@ def counts_of(adata: AnnData, likelihood: str, modality: str) -> AnnData:
         If there are no counts, they are not valid, or names are not unique.
     """
     if adata.is_view:
-        adata = adata.copy()
+        # of a view of a file, a copy would have to be a file
+        adata = adata.to_memory() if adata.isbacked else adata.copy()
     check_modality(adata, modality)
     spec = ModalitySpec(likelihood)
     layer, summary = choose_layer(adata, spec, modality)
     check_values(adata, layer, summary, spec, modality)
-    counts = sp.csr_matrix(read_layer(adata, layer, modality), dtype=np.float32)
+    values = read_layer(adata, layer, modality)
+    if isinstance(values, RowSource):
+        values = values[:]
+    counts = sp.csr_matrix(values, dtype=np.float32)
     obs = pd.DataFrame(index=adata.obs_names.astype(str))
     return AnnData(counts, obs=obs, var=pd.DataFrame(index=adata.var_names.astype(str)))
 

@@ -97,8 +97,9 @@ def to_anndata(
     AnnData ``(n_cells, n_features)`` of new, in-memory arrays:
 
     - ``X``: float32. Modalities with a library size (RNA): log1p of counts scaled to the median
-      library size (``uns["mosaicvi"]["target_sum"]``); protein: log1p of counts; continuous: as it
-      is. Where a value was not measured: the posterior predictive mean on that scale.
+      library size (``uns["mosaicvi"]["target_sum"]``; that of the model's own cells if ``adata``
+      has none with counts); protein: log1p of counts; continuous: as it is. Where a value was not
+      measured: the posterior predictive mean on that scale.
     - ``layers["counts"]``: CSR, raw measured values, and zero where nothing was measured;
       ``layers["measured"]``, bool, tells the two apart.
     - ``layers["imputed"]``: float32, posterior predictive mean on the scale of ``X``, also where
@@ -140,7 +141,7 @@ def to_anndata(
     raw, targets, start = [], {}, 0
     for name in wanted:
         modality = data.modalities[name]
-        scale = scale_of(modality)
+        scale = scale_of(modality, model)
         columns = slice(start, start + modality.n_features)
         start = columns.stop
         block = _Block(

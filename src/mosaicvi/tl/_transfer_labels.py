@@ -11,7 +11,7 @@ import pandas as pd
 from mosaicvi import _keys
 from mosaicvi._errors import DataError, RequestError
 from mosaicvi._settings import logger
-from mosaicvi.data._columns import labels
+from mosaicvi.data._columns import as_label, labels
 from mosaicvi.data._structure import rows_of
 from mosaicvi.model._counterparts import doubt_between
 from mosaicvi.tl._counterparts import alignment_confidence_of
@@ -256,7 +256,7 @@ def _check_shared(mdata: MuData, key: str, names: list[str], target: str) -> Non
     own = mdata.mod[target].obs
     if key not in own.columns:
         return
-    others = {str(value) for value in own[key].dropna().unique()}
+    others = {as_label(value) for value in own[key].dropna().unique()}
     if others and not others & set(names):
         raise DataError(
             f"the source's labels ({_some(names)}) and the target's ({_some(sorted(others))}) "
