@@ -20,7 +20,7 @@ GENES = tuple(f"GENE{i}" for i in range(12))
 PROTEINS = ("cd3", "cd4", "cd8", "cd19", "cd14")
 
 
-def _pulling_nothing() -> AbstractContextManager[Any]:
+def pulling_nothing() -> AbstractContextManager[Any]:
     """Turn mudata 0.3's pulling of columns off; 0.4 has the option elsewhere, and off."""
     options = getattr(mudata, "set_options", None)
     return nullcontext() if options is None else options(pull_on_update=False)
@@ -28,7 +28,7 @@ def _pulling_nothing() -> AbstractContextManager[Any]:
 
 def make_mudata(modalities: Mapping[str, anndata.AnnData]) -> mudata.MuData:
     """Build a MuData that pulls nothing from its modalities, as mudata 0.4 does."""
-    with _pulling_nothing():
+    with pulling_nothing():
         return mudata.MuData(dict(modalities))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import mudata
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 from tests.fits import QUIET, small_mosaic
-from tests.helpers import make_mudata
+from tests.helpers import make_mudata, pulling_nothing
 
 from mosaicvi import FactorVI
 from mosaicvi._errors import DataError, MosaicviWarning
@@ -188,7 +187,7 @@ def test_mofa_slots_go_by_feature_where_orders_differ(saved: Path) -> None:
     with pytest.raises(DataError, match=r"'rna', key 'varmap'.*Remedy: call mdata.update"):
         model.write_mofa_slots(other)
     # As of mudata 0.4: features keep their order in the MuData.
-    with mudata.set_options(pull_on_update=False):
+    with pulling_nothing():
         other.update()
     assert list(other.var_names[: rna.n_vars]) != list(other.mod["rna"].var_names)
     model.write_mofa_slots(other)

@@ -100,4 +100,4 @@ def _columns(table: AnnData | MuData, keys: Collection[str | None]) -> dict[tupl
 def _hash(table: pd.DataFrame) -> int:
     """Hash of the values of a table, whatever their type."""
     plain = table.astype(str)
-    return hash(tuple(pd.util.hash_pandas_object(plain, index=False).to_numpy().tolist()))
+    return hash(pd.util.hash_pandas_object(plain, index=False).to_numpy().tobytes())

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mosaicvi._errors import RequestError
+from mosaicvi.data._structure import columns_of
 from mosaicvi.factor._bound import cell_bounds, parameter_nats
-from mosaicvi.factor._feature_columns import columns_of
 from mosaicvi.factor._sampler import FactorSampler
 from mosaicvi.factor._set_getters import GeneSetGetters
 from mosaicvi.factor._variance import cell_deviances, most_explained, variance_table
