@@ -32,10 +32,12 @@ APART = 256
 """Numbers of single precision on either side of a row: more than a loop takes at once."""
 
 # Sums may be reordered and products fused, which vector instructions need; NaN stays NaN.
+# Inlined, always: of a function that is called, a process that compiles has one version, and one
+# that reads what was compiled from disk another, and they round differently.
 MATH = {"reassoc", "contract", "arcp", "nsz"}
-elementary = njit(fastmath={"contract"}, error_model="numpy", nogil=True)
-vectorised = njit(fastmath=MATH, error_model="numpy", nogil=True)
-exact = njit(error_model="numpy", nogil=True)
+elementary = njit(fastmath={"contract"}, error_model="numpy", nogil=True, forceinline=True)
+vectorised = njit(fastmath=MATH, error_model="numpy", nogil=True, forceinline=True)
+exact = njit(error_model="numpy", nogil=True, forceinline=True)
 
 
 def compiled(function):
