@@ -80,6 +80,24 @@ def test_a_query_that_changed_is_read_again(loaded: bool, tmp_path: Path) -> Non
     assert np.abs(model.get_latent_representation(query) - latent).max() > 0.01
 
 
+@pytest.mark.parametrize("place", ["X", "counts"])
+def test_counts_of_a_query_are_read_again_wherever_they_are(place: str) -> None:
+    mdata = small_mosaic(120)
+    rna = mdata.mod["rna"]
+    if place == "counts":
+        rna.layers["counts"] = rna.X.copy()
+        rna.X = np.log1p(rna.X.toarray())
+    model = fit(build(mdata), 1)
+    query = query_of(mdata, "0")
+    before = model.get_latent_representation(query)
+    counts = np.random.default_rng(0).poisson(1.0, query.mod["rna"].shape).astype(np.float32)
+    if place == "counts":
+        query.mod["rna"].layers["counts"] = sp.csr_matrix(counts)
+    else:
+        query.mod["rna"].X = sp.csr_matrix(counts)
+    assert np.abs(model.get_latent_representation(query) - before).max() > 0
+
+
 def test_a_query_of_a_factor_model_has_the_groups_it_has_now() -> None:
     mdata = small_mosaic(200)
     mdata.obs["site"] = np.where(np.arange(200) % 2, "a", "b")

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from mosaicvi._keys import LAYER_COUNTS, LAYER_COVERAGE, LAYER_METHYLATED
+from mosaicvi._scvi import layer_names
 from mosaicvi.data._schema import AUTO
 from mosaicvi.data._values import stored
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from mosaicvi.data._state import MosaicState
+
+USUAL_LAYERS = (LAYER_COUNTS, LAYER_METHYLATED, LAYER_COVERAGE)
 
 LOOKED_AT = 1 << 20
 """Values of a matrix that are added up, evenly apart; all where there are no more."""
@@ -62,8 +66,10 @@ def contents(
         adata, spec = mdata.mod.get(name), part.spec
         if adata is None:
             continue
-        for layer in {spec.layer, spec.coverage_layer} - {None, AUTO}:
-            if layer in adata.layers:
+        # Left to "auto", values are in X or in one of these.
+        auto = {*USUAL_LAYERS} if AUTO in (spec.layer, spec.coverage_layer or AUTO) else set()
+        for layer in sorted({spec.layer, spec.coverage_layer, *auto} - {None, AUTO}, key=str):
+            if layer in layer_names(adata):
                 found[name, "layer", str(layer)] = total(adata.layers[layer])
         if spec.layer is None or spec.layer == AUTO:
             found[name, "X"] = total(adata.X)

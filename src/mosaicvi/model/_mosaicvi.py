@@ -194,7 +194,8 @@ class MosaicVI(FitGetters):
         datasplitter_kwargs
             Passed to the data module: ``blocks``, a :class:`~mosaicvi.BlockShuffle` of cells on
             disk, or ``resident``, whether cells lie on the GPU (see :doc:`/large_data`),
-            ``drop_last``, ``shuffle``, ``loader_kwargs``.
+            ``drop_last``, ``shuffle``, ``loader_kwargs``; ``visits=None`` sees every cell once an
+            epoch, also few that tie modalities (see :doc:`/models/mosaicvi`).
         **trainer_kwargs
             Passed to :class:`~scvi.train.Trainer`, such as ``enable_progress_bar=False``.
 
