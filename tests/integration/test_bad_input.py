@@ -124,6 +124,11 @@ def drop_batch(*modalities: str) -> Callable[[mudata.MuData], None]:
     return spoil
 
 
+def batch_twice(mdata: mudata.MuData) -> None:
+    obs = mdata.mod["rna"].obs
+    mdata.mod["rna"].obs = pd.concat([obs, obs], axis=1)
+
+
 def global_batch_in_conflict(mdata: mudata.MuData) -> None:
     mdata.obs["batch"] = "z"
 
@@ -244,6 +249,12 @@ CASES = {
         global_batch_in_conflict,
         DataError,
         ("conflict", "'z'", "mdata.obs"),
+        options={"batch_key": "batch"},
+    ),
+    "two columns of one name": Case(
+        batch_twice,
+        DataError,
+        ("'batch'", "2 columns", "duplicated"),
         options={"batch_key": "batch"},
     ),
     "batch key of an unknown modality": Case(
@@ -603,18 +614,25 @@ def test_a_copy_that_is_set_up_leaves_the_original_its_setup() -> None:
 
 
 @pytest.mark.parametrize("unit", [1e-12, 1e20])
-@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
-def test_values_in_units_that_single_precision_cannot_hold(unit: float, kind: Any) -> None:
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix, "disk"])
+def test_values_in_units_that_single_precision_cannot_hold(
+    unit: float, kind: Any, tmp_path: Path
+) -> None:
     """Magnitudes of mol or of p-values had been answered with numbers out of all proportion."""
     mdata = mosaic()
     values = np.random.default_rng(0).normal(size=mdata.mod["rna"].shape)
     values[:, 1] *= unit
-    mdata.mod["rna"].X = kind(values)
+    values[4, 1] = np.nan
+    mdata.mod["rna"].X = values if kind == "disk" else kind(values)
+    if kind == "disk":
+        mdata.write(tmp_path / "units.h5mu")
+        mdata = mosaicvi.read_lazy(tmp_path / "units.h5mu")
     with pytest.raises(DataError, match="modality 'rna', key 'layer': the largest value") as caught:
         MosaicVI.setup_mudata(mdata, {"rna": "normal"})
     assert "single precision" in str(caught.value)
     values[:, 1] /= unit
     values[3, :] = np.nan
     values[:, 2] = 0.0
+    mdata = mosaic()
     mdata.mod["rna"].X = values
     MosaicVI.setup_mudata(mdata, {"rna": "normal"})

@@ -260,10 +260,16 @@ def test_input_is_left_alone() -> None:
     assert fingerprint(mdata) == before
 
 
-@pytest.mark.parametrize("n_factors", [200, 0, 2.5])
+@pytest.mark.parametrize("n_factors", [200, 0, 2.5, None, "3"])
 def test_more_factors_than_cells_or_features_or_a_part_of_one(n_factors: Any) -> None:
     with pytest.raises(RequestError, match="n_factors"):
         built(n_factors)
+
+
+@pytest.mark.parametrize("n_cells", [0, -1, 2.5, None])
+def test_no_number_of_cells_is_refused(n_cells: Any) -> None:
+    with pytest.raises(RequestError, match="n_cells"):
+        built(3).get_variance_explained(n_cells=n_cells)
 
 
 @pytest.mark.parametrize("n_samples", [0, 2.5])
@@ -307,6 +313,21 @@ def test_plots(model: FactorVI) -> None:
     assert len(ax.get_yticks()) == 12
     ax = pl.factors(model, color="cell_type")
     assert sum(len(c.get_offsets()) for c in ax.collections) == 300
+    obs = model.adata.obs
+    try:
+        number = np.arange(300) % 30
+        obs["leiden"] = pd.Categorical(
+            np.where(number == 7, None, number.astype(str)), map(str, range(30))
+        )
+        ax = pl.factors(model, color="leiden")
+        named = {c.get_label(): tuple(c.get_facecolor()[0]) for c in ax.collections}
+        assert list(named) == ["none", *(str(each) for each in range(30) if each != 7)]
+        assert len(set(named.values())) == 30
+        obs["score"] = np.random.default_rng(0).normal(size=300)
+        with pytest.raises(RequestError, match=r"'score'.*different numbers"):
+            pl.factors(model, color="score")
+    finally:
+        obs.drop(columns=["leiden", "score"], inplace=True, errors="ignore")  # noqa: PD002
     with pytest.raises(RequestError, match="no factor"):
         pl.weights(model, "rna", "nothing")
 
@@ -437,5 +458,9 @@ def test_stability_over_models(model: FactorVI, by: str) -> None:
 def test_stability_needs_two_models(model: FactorVI) -> None:
     with pytest.raises(RequestError, match="models"):
         tl.factor_stability([model])
+    with pytest.raises(RequestError, match=r"'models'.*FactorVI"):
+        tl.factor_stability(model)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="found str"):
+        tl.factor_stability(["a", "b"])  # type: ignore[list-item]
     with pytest.raises(RequestError, match="by"):
         tl.factor_stability([model, model], by="genes")  # type: ignore[arg-type]

@@ -165,3 +165,12 @@ def test_a_restart_that_is_interrupted_leaves_the_fits_before_it(
     assert fit(model, restarts=3).n_epochs == 6
     assert model.is_trained_
     assert model.module_spec.stability == ()
+
+
+def test_no_time_for_an_epoch_is_no_fit() -> None:
+    model = built(3)
+    before = {name: each.clone() for name, each in model.module.state_dict().items()}
+    assert fit(model, max_time={"seconds": 0}).n_epochs == 0
+    assert not model.is_trained
+    after = model.module.state_dict()
+    assert all(bool((after[name] == each).all()) for name, each in before.items())

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mudata
 import numpy as np
 import pytest
 import safetensors.torch
@@ -15,6 +16,7 @@ import torch
 from tests.fits import answer, assert_same_answer, build, fit, layers, small_mosaic
 from tests.helpers import make_mudata
 
+import mosaicvi
 from mosaicvi import FactorVI, MosaicVI
 from mosaicvi._errors import FileError, MosaicviError, RequestError
 from mosaicvi.datasets import SimulatedModality
@@ -165,6 +167,56 @@ def test_data_saved_with_the_model(model: MosaicVI, saved: Path, tmp_path: Path)
         load(tmp_path / "m")
     with pytest.raises(FileError, match="overwrite"):
         model.save(tmp_path / "m")
+
+
+def test_a_tilde_is_the_users_folder(
+    model: MosaicVI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in ``settings.data_dir``; a folder of that name is easily removed together with home."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    model.save("~/m", save_anndata=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    MosaicVI.view_setup_args("~/m")
+    assert MosaicVI.load_registry("~/m")["model_name"] == "MosaicVI"
+    again = load(Path("~/m"), mosaicvi.read_lazy("~/m/mdata.h5mu"))
+    np.testing.assert_array_equal(
+        again.get_latent_representation(), model.get_latent_representation()
+    )
+
+
+def test_data_on_disk_stay_those_of_their_file(saved: Path, tmp_path: Path) -> None:
+    """Saving a copy of them does not make the user's MuData that of the copy."""
+    small_mosaic(N_CELLS).write(tmp_path / "mine.h5mu")
+    data = mudata.read_h5mu(tmp_path / "mine.h5mu", backed="r")
+    model = load(saved, data)
+    model.save(tmp_path / "m", save_anndata=True)
+    assert Path(data.filename) == tmp_path / "mine.h5mu"
+    # Once more, from the very file that is written.
+    again = load(tmp_path / "m", mosaicvi.read_lazy(tmp_path / "m" / "mdata.h5mu"))
+    again.save(tmp_path / "m", save_anndata=True, overwrite=True)
+    for each in (again, load(tmp_path / "m")):
+        np.testing.assert_array_equal(
+            each.get_latent_representation(), model.get_latent_representation()
+        )
+
+
+def test_a_save_that_fails_does_not_give_the_model_other_cells(
+    model: MosaicVI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = fit(build(small_mosaic(60, seed=5)), 1)
+    earlier.save(tmp_path / "m", save_anndata=True)
+
+    def disk_full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mudata, "write_h5mu", disk_full)
+        with pytest.raises(OSError, match="No space"):
+            model.save(tmp_path / "m", save_anndata=True, overwrite=True)
+    np.testing.assert_array_equal(
+        load(tmp_path / "m").get_latent_representation(), earlier.get_latent_representation()
+    )
 
 
 def test_loaded_model_trains_on(saved: Path) -> None:

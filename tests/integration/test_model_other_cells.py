@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -184,3 +188,56 @@ def test_loading_leaves_the_global_random_state_alone(saved: Path, tmp_path: Pat
         torch.manual_seed(5)
         cls.load(folder, False, accelerator="cpu")
         assert torch.equal(torch.rand(3), expected), cls.__name__
+
+
+@pytest.mark.parametrize("kind", [MosaicVI, FactorVI])
+def test_a_deep_copy_is_a_model_of_its_own(kind: type[MosaicVI | FactorVI]) -> None:
+    data = small_mosaic(60)
+    kind.setup_mudata(data, {"rna": "nb", "protein": "nb_mixture"})
+    model = kind(data, 3)
+    model.train(2, **QUIET)
+    before = model.get_latent_representation()
+    twin = copy.deepcopy(model)
+    assert twin.adata is data
+    np.testing.assert_array_equal(twin.get_latent_representation(), before)
+    twin.train(2, **QUIET)
+    assert not np.array_equal(twin.get_latent_representation(), before)
+    np.testing.assert_array_equal(model.get_latent_representation(), before)
+
+
+def test_a_model_is_not_pickled_with_its_data(tmp_path: Path) -> None:
+    """What mudata's pickles hold cannot be read back: the fit would be lost."""
+    model = fit(build(small_mosaic(60)), 1)
+    with pytest.raises(RequestError, match=r"pickled.*model\.save"):
+        pickle.dumps(model)
+    model.save(tmp_path / "m")
+    bare = MosaicVI.load(tmp_path / "m", False, accelerator="cpu")
+    again = pickle.loads(pickle.dumps(bare))
+    np.testing.assert_array_equal(
+        again.get_latent_representation(small_mosaic(60)), model.get_latent_representation()
+    )
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_cells_that_were_asked_about_are_forgotten_on_request(bare: bool, tmp_path: Path) -> None:
+    """A service that is asked about one MuData after the other would else keep all of them."""
+    own = small_mosaic(60)
+    model = fit(build(own), 1)
+    latent = model.get_latent_representation()
+    if bare:
+        model.save(tmp_path / "m")
+        model = MosaicVI.load(tmp_path / "m", False, accelerator="cpu")
+    queries = [small_mosaic(20, seed=seed) for seed in (5, 6, 7)]
+    answers = [model.get_latent_representation(query) for query in queries]
+    kept = weakref.ref(queries[0])
+    model.deregister_manager(queries.pop(0))
+    gc.collect()
+    assert kept() is None
+    for query, answered in zip(queries, answers[1:], strict=True):
+        np.testing.assert_array_equal(model.get_latent_representation(query), answered)
+    kept = weakref.ref(queries[0])
+    model.deregister_manager()
+    queries.clear()
+    gc.collect()
+    assert kept() is None
+    np.testing.assert_array_equal(model.get_latent_representation(own if bare else None), latent)

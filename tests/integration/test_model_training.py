@@ -422,3 +422,19 @@ def test_no_validation_cells_are_no_reason_to_warn() -> None:
         model.train(1, train_size=1.0, **QUIET)
     assert not [str(each.message) for each in said if "is zero" in str(each.message)]
     assert np.isfinite(model.get_latent_representation()).any()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"num_workers": 2}, r"'num_workers'.*loader_kwargs"),
+        ({"external_indexing": [[0, 1], [2]]}, r"'external_indexing'.*indices"),
+        ({"batch_size": 4}, r"'batch_size'.*train\(\)"),
+        ({"loader_kwargs": {"shuffle": True}}, "'shuffle'"),
+        ({"blocks": (2, 8)}, "BlockShuffle"),
+        ({"visits": 2}, "'visits'"),
+    ],
+)
+def test_what_the_data_module_does_not_take_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        build(small_mosaic(40)).train(1, datasplitter_kwargs=given, **QUIET)

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+from mudata import MuData
 from tests.fits import build, fit, without_truth
 
 from mosaicvi import pl
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
 
 if TYPE_CHECKING:
@@ -134,6 +136,45 @@ def test_gate_counts_quadrants(imputed: ad.AnnData, counts: pd.DataFrame) -> Non
         pl.imputation(imputed, counts, ["cd1"], kind="gate")
 
 
+def test_measured_values_are_counts(imputed: ad.AnnData, counts: pd.DataFrame) -> None:
+    def measured(values: pd.DataFrame) -> ad.AnnData:
+        return ad.AnnData(values.astype(np.float32))
+
+    logs = np.log1p(counts)
+    with pytest.warns(MosaicviWarning, match=r'no whole numbers.*to_df\(layer="counts"\)'):
+        pl.imputation(imputed, measured(logs), "cd3")
+    with pytest.raises(RequestError, match=r"'measured'.*values are negative"):
+        pl.imputation(imputed, measured(logs - logs.mean()), "cd3")
+    pl.imputation(imputed, logs, "cd3")  # means of counts, such as the truth of simulated ones
+
+
+def test_names_of_measured_values_are_matched_or_refused(
+    imputed: ad.AnnData, counts: pd.DataFrame
+) -> None:
+    twice = ["cd1", *counts.columns[1:-1], "cd1"]
+    with pytest.raises(RequestError, match="features of the same name: 'cd1'"):
+        pl.imputation(imputed, counts.set_axis(twice, axis=1))
+    with pytest.raises(RequestError, match="cells of the same name: 'cell0'"):
+        pl.imputation(imputed, counts.iloc[[0, *range(N_CELLS - 1)]])
+    with pytest.raises(RequestError, match=r"no imputed feature.*'adt_cd1'.*'cd1'"):
+        pl.imputation(imputed, counts.add_prefix("adt_"))
+    with pytest.raises(RequestError, match="MuData"):
+        pl.imputation(imputed, MuData({"protein": imputed}))
+
+
+def test_what_was_measured_is_seen_on_dark_axes(imputed: ad.AnnData, counts: pd.DataFrame) -> None:
+    def colours() -> list[tuple[float, ...]]:
+        panel = pl.imputation(imputed, counts, ["cd1", "cd2"], kind="gate")[0]
+        violin = pl.imputation(imputed, counts, ["cd1", "cd2"], kind="violin")
+        shown = [panel.collections[0], panel.texts[0], violin.collections[0]]
+        found = [part.get_facecolor()[0] for part in (shown[0], shown[2])]
+        return [tuple(colour[:3]) for colour in found] + [to_rgb(shown[1].get_color())]
+
+    assert all(max(colour) < 0.3 for colour in colours())
+    with plt.style.context("dark_background"):
+        assert all(min(colour) > 0.7 for colour in colours())
+
+
 def test_imputation_refuses_what_it_does_not_know(
     imputed: ad.AnnData, counts: pd.DataFrame
 ) -> None:
@@ -172,6 +213,13 @@ def test_calibration_says_what_it_takes(trained: SimpleNamespace) -> None:
         pl.calibration(trained, np.zeros((3, 1)))
     with pytest.raises(RequestError, match=r"measured.*found str.*AnnData"):
         pl.calibration(np.zeros((2, 3, 1)), "protein")
+    with pytest.raises(RequestError, match=r"'features'.*1 names of 2 features"):
+        pl.calibration(pit=np.full((9, 2), 0.5), features=["cd1"])
+    whole = ad.AnnData(np.ones((60, 20), dtype=np.float32))  # of which numpy makes no array
+    with pytest.raises(RequestError, match=r"draws.*AnnData"):
+        pl.calibration(whole, np.zeros((60, 20)))
+    with pytest.raises(RequestError, match=r"measured.*MuData.*name the modality"):
+        pl.calibration(np.zeros((2, 60, 20)), MuData({"protein": whole}))
 
 
 def test_factors_are_drawn_of_factor_models(trained: SimpleNamespace) -> None:

@@ -197,3 +197,19 @@ def test_quantiles_are_looked_at_before_anything_is_trained(
     monkeypatch.setattr(MosaicVI, "train", None)
     with pytest.raises(RequestError, match="'quantiles'"):
         tl.impute_protein(rna, reference, quantiles=None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("scale", "log"), ("n_samples", 0), ("transform_batch", "three"), ("n_top_genes", 0)],
+)
+def test_what_is_asked_for_is_looked_at_before_anything_is_trained(
+    rna: ad.AnnData,
+    reference: mudata.MuData,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+    value: object,
+) -> None:
+    monkeypatch.setattr(MosaicVI, "train", None)
+    with pytest.raises(RequestError, match=f"'{key}'"):
+        tl.impute_protein(rna, reference, batch_key="batch", **{key: value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from mosaicvi import MosaicVI
 
-TYPES = "cell_type"
+TYPES, CONFIDENCE = "cell_type", "mosaicvi_alignment_confidence"
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,8 @@ def test_bad_requests_of_labels(model: MosaicVI, mdata: MuData) -> None:
         ask(target="rna")
     with pytest.raises(RequestError, match="min_probability"):
         ask(min_probability=2)
+    with pytest.raises(RequestError, match="n_neighbours"):
+        ask(n_neighbours=10.5)
     with pytest.raises(DataError, match="in no obs"):
         ask("absent")
     mdata["rna"].obs["empty"] = None
@@ -140,8 +143,14 @@ def test_confidence_of_every_cell(model: MosaicVI, mdata: MuData) -> None:
     np.testing.assert_array_equal(table["rna>protein"].notna(), has_rna)
     with pytest.raises(RequestError, match="two modalities"):
         tl.alignment_confidence(model, modalities=["rna"])
-    with pytest.raises(RequestError, match="n_neighbours"):
-        tl.alignment_confidence(model, n_neighbours=[0])
+    for wrong in ([0], 0, [5.5], []):
+        with pytest.raises(RequestError, match="n_neighbours"):
+            tl.alignment_confidence(model, n_neighbours=wrong)
+    with pytest.raises(RequestError, match=r"only \['rna'\]"):
+        tl.alignment_confidence(model, modalities="rna")
+    one = tl.alignment_confidence(model, adata=mdata, n_neighbours=10, copy=True)
+    same = tl.alignment_confidence(model, adata=mdata, n_neighbours=np.array([10]), copy=True)
+    pd.testing.assert_frame_equal(one.obsm[CONFIDENCE], same.obsm[CONFIDENCE])
 
 
 def test_without_anchors_the_latent_is_all_that_is_known(model: MosaicVI) -> None:
@@ -181,6 +190,22 @@ def test_figure(model: MosaicVI, mdata: MuData) -> None:
     for values, labels, number in ((np.nan, mdata.obs[TYPES], 2), (confidence, without, 3)):
         mdata.obs["few"], mdata.obs["some"] = values, labels
         assert len(pl.alignment(mdata, "some", confidence_key="few")) == number
+
+
+def test_figure_names_categories_in_their_order(model: MosaicVI, mdata: MuData) -> None:
+    mdata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(mdata.n_obs, 2))
+    mdata.obs[CONFIDENCE] = 0.5
+    numbers = np.arange(mdata.n_obs) % 11
+    mdata.obs["leiden"] = pd.Categorical(numbers.astype(str), map(str, range(12)))
+    mdata.obs["plate"] = np.where(numbers == 3, np.nan, numbers)
+    panels = pl.alignment(mdata, "plate", batch_key="leiden")
+    label, batch = ([text.get_text() for text in p.get_legend().texts] for p in panels[1:3])
+    assert batch == [str(number) for number in range(11)]
+    assert label == ["0", "1", "2", *[str(number) for number in range(4, 11)], "none"]
+    assert {text.get_text() for text in panels[4].get_yticklabels()} == set(label[:-1])
+    mdata.obs["score"] = np.random.default_rng(0).normal(size=mdata.n_obs)
+    with pytest.raises(RequestError, match=r"'score'.*different numbers.*qcut"):
+        pl.alignment(mdata, "score")
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +349,27 @@ def test_atlas_reads_symbols_of_genes_named_by_identifiers() -> None:
     assert len(AtlasGraph().built(make_mudata(parts)).edges.source) == 1
 
 
+def test_atlas_asks_for_no_graph_of_assays_that_cells_tie() -> None:
+    ours, theirs = [f"c{i}" for i in range(6)], [f"d{i}" for i in range(6)]
+    genes = ["CD3D", "CD4", "MS4A1", *[f"ACTB{i}" for i in range(9)]]
+    paired = {
+        "rna": counts_modality(ours, genes),
+        "atac": counts_modality(ours, ["chr1:100-200"]),  # where genes lie is not known
+        "methylation": counts_modality(ours, ["region"]),  # which no builder knows
+    }
+    unpaired = {"protein": counts_modality(theirs, ["CD4"])}
+    built = AtlasGraph().needed(make_mudata({**paired, **unpaired}))
+    assert built is not None
+    assert set(built.modalities) == {*paired, "protein"}
+    assert set(built.to_pandas()["target_modality"]) == {"protein"}
+    # What the user asked for is built, or it is said why not.
+    with pytest.raises(DataError, match="no gene is in the annotation"):
+        AtlasGraph(genes_table("chr1")).needed(make_mudata({**paired, **unpaired}))
+    apart = {**paired, "methylation": counts_modality(["e"], ["region"])}
+    with pytest.raises(DataError, match=r"'methylation'.*nothing ties"):
+        AtlasGraph().needed(make_mudata({**apart, **unpaired}))
+
+
 def test_atlas_of_a_mudata_is_refused(paired: MuData) -> None:
     with pytest.raises(RequestError, match=r"dict\(mdata.mod\)"):
         tl.build_atlas(paired)  # type: ignore[arg-type]
@@ -387,3 +433,26 @@ def test_negative_transfer_against_itself_and_a_trained_model(model: MosaicVI) -
     assert (found["low"] <= found["difference"]).all()
     assert (found["difference"] <= found["high"]).all()
     np.testing.assert_allclose(found["joint"] - found["separate"], found["difference"])
+
+
+def test_what_is_no_model_or_graph_is_named(model: MosaicVI) -> None:
+    calls = {
+        "alignment_confidence": (),
+        "match_cells": (),
+        "negative_transfer": (TYPES,),
+        "to_anndata": (),
+        "protein_background": (),
+        "integration_consistency": (None,),
+    }
+    for name, given in calls.items():
+        with pytest.raises(RequestError, match=r"'model'.*found MuData.*pass the model"):
+            getattr(tl, name)(model.adata, *given)
+    for graph_ in (None, nx.Graph()):
+        with pytest.raises(RequestError, match=r"'graph'.*from_networkx"):
+            tl.integration_consistency(model, graph_)  # type: ignore[arg-type]
+    links = graph.from_names(model.adata)
+    for key in ("n_metacells", "n_permutations"):
+        with pytest.raises(RequestError, match=key):
+            tl.integration_consistency(model, links, **{key: 0})
+    with pytest.raises(RequestError, match=r"'separate'.*'RNA'.*'rna'"):
+        tl.negative_transfer(model, TYPES, separate={"RNA": model})

@@ -199,6 +199,28 @@ def test_columns_of_cells_are_coalesced_and_storable(tmp_path: Path) -> None:
     assert storable(pd.Series([1, 2], dtype=object)).dtype == np.int64
 
 
+def test_categories_of_a_modality_keep_their_order() -> None:
+    from mosaicvi.tl._obs import joined, storable
+
+    cells = pd.Index(list("abcd"))
+    stage = pd.CategoricalDtype(["late", "early", "never"], ordered=True)
+    first = pd.Series(["early", "late"], index=["a", "b"], dtype=stage)
+    second = pd.Series(["late"], index=["c"], dtype=stage)
+    for columns in ([first], [first, second]):
+        found = storable(joined(columns, cells))
+        assert found.cat.categories.tolist() == ["late", "early"]
+        assert found.cat.ordered
+        assert found.isna().sum() == 4 - sum(map(len, columns))
+    numbered = pd.Series([10, 9], index=["c", "d"], dtype="category")
+    assert storable(joined([numbered], cells)).cat.categories.tolist() == ["9", "10"]
+    both = joined([first, second.astype(str).astype("category")], cells)
+    assert both.cat.categories.tolist() == ["late", "early", "never"]
+    assert not both.cat.ordered
+    # what is no category in one, or of several types, is left as values
+    assert joined([first, second.astype(str)], cells).dtype == object
+    assert joined([first, numbered], cells).dtype == object
+
+
 def test_dates_are_storable(tmp_path: Path) -> None:
     from mosaicvi.tl._obs import storable
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from tests.unpaired import draw, fit, graph_of
 
 from mosaicvi import MosaicVI, metrics, tl
 from mosaicvi.model._counterparts import Apart, spread_of
+from mosaicvi.model._libraries import library_pools
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +66,29 @@ def test_counterparts_are_as_near_to_the_truth_where_own_draws_are_right(
     assert crps(*carried_over) < 1.01 * crps(*own)
     assert missed(*carried_over) < 0.04
     assert width(carried_over[0]) < 1.02 * width(own[0])
+
+
+def test_totals_are_those_of_counterparts() -> None:
+    """How much RNA a cell has follows its latent state, which cells with RNA alone can tell."""
+    mdata = draw(APART, 1200)
+    state = pd.Series(mdata.obsm["truth_z"][:, 0], index=mdata.obs_names)
+    rna = mdata["rna"]
+    more = np.exp(state[rna.obs_names].to_numpy())
+    rna.X = sp.csr_matrix(np.rint(rna.X.multiply(more[:, None]).toarray()), dtype=np.float32)
+    model = fit(mdata, graph_of(mdata, mdata.uns["links"]), epochs=8)
+    rule = model.library_pool["rna"].rule
+    assert rule is not None
+    assert rule.at_draws
+    cells = np.flatnonzero(np.isin(mdata.obs_names, mdata["protein"].obs_names))
+
+    def follows() -> float:
+        drawn = model.posterior_predictive_sample("rna", ["protein"], indices=cells, n_samples=60)
+        level = np.log(drawn.sum(2)).mean(0)
+        return float(np.corrcoef(level, state.to_numpy()[cells])[0, 1])
+
+    assert follows() > 0.5
+    model.library_pool = library_pools(model.adata_manager.data)
+    assert abs(follows()) < 0.15
 
 
 def test_with_few_pairs_alone_some_draws_are_counterparts() -> None:

@@ -181,6 +181,8 @@ def test_sets_that_match_nothing() -> None:
         assert built({"A": GENES, "B": GENES[:2]}).factors[0] == "A"
     with pytest.raises(RequestError, match="factor1"):
         built({"factor1": GENES})
+    with pytest.raises(RequestError, match="all factors"):
+        built({"all factors": GENES})
     with pytest.raises(RequestError, match="no modality 'atac'"):
         built({"A": GENES}, gene_set_modality="atac")
     with pytest.raises(DataError, match="'source'"):

@@ -120,6 +120,30 @@ def test_sparse_values_give_the_same_regression_to_the_bit(
     assert (sparse.weights != 0).any((0, 2)).sum() == 25
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e15])
+def test_units_do_not_matter(encoded: np.ndarray, keys: np.ndarray, unit: float) -> None:
+    targets = linear_targets(encoded, noise=0.5)
+    found = []
+    for given in (encoded, encoded * np.float32(unit)):
+        predictor = fit_cross_predictor(given, [Pairing(np.arange(N_CELLS), targets, keys)], seed=0)
+        found.append(scores(predictor, given, keys))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0])
+def test_features_that_are_constant_say_nothing(
+    encoded: np.ndarray, keys: np.ndarray, unit: float
+) -> None:
+    encoded[:, 10:] = 0.1
+    targets = linear_targets(encoded, noise=0.5)
+    given = encoded * np.float32(unit)
+    pairing = Pairing(np.arange(N_CELLS), targets, keys)
+    found = scores(fit_cross_predictor(given, [pairing], seed=0), given, keys)
+    few = np.ascontiguousarray(given[:, :10])
+    expected = scores(fit_cross_predictor(few, [pairing], seed=0), few, keys)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_unmeasured_features_say_nothing(encoded: np.ndarray, keys: np.ndarray) -> None:
     targets = linear_targets(encoded, noise=0.5)
     predictor = fit_cross_predictor(encoded, [Pairing(np.arange(N_CELLS), targets, keys)], seed=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -168,9 +169,12 @@ def test_sequential_keeps_the_order_given() -> None:
     assert list(SequentialBatchSampler(np.zeros(0, dtype=int), 2)) == []
 
 
-def test_batch_size_below_one_is_refused() -> None:
+@pytest.mark.parametrize("batch_size", [0, 2.5, None, "8", True])
+def test_what_is_no_batch_size_is_refused(batch_size: Any) -> None:
     with pytest.raises(RequestError, match="batch_size"):
-        SequentialBatchSampler(np.arange(3), 0)
+        SequentialBatchSampler(np.arange(3), batch_size)
+    with pytest.raises(RequestError, match="batch_size"):
+        StratifiedBatchSampler(np.ones(3, dtype=int), np.arange(3), batch_size)
 
 
 def test_split_is_stratified_and_seeded() -> None:
@@ -189,7 +193,10 @@ def test_split_leaves_rare_patterns_in_training_and_drops_empty_cells() -> None:
     assert 20 in train
     assert not set(range(21, 26)) & set(np.concatenate([train, val, test]))
     assert len(split_cells(patterns, 1.0, None, seed=0)[1]) == 0
-    for train_size, validation_size in ((0.0, None), (1.1, None), (0.9, 0.2), (0.9, -0.1)):
+    assert len(split_cells(patterns, 0.7, np.float32(0.3), seed=0)[1]) == 6
+    nan = float("nan")
+    wrong: list[tuple[Any, Any]] = [(0.0, None), (1.1, None), (0.9, 0.2), (0.9, -0.1)]
+    for train_size, validation_size in [*wrong, (None, None), ("1", None), (0.9, nan), (0.9, "0")]:
         with pytest.raises(RequestError, match=r"train_size|validation_size"):
             split_cells(patterns, train_size, validation_size, seed=0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from typing import Any
 
 import mudata
 import numpy as np
@@ -163,6 +164,15 @@ def test_covariates() -> None:
     np.testing.assert_allclose(data.continuous.mean(), 0, atol=1e-6)
     np.testing.assert_allclose(data.continuous.std(), 1, rtol=1e-6)
     assert data.continuous.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", [list, pd.Index, np.array, tuple])
+def test_keys_of_covariates_come_in_any_sequence(kind: Any) -> None:
+    mdata = mosaic()
+    mdata.obs["donor"], mdata.obs["site"] = "a", "b"
+    manager = build_manager(mdata, BOTH, categorical_covariate_keys=kind(["donor", "site"]))
+    assert {type(key) for key in manager.state.categorical} == {str}
+    assert list(manager.state.categorical) == ["donor", "site"]
 
 
 def test_cells_without_a_registered_modality_are_told_and_need_no_covariate() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy import stats
 from tests.fits import QUIET, small_mosaic
 
 from mosaicvi import FactorVI
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi.factor._enrichment import adjusted
 
 pytestmark = [
@@ -94,6 +95,34 @@ def test_a_named_programme_is_found() -> None:
     assert (rest["p_adjusted"] > 1e-3).all()
 
 
+def test_a_set_of_all_features_has_no_background(model: FactorVI) -> None:
+    table = model.enrich({**SETS, "all": list(model.get_weights("rna").index)})
+    whole = table["gene_set"] == "all"
+    assert table.loc[whole, ["statistic", "p_value", "p_adjusted"]].isna().all(axis=None)
+    expected = model.enrich(SETS)
+    np.testing.assert_array_equal(
+        table.loc[~whole, "p_adjusted"].to_numpy(), expected["p_adjusted"].to_numpy()
+    )
+
+
+def test_a_signed_network_is_told_of(model: FactorVI) -> None:
+    """Genes that go down cancel those that go up, whatever the network says of them."""
+    weights = model.get_weights("rna")["factor1"]
+    up, down = weights.nlargest(8).index, weights.nsmallest(8).index
+    net = pd.DataFrame({"source": "TF", "target": [*up, *down], "weight": [1.0] * 8 + [-1.0] * 8})
+    with pytest.warns(MosaicviWarning, match="8 weights in gene_sets are below zero"):
+        model.enrich(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MosaicviWarning)
+        apart = model.enrich(
+            net.assign(source=np.where(net["weight"] < 0, "TF down", "TF up")), sign="absolute"
+        )
+        whole = model.enrich(net, sign="absolute")
+        model.enrich(net.iloc[:8])
+    assert set(apart["gene_set"]) == {"TF up", "TF down"}
+    assert whole["statistic"].iloc[0] > 0
+
+
 def test_adjusted_is_benjamini_hochberg() -> None:
     p = np.random.default_rng(0).uniform(size=50) ** 3
     np.testing.assert_allclose(adjusted(p), stats.false_discovery_control(p))
@@ -109,6 +138,9 @@ def test_refusals(model: FactorVI, monkeypatch: pytest.MonkeyPatch) -> None:
         model.enrich(SETS, method="ora")
     with pytest.raises(RequestError, match="'absolute'"):
         model.enrich(SETS, sign="up")
+    for unknown in ({"times": 10}, {"tmin": 3}):
+        with pytest.raises(RequestError, match=rf"'ulm' of decoupler.*{next(iter(unknown))}"):
+            model.enrich(SETS, **unknown)
     with pytest.raises(RequestError, match="no modality 'atac'"):
         model.enrich(SETS, "atac")
     with pytest.raises(DataError, match="'source'"):

@@ -244,6 +244,18 @@ def test_probabilities_are_found_anew_every_25_steps(monkeypatch: pytest.MonkeyP
     assert len({tuple(each.features.tolist()) for each in drawn if each is not None}) > 10
 
 
+def test_a_modality_without_trust_takes_no_random_number_from_the_others() -> None:
+    model = build(small_mosaic(60, n_types=3), {"rna": "zinb", "protein": "nb_mixture"}, seed=3)
+    batch = model._cells(None).dataset.fetch(np.arange(60))
+    model.module.train()
+    features = StepFeatures({"rna": 10})
+    for muted in ((), ("rna",)):
+        model.module.muted = muted
+        before = torch.get_rng_state()
+        assert features.draw(model.module, batch)["rna"] is not None
+        assert torch.equal(before, torch.get_rng_state()) == bool(muted)
+
+
 def test_decoded_features_of_an_unknown_modality_are_refused() -> None:
     model = build(small_mosaic(60, n_types=3), {"rna": "zinb", "protein": "nb_mixture"}, seed=3)
     with pytest.raises(RequestError, match=r"decoded_features.*\['atac'\].*'rna', 'protein'"):

@@ -161,22 +161,40 @@ def test_features_must_be_unique_and_metadata_complete():
 def test_union_keeps_features_and_strongest_edges():
     left = small()
     right = FeatureGraph(
-        {"atac": ["chr1:1-5"], "rna": ["D", "A"]},
+        {"atac": ["chr1:1-5"], "rna": ["D", "A", "E"]},
         Edges.of([0, 0], [1, 2], 1, [0.3, 0.8], "w"),
-        metadata=pd.DataFrame({"reason": ["", "far", ""]}),
+        metadata=pd.DataFrame({"reason": ["", "", "", "far"]}),
     )
     joined = left.union(right)
-    assert list(joined.names("rna")) == ["A", "B", "C", "D"]
+    assert list(joined.names("rna")) == ["A", "B", "C", "D", "E"]
     table = joined.to_pandas().set_index(["source", "target"])
     assert table.loc[("A", "chr1:1-5"), ["weight", "type"]].tolist() == [0.8, "w"]
     assert table.loc[("D", "chr1:1-5"), "weight"] == 0.3
     assert joined.n_edges == 4
-    assert joined.features.set_index("feature").loc["D", "reason"] == "far"
+    assert joined.features.set_index("feature").loc["E", "reason"] == "far"
     assert left.union() == left
     assert left.union(left) == left
     opposite = FeatureGraph({"rna": ["B"], "atac": ["chr1:1-5"]}, Edges.of([0], [1]))
     with pytest.raises(DataError, match="both signs"):
         left.union(opposite)
+
+
+def test_what_is_no_graph_and_no_mapping_is_refused():
+    with pytest.raises(RequestError, match=r"found list.*one by one"):
+        small().union([small()])
+    for make in (FeatureGraph, small().align, small().adjacency):
+        with pytest.raises(DataError, match=r"found list.*names by modality"):
+            make(["A", "B"])
+
+
+def test_union_gives_no_reason_for_a_feature_that_it_links():
+    names = {"rna": ["A", "B"], "protein": ["a"]}
+    reasons = pd.DataFrame({"reason": ["", "no antibody", ""], "detail": ["", "none binds", ""]})
+    left = FeatureGraph(names, Edges.of([0], [2]), metadata=reasons)
+    right = FeatureGraph({"rna": ["B"], "atac": ["p"]}, Edges.of([0], [1]))
+    for joined in (left.union(right), right.union(left)):
+        rows = joined.features.set_index(["modality", "feature"])
+        assert rows.loc[("rna", "B"), ["n_edges", "reason", "detail"]].tolist() == [1, "", ""]
 
 
 def test_subset_by_feature_modality_and_type():

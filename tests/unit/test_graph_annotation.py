@@ -145,3 +145,13 @@ def test_fetched_annotation_is_checked_and_cached(tmp_path, monkeypatch):
     assert read_annotation(fetch_annotation("mm10"))["gene"].tolist() == ["A", "B"]
     with pytest.raises(RequestError, match=r"'hg17'.*'hg38'"):
         fetch_annotation("hg17")
+
+
+def test_unknown_strands_of_gff3_do_not_spoil_the_file(tmp_path):
+    path = write(tmp_path, GFF3.replace("20\t.\t-", "20\t.\t?"), "genes.gff3")
+    assert read_annotation(path)["strand"].tolist() == ["+", "?"]
+    mdata = named({"rna": ["A", "B"], "atac": ["chr1:150-160"]})
+    with pytest.raises(DataError, match=r"no strand, the first 'B' with '\?'"):
+        from_coordinates(mdata, annotation=path)
+    mdata = named({"rna": ["A"], "atac": ["chr1:150-160"]})
+    assert from_coordinates(mdata, annotation=path).n_edges == 1

@@ -63,6 +63,12 @@ def test_bad_tables_are_refused(table, words):
         assert word in str(caught.value)
 
 
+def test_names_may_be_read_once():
+    table = pd.DataFrame({"source": ["rna:A"], "target": ["atac:p"]})
+    names = {"rna": (name for name in ["A", "B"]), "atac": iter(["p"])}
+    assert FeatureGraph.from_pandas(table, names).n_features == 3
+
+
 def test_edges_of_unknown_features_are_refused():
     table = pd.DataFrame({"source": ["rna:A"], "target": ["rna:B"]})
     with pytest.raises(DataError, match="rna:B"):
@@ -97,6 +103,10 @@ def test_networkx_round_trip_of_nullable_types(missing, tmp_path):
     plain = graph_of(metadata=pd.DataFrame({"n": pd.array([1, 2, 3, 4], dtype="Int64")}))
     nx.write_graphml(plain.to_networkx(), tmp_path / "graph.xml")
     assert FeatureGraph.from_networkx(nx.read_graphml(tmp_path / "graph.xml")) == plain
+    holes = graph_of(metadata=pd.DataFrame({"start": start, "chrom": ["1", None, "2", np.nan]}))
+    nx.write_graphml(holes.to_networkx(), tmp_path / "holes.xml")
+    assert FeatureGraph.from_networkx(nx.read_graphml(tmp_path / "holes.xml")) == holes
+    assert FeatureGraph.from_networkx(holes.to_networkx()) == holes
     # Values that others wrote decide.
     made.nodes["rna:A"]["start"] = "early"
     assert FeatureGraph.from_networkx(made).features["start"][0] == "early"

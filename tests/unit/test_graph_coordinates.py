@@ -284,3 +284,41 @@ def test_bad_rules_are_refused(make):
         make()
     with pytest.raises(RequestError, match="anchor"):
         Window(anchor="end")
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, ""])
+def test_genes_without_a_name_are_not_those_that_the_annotation_does_not_name(missing):
+    genes = genes_at({"CD4": ("chr1", 100, 200, "+"), "MYC": ("chr1", 900, 950, "+")})
+    genes = genes.assign(gene=["CD4", missing], biotype=["protein_coding", missing])
+    var = pd.DataFrame({"symbol": ["CD4", missing, missing]}, index=["x", "y", "z"])
+    mdata = named({"rna": var, "atac": ["chr1:150-160", "chr1:910-920"]})
+    for annotation in (genes, genes.convert_dtypes()):
+        graph = from_coordinates(mdata, annotation=annotation, gene_symbols="symbol")
+        assert set(links(graph)) == {("x", "chr1:150-160")}
+        rows = graph.features.set_index("feature")
+        assert rows.loc[["y", "z"], "detail"].tolist() == ["not in the annotation"] * 2
+
+
+def test_chromosomes_whose_genes_do_not_code_are_known():
+    genes = genes_at({"CD4": ("chr1", 100, 200, "+"), "LNC": ("KI270728.1", 100, 200, "-")})
+    genes["biotype"] = ["protein_coding", "lncRNA"]
+    for peaks in (["chr1:150-160", "KI270728.1:210-220"], ["KI270728.1:210-220"]):
+        graph = from_coordinates(named({"rna": ["CD4", "LNC"], "atac": peaks}), annotation=genes)
+        assert ("LNC", "KI270728.1:210-220") in links(graph)
+        assert graph.features.set_index("feature").loc["KI270728.1:210-220", "reason"] == ""
+
+
+def test_places_that_are_transcription_starts_are_told_of():
+    # As Cell Ranger ARC writes them: from the first start of a transcript to the last.
+    var = pd.DataFrame({"interval": ["chr1:100-101", "chr1:900-950"]}, index=["CD4", "MYC"])
+    mdata = named({"rna": var, "atac": ["chr1:90-110", "chr1:150-160"]})
+    with pytest.warns(MosaicviWarning, match=r"'rna'.*1 of 2 genes are one base long.*annotation="):
+        graph = from_coordinates(mdata, rule=GeneBody(0))
+    assert set(links(graph)) == {("CD4", "chr1:90-110")}
+    stranded = named({"rna": var.assign(strand="+"), "atac": ["chr1:90-110"]})
+    assert from_coordinates(stranded, rule=Window(100)).n_edges == 1
+
+
+def test_a_rule_is_made_before_it_is_passed():
+    with pytest.raises(RequestError, match=r"'rule'.*Expected: GeneBody\(...\)"):
+        from_coordinates(named({"rna": ["ACTB"], "atac": ["chr1:1-2"]}), rule=GeneBody)

@@ -107,3 +107,30 @@ def test_bad_requests_are_refused(tmp_path):
     mouse = named({"rna": [f"Gene{i}" for i in "abcdefghijkl"]})
     with pytest.raises(DataError, match="mixed species"):
         from_gene_sets(mouse, {"A": [f"GENE{i}" for i in "ABCDEFGHIJKL"]})
+
+
+def test_missing_names_are_no_genes():
+    var = pd.DataFrame({"symbol": ["G1", float("nan"), None]}, index=["x", "y", "z"])
+    long = pd.DataFrame({"source": ["A", "A", "B"], "target": ["G1", None, "G1"]})
+    for sets in ({"A": ["G1", float("nan"), "", None], "B": "G1"}, long):
+        graph = from_gene_sets(named({"rna": var}), sets, gene_symbols="symbol")
+        assert members(graph) == {("rna", "x", "A"), ("rna", "x", "B")}
+    with pytest.raises(RequestError, match=r"'smybol'.*'rna'.*'symbol'"):
+        from_gene_sets(named({"rna": var}), {"A": ["G1"]}, gene_symbols="smybol")
+
+
+def test_wide_tables_of_any_numbers():
+    index = ["G1", "G2", "G3"]
+    for kind in ("boolean", "Int64", "float64"):
+        table = pd.DataFrame({"A": pd.Series([1, None, 0], index=index, dtype=kind)})
+        assert read_sets(table) == {"A": ["G1"]}
+    with pytest.raises(DataError, match="'A' a second time"):
+        read_sets(pd.DataFrame([[1, 0]], index=["G1"], columns=["A", "A"]))
+
+
+def test_a_mark_of_the_encoding_is_no_name(tmp_path):
+    path = tmp_path / "sets.gmt"
+    path.write_bytes(b"\xef\xbb\xbfA\tx\tG1\r\n\r\nB\t\tG2\r\n")
+    assert read_sets(path) == {"A": ["G1"], "B": ["G2"]}
+    with pytest.raises(DataError, match="cannot be read as GMT"):
+        read_sets(tmp_path)

@@ -66,6 +66,17 @@ def genes_of(name, species="human"):
         ("anti-human CD20", ["MS4A1"]),
         ("IgG Fc", ["IGHG1", "IGHG2", "IGHG3", "IGHG4"]),
         ("CD123/IL-3R", ["IL3RA"]),
+        ("CD3_UCHT1", ["CD3D", "CD3E", "CD3G"]),
+        ("Hu.CD4_RPA.T4", ["CD4"]),
+        ("CD56-5.1H11", ["NCAM1"]),
+        ("HLA-DR L243", ["HLA-DRA", "HLA-DRB1", "HLA-DRB5"]),
+        ("CD4_XYZ1", None),
+        ("CD279_PD-1", ["PDCD1"]),
+        ("CD15_SSEA-1", ["FUT4"]),
+        ("C0034_CD3", ["CD3D", "CD3E", "CD3G"]),
+        ("CD3-B0034", ["CD3D", "CD3E", "CD3G"]),
+        ("TotalSeq-C0072 anti-human CD4", ["CD4"]),
+        ("TotalSeqC-CD4", ["CD4"]),
         ("CD99999", None),
         ("", None),
         ("cadherin", None),
@@ -98,6 +109,7 @@ def test_mouse_names(name, genes):
 
 def test_clone_numbers_and_ambiguity_are_kept():
     assert read_antibody("cd3.1", "human").clone == "1"
+    assert read_antibody("Hu.CD4_RPA.T4", "human").clone == "RPA.T4"
     assert read_antibody("CD45.1", "mouse").clone == ""
     assert read_antibody("CD45.1", "human").clone == "1"
     assert read_antibody("CD45.1", "human").antigen.kind == "protein"
@@ -117,7 +129,7 @@ def test_clone_numbers_and_ambiguity_are_kept():
             "Isotype control, rIgG2b, k",
             "IgG1_TotalSeqB",
         ),
-        *("IgG-1", "IgG-2a", "ADT_IgG-1_A0090"),
+        *("IgG-1", "IgG-2a", "ADT_IgG-1_A0090", "IgG1k", "IgG2aκ"),
     ],
 )
 def test_isotype_controls(name):
@@ -265,3 +277,18 @@ def test_bad_input_is_refused(rna, proteins, arguments, error, words):
 def test_few_genes_with_stated_species():
     mdata = named({"rna": HUMAN[:3], "protein": ["CD3"]})
     assert from_names(mdata, species="human").n_edges == 3
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None, ""])
+def test_missing_names_and_clones_mean_nothing(missing):
+    genes = pd.DataFrame({"symbol": [*HUMAN, missing, "nan"]}, index=[*HUMAN, "y", "z"])
+    antibodies = pd.DataFrame(
+        {"target": ["CD4", missing], "clone": ["SK3", missing]}, index=["one", "two"]
+    )
+    mdata = named({"rna": genes, "protein": antibodies})
+    graph = from_names(mdata, antigen_key="target", gene_symbols="symbol")
+    table = graph.to_pandas()
+    assert set(zip(table["source"], table["target"], strict=True)) == {("CD4", "one")}
+    rows = graph.features.set_index("feature")
+    assert rows.loc[["one", "two"], "clone"].tolist() == ["SK3", ""]
+    assert rows.loc["two", "reason"] == "unknown antigen"

@@ -150,3 +150,33 @@ def test_other_species_is_refused():
     table = pd.DataFrame({"s": [f"GENE{i}" for i in "ABCDEFGHIJKL"], "t": "p"})
     with pytest.raises(DataError, match=r"mixed species.*orthologues"):
         from_table(mdata, table, "rna", "atac")
+
+
+def test_columns_may_be_numbered():
+    table = pd.DataFrame([[0.5, "p", "A"], [0.25, "q", "B"]])
+    graph = from_table(MDATA, table, "rna", "atac", source=2, target=1, weight=0)
+    assert edges(graph) == {("A", "p"): (1, 0.5), ("B", "q"): (1, 0.25)}
+    swapped = from_table(
+        MDATA, table[[1, 2]].set_axis([0, 1], axis=1), "rna", "atac", source=1, target=0
+    )
+    assert set(edges(swapped)) == {("A", "p"), ("B", "q")}
+
+
+@pytest.mark.parametrize("rescale", [None, "max"])
+def test_weights_of_zero_link_nothing(rescale):
+    table = pd.DataFrame({"s": ["A", "B"], "t": ["p", "q"], "w": [0.0, 0.0]})
+    with pytest.raises(DataError, match=r"no feature is linked.*without sign or weight"):
+        from_table(MDATA, table, "rna", "atac", weight="w", rescale=rescale)
+    table["w"] = [0.5, 0.0]
+    graph = from_table(MDATA, table, "rna", "atac", weight="w", rescale=rescale)
+    assert graph.features.set_index("feature").loc[["B", "q"], "reason"].tolist() == ["partner"] * 2
+
+
+def test_features_without_a_symbol_are_left_alone():
+    var = pd.DataFrame({"symbol": ["A", np.nan, np.nan, ""]}, index=["x", "y", "z", "w"])
+    mdata = named({"rna": var, "atac": ["p", "q"]})
+    table = pd.DataFrame({"s": ["A", "nan", ""], "t": ["p", "q", "q"]})
+    graph = from_table(mdata, table, "rna", "atac", gene_symbols="symbol")
+    assert edges(graph) == {("x", "p"): (1, 1.0)}
+    with pytest.raises(RequestError, match=r"'smybol'.*'rna', 'atac'.*'symbol'"):
+        from_table(mdata, table, "rna", "atac", gene_symbols="smybol")

@@ -53,6 +53,7 @@ def test_numpy_values_and_tuples_become_plain(tmp_path: Path) -> None:
             "number": np.float32(0.5),
             "flag": np.bool_(True),
             "tuple": (1, 2),
+            "index": pd.Index(["a", "b"]),
             "set": {"b", "a"},
         }
     }
@@ -63,6 +64,7 @@ def test_numpy_values_and_tuples_become_plain(tmp_path: Path) -> None:
         "number": 0.5,
         "flag": True,
         "tuple": [1, 2],
+        "index": ["a", "b"],
         "set": ["a", "b"],
     }
     with pytest.raises(TypeError, match="cannot write object"):
@@ -87,10 +89,55 @@ def test_a_file_in_the_place_of_the_folder_is_left_alone(tmp_path: Path) -> None
 
 def test_history_round_trip_and_no_stale_history(folder: Path) -> None:
     frame = pd.DataFrame({"kl": [1.5, 0.25]}, index=pd.Index([0, 1], name="epoch"))
-    _io.write_history(folder, {"kl": frame})
+    _io.write_model(folder, META, TENSORS, overwrite=True, history={"kl": frame})
     pd.testing.assert_frame_equal(_io.read_history(folder)["kl"], frame)
     _io.write_model(folder, META, TENSORS, overwrite=True)
     assert _io.read_history(folder) is None
+
+
+def test_a_save_that_fails_leaves_the_earlier_model(folder: Path) -> None:
+    frame = pd.DataFrame({"kl": [1.5]}, index=pd.Index([0], name="epoch"))
+
+    def write_data(text: str) -> Callable[[Path], object]:
+        return lambda path: path.write_text(text)
+
+    def disk_full(path: Path) -> None:
+        path.write_text("half a fi")
+        raise OSError(28, "No space left on device")
+
+    _io.write_model(
+        folder,
+        META,
+        TENSORS,
+        overwrite=True,
+        history={"kl": frame},
+        write_data=write_data("cells"),
+    )
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(before) == {_io.META_FILE, _io.WEIGHTS_FILE, _io.HISTORY_FILE, _io.DATA_FILE}
+    other = {name: tensor + 1 for name, tensor in TENSORS.items()}
+    with pytest.raises(OSError, match="No space"):
+        _io.write_model(folder, META, other, overwrite=True, write_data=disk_full)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(OSError, match="No space"):
+        _io.write_model(folder / "new", META, other, overwrite=False, write_data=disk_full)
+    assert not (folder / "new").exists()
+
+
+def test_weights_of_another_model_are_refused(folder: Path, tmp_path: Path) -> None:
+    """They have the same shapes, and may be of other features in the same places."""
+    other = {name: tensor + 1 for name, tensor in TENSORS.items()}
+    _io.write_model(tmp_path / "other", META, other, overwrite=False)
+    (tmp_path / "other" / _io.WEIGHTS_FILE).replace(folder / _io.WEIGHTS_FILE)
+    with pytest.raises(FileError, match=r"not what model\.json was saved with"):
+        _io.read_model(folder)
+
+
+def test_a_model_of_an_earlier_version_says_nothing_of_its_weights(folder: Path) -> None:
+    meta = json.loads((folder / _io.META_FILE).read_text())
+    del meta["weights"]
+    (folder / _io.META_FILE).write_text(json.dumps(meta))
+    assert set(_io.read_model(folder)[1]) == set(TENSORS)
 
 
 def _truncate(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,13 +12,20 @@ import torch
 from mosaicvi.train._callbacks import KeepBest
 from mosaicvi.train._plan import VALIDATION_TOTAL
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def played(
-    values: list[float], patience: int | None, cells: list[list[float]] | None = None
+    values: list[float],
+    patience: int | None,
+    cells: list[list[float]] | None = None,
+    others: Callable[[bool], bool] = bool,
 ) -> tuple[KeepBest, int]:
     """Show a callback a fit's validation passes, until it stops; and how many it saw.
 
-    With ``cells`` the plan also tells what each cell lost in each pass.
+    With ``cells`` the plan also tells what each cell lost in each pass; ``others`` is what all
+    processes of a distributed fit make of a decision of this one.
     """
     module = torch.nn.Linear(1, 1, bias=False)
     seen: list[list[float]] = []
@@ -26,7 +34,11 @@ def played(
     )
     keep = KeepBest(plan, patience)  # type: ignore[arg-type]
     trainer = SimpleNamespace(
-        callback_metrics={}, sanity_checking=False, current_epoch=0, should_stop=False
+        callback_metrics={},
+        sanity_checking=False,
+        current_epoch=0,
+        should_stop=False,
+        strategy=SimpleNamespace(reduce_boolean_decision=others),
     )
     for epoch, value in enumerate(values):
         with torch.no_grad():
@@ -108,3 +120,11 @@ def test_slow_loss_within_noise_of_each_pass_does_not_add_up() -> None:
 def test_a_single_cell_is_no_sample() -> None:
     keep, _ = played([1.0, 2.0], None, [[1.0], [2.0]])
     assert keep.best_epoch == 0
+
+
+def test_processes_of_a_distributed_fit_decide_together() -> None:
+    """What is as good on the cells of one may be clearly worse on those of another."""
+    values = [1.0, 1.01, 1.02]
+    cells = [[1.0, 1.0], [0.02, 2.0], [0.04, 2.0]]
+    assert played(values, None, cells)[0].best_epoch == 2
+    assert played(values, None, cells, others=lambda _: False)[0].best_epoch == 0

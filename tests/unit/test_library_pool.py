@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from tests.fits import QUIET, answer
 from tests.helpers import cell_names, counts_modality, make_mudata
 
 from mosaicvi import MosaicVI
-from mosaicvi.model._training import library_pool
+from mosaicvi.model._libraries import library_pools
 
 N_CELLS = 90
 
@@ -47,7 +49,8 @@ def test_cells_without_a_count_are_measured_too() -> None:
     model = sparse_model("poisson")
     modality = model.adata_manager.data.modalities["x"]
     assert (modality.library_size == 0).mean() > 0.2
-    sizes, batches = library_pool(model.adata_manager.data)["x"]
+    pool = library_pools(model.adata_manager.data)["x"]
+    sizes, batches = pool.sizes, pool.batches
     for code in (0, 1):
         expected = modality.library_size[modality.batch == code]
         np.testing.assert_array_equal(np.sort(sizes[batches == code]), np.sort(expected))
@@ -66,8 +69,8 @@ def test_totals_of_answers_are_those_of_the_cells() -> None:
 @pytest.mark.parametrize("likelihood", ["nb", "zinb", "poisson", "bernoulli"])
 def test_answers_of_empty_cells_are_finite(likelihood: str, panel: bool) -> None:
     model = sparse_model(likelihood, panel=panel)
-    sizes, batches = model.library_pool["x"]
-    model.library_pool["x"] = (np.zeros_like(sizes), batches)
+    pool = model.library_pool["x"]
+    model.library_pool["x"] = replace(pool, sizes=np.zeros_like(pool.sizes))
     imputed = answer(model, "x", ["rna"])
     for values in (imputed.X, *(imputed.layers[name] for name in imputed.layers)):
         values = np.asarray(values)

@@ -189,6 +189,19 @@ def test_draws_are_beta(phi: float) -> None:
     assert (draws <= 1).all()
 
 
+@pytest.mark.parametrize(("logit", "phi"), [(5.0, 0.05), (15.0, 0.05), (-15.0, 0.05), (15.0, 1e5)])
+def test_draws_are_beta_where_gamma_draws_are_too_small_to_hold(logit: float, phi: float) -> None:
+    n = 50_000
+    parameters = {"logit": torch.full((n, 1, 1), logit), "log_concentration": torch.tensor([phi])}
+    parameters["log_concentration"].log_()
+    noise = CellNoise(0, ["a"], purpose="test")
+    draws = likelihoods.get("beta_binomial").sample(parameters, noise).double().numpy().ravel()
+    oracle = stats.beta(special.expit(logit) * phi, special.expit(-logit) * phi)
+    for level in (1e-6, 0.5, 1 - 1e-6):
+        assert abs((draws <= level).mean() - oracle.cdf(level)) < 4 * 0.5 / n**0.5
+    assert abs(draws.mean() - special.expit(logit)) < 5 * oracle.std() / n**0.5 + 1e-7
+
+
 def test_start_recovers_rates_and_concentrations() -> None:
     rng = np.random.default_rng(0)
     p, phi = np.array([0.1, 0.5, 0.8, 0.95]), np.array([1.0, 5.0, 20.0, 5.0])

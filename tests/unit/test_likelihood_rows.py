@@ -316,3 +316,33 @@ def test_heads_to_density_is_the_density_at_the_parameters(name: str, with_panel
             torch.autograd.grad(v.sum(), leaf, retain_graph=True)[0] for v in (actual, expected)
         ]
         torch.testing.assert_close(*slopes, msg=key)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["nb", "zinb", "poisson", "bernoulli"])
+def test_networks_in_half_precision_leave_densities_alone(
+    monkeypatch: pytest.MonkeyPatch, name: str, weighted: bool
+) -> None:
+    # compiled functions, which know nothing of autocast, are for processors only
+    monkeypatch.setattr("mosaicvi.likelihoods._rows.fused_rows", lambda *_, **__: None)
+    likelihood = likelihoods.get(name)
+    n_cells, n_features = 20, 1000
+    generator = torch.Generator().manual_seed(0)
+    x = torch.poisson(torch.rand(n_cells, n_features, generator=generator), generator)
+    heads = {
+        head.name: torch.randn(n_cells, n_features, generator=generator)
+        for head in likelihood.heads
+    }
+    features = {key: torch.zeros(n_features) for key in likelihood.feature_parameters}
+    weights = 1 + torch.rand(n_features, generator=generator) if weighted else None
+
+    def density() -> torch.Tensor:
+        given = {"library_size": x.sum(-1), "panel": None}
+        if weighted:
+            return likelihood.log_prob_of_heads(x, heads, features, **given, weights=weights)
+        return likelihood.log_prob(x, likelihood.parameters(heads, features, **given))
+
+    expected = density()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(density(), expected)

@@ -311,6 +311,26 @@ def test_cells_without_a_type_are_no_type(missing: float | None) -> None:
         metrics.accuracy_at_coverage([0.5, np.nan, 0.7], [True, False, True], [0.5])
 
 
+def test_strata_of_a_list_want_a_batch_of_each_cell() -> None:
+    batch = ["a", "b", float("nan")] * 20
+    with pytest.raises(RequestError, match=r"'batch'.*20 of 60 cells have none"):
+        metrics.depth_strata(np.arange(60), batch)
+
+
+def test_labels_of_several_types_are_names() -> None:
+    latent, types = typed(0, 60)
+    mixed = np.array([{"A": 1, "B": "2"}.get(t, 3.0) for t in types], dtype=object)
+    names = np.array([{"A": "1", "B": "2"}.get(t, "3") for t in types])
+    batch = np.arange(60) % 2
+    assert metrics.batch_mixing(latent, batch, mixed) == metrics.batch_mixing(latent, batch, names)
+    assert metrics.batch_mixing(latent, mixed) == metrics.batch_mixing(latent, names)
+    scores = [
+        metrics.within_type(metrics.pearson, latent, latent[:, ::-1], t, min_cells=5)
+        for t in (mixed, names)
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
 def test_latents_of_cells_without_evidence_are_refused() -> None:
     latent, types = typed(0, 60)
     latent[:3] = np.nan
@@ -409,6 +429,13 @@ def test_leakage_without_something_to_judge_is_nan() -> None:
     assert np.isnan(with_one.batch)
     few = metrics.leakage(found.noise, found.types, batch=found.batch, min_cells=500)
     assert np.isnan(few.batch)
+    # one depth in all cells, as after scaling to equal totals in float32
+    same = np.float32(1e4) * (1 + np.random.default_rng(0).integers(-2, 3, 60) * np.float32(1e-7))
+    for depth in (np.ones(60), np.zeros(60), same):
+        assert np.isnan(metrics.leakage(found.noise, depth=depth).depth)
+    for wrong in (-1.0, np.inf):
+        with pytest.raises(RequestError, match=r"'depth'.*1 of 60 values are negative or infinite"):
+            metrics.leakage(found.noise, depth=np.r_[wrong, found.depth[1:]])
     with pytest.raises(RequestError, match="batch"):
         metrics.leakage(found.noise, batch=[1, 2])
     with pytest.raises(RequestError, match="n_folds"):
@@ -456,6 +483,18 @@ def test_what_scib_metrics_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     with pytest.raises(RequestError, match="at least two"):
         metrics.modality_mixing(latent, types, np.zeros(40))
+
+
+def test_cells_without_a_type_are_no_type_of_scib_metrics() -> None:
+    pytest.importorskip("scib_metrics")
+    latent, types = typed(0, 120, spread=0.3)
+    modality = np.arange(120) % 2
+    some = types.astype(object)
+    some[:40] = np.nan
+    rest = metrics.bio_conservation(latent[40:], types[40:], n_neighbours=30)
+    assert metrics.bio_conservation(latent, some, n_neighbours=30) == rest
+    mixed = metrics.modality_mixing(latent[40:], types[40:], modality[40:], n_neighbours=30)
+    assert metrics.modality_mixing(latent, some, modality, n_neighbours=30) == mixed
 
 
 def test_scib_metrics_itself() -> None:

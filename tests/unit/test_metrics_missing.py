@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
+from mudata import MuData
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
@@ -142,3 +145,55 @@ def test_codes_as_integers_floats_and_names_are_one_label() -> None:
     halves = codes + 0.5
     found = metrics.label_transfer(latent, codes, latent, halves, n_neighbours=1)
     assert found.accuracy.plain == 0.0
+
+
+ROW = np.zeros(60)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda x: metrics.pearson(x, x),
+        lambda x: metrics.crps_from_samples(x, ROW),
+        lambda x: metrics.randomised_pit(np.zeros((2, 60)), x),
+        lambda x: metrics.interval_width(x),
+        lambda x: metrics.coverage(x),
+        lambda x: metrics.batch_mixing(x, ROW),
+        lambda x: metrics.foscttm(x, x),
+        lambda x: metrics.supervised_accuracy(x, ROW),
+        lambda x: metrics.leakage(x, batch=ROW),
+    ],
+)
+def test_objects_of_tables_are_refused_at_once(score: Callable[[Any], Any]) -> None:
+    """numpy would make an array of them a value at a time, which does not end."""
+    adata = AnnData(np.ones((60, 20), dtype=np.float32))
+    with pytest.raises(RequestError, match=r"found AnnData.*adata\.to_df\(\)"):
+        score(adata)
+    with pytest.raises(RequestError, match=r"found MuData.*of one modality"):
+        score(MuData({"rna": adata}))
+
+
+def test_series_are_matched_by_name() -> None:
+    rng = np.random.default_rng(0)
+    cells = pd.Index([f"cell{number}" for number in range(90)])
+    table = pd.DataFrame(rng.normal(size=(90, 3)), index=cells)
+    measured = table + rng.normal(size=table.shape)
+    types = pd.Series(np.repeat(["a", "b", "c"], 30), index=cells, dtype="category")
+    order = rng.permutation(90)
+    expected = metrics.within_type(metrics.pearson, table, measured, types)
+    found = metrics.within_type(metrics.pearson, table, measured, types.iloc[order])
+    np.testing.assert_array_equal(found, expected)
+    # of an array, or of other names, there is nothing to match: rows are those of the table
+    for other in (types.to_numpy(), types.reset_index(drop=True)):
+        again = metrics.within_type(metrics.pearson, table, measured, other)
+        np.testing.assert_array_equal(again, expected)
+    truth, score = types == "a", table[0]
+    assert metrics.auc(score, truth.iloc[order]) == metrics.auc(score, truth)
+    shares = [0.3, 1.0]
+    np.testing.assert_array_equal(
+        metrics.accuracy_at_coverage(score, truth.iloc[order], shares),
+        metrics.accuracy_at_coverage(score, truth, shares),
+    )
+    assert metrics.paired_difference(score, measured[0].iloc[order]) == metrics.paired_difference(
+        score, measured[0]
+    )

@@ -341,6 +341,17 @@ def test_subsets_that_are_fused_together_are_those_fused_one_by_one(fusion: str)
                 torch.testing.assert_close(getattr(found, name), getattr(alone, name))
 
 
+@torch.no_grad()
+def test_experts_of_networks_in_half_precision_are_fused_in_full(model: MosaicVI) -> None:
+    """On a GPU they cannot be put among the others otherwise."""
+    batch = fetch(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        for name, part in batch.modalities.items():
+            assert {e.dtype for e in model.module.expert(name, part.encoder_input)} == {
+                torch.float32
+            }
+
+
 # --- other rules and patterns ------------------------------------------------------------------
 
 

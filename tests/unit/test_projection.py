@@ -150,6 +150,16 @@ def test_small_panels_skip_the_projection(values: np.ndarray, depth: np.ndarray)
     np.testing.assert_allclose(got[:, :10], (few - few.mean(0)) / spread, atol=1e-4)
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e15])
+@pytest.mark.parametrize("n_features", [10, N_FEATURES])
+def test_units_do_not_matter(values: np.ndarray, n_features: int, unit: float) -> None:
+    found = []
+    for given in (values[:, :n_features], values[:, :n_features] * np.float32(unit)):
+        projection = fit_projection(given, None, n_components=5, seed=0)
+        found.append(projection(as_tensor(given), torch.ones(N_CELLS)).numpy())
+    assert_same_up_to_sign(*found)
+
+
 @pytest.mark.parametrize("n_features", [10, N_FEATURES])
 def test_missing_values(values: np.ndarray, n_features: int) -> None:
     holed = values[:, :n_features].astype(np.float64)

@@ -339,6 +339,13 @@ def test_no_warning_reaches_the_user():
         ({"panels": {"atac": {"batch1": ["CD3E"]}}}, "'atac'"),
         ({"batches": ["a", "a"]}, "different names"),
         ({"batches": 0}, "one batch or more"),
+        ({"batches": "donor"}, "found 'donor'.*list of names"),
+        ({"batches": [1, 2]}, r"found \[1, 2\]"),
+        ({"patterns": ["rna"]}, "fractions by pattern"),
+        ({"n_latent": 0}, "'n_latent'.*1 or more"),
+        ({"n_types": 1.5}, "'n_types'.*whole number"),
+        ({"seed": -1}, "'seed'"),
+        ({"modalities": {"rna": replace(RNA, factors=(1, 8))}}, r"'rna'.*'factors'.*= 7"),
         ({"separation": 1.5}, "separation"),
         ({"modalities": {}}, "no modality"),
         ({"modalities": {"rna": "nb"}}, r"'rna'.*found 'nb'.*SimulatedModality.rna"),
@@ -361,7 +368,35 @@ def test_impossible_modalities_are_refused():
         SimulatedModality("nb", ("a", "b"), n_isotypes=1)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"depth": 0.0},
+        {"depth_sd": -1.0},
+        {"abundance": (0.0, -1.0)},
+        {"signal_sd": 0.0},
+        {"batch_sd": float("nan")},
+        {"link_weight": (0.5, 1.5)},
+        {"link_weight": (0.9, 0.5)},
+        {"negative_links": 2.0},
+        {"n_isotypes": -1},
+        {"n_isotypes": 3},
+        {"density": 2.0},
+    ],
+)
+def test_odd_numbers_are_refused(odd):
+    with pytest.raises(RequestError, match=f"'{next(iter(odd))}'"):
+        SimulatedModality("nb_mixture", ("a", "b"), **odd)
+
+
 def test_true_mean_needs_a_simulated_modality():
     mdata = simulate(20, {"rna": RNA})
     with pytest.raises(DataError, match="'rna'"):
         true_mean(mdata, "protein")
+
+
+def test_true_mean_needs_all_features():
+    mdata = simulate(20, {"rna": RNA}, batches=np.int64(2))
+    mdata.mod["rna"] = mdata["rna"][:, :5].copy()
+    with pytest.raises(DataError, match=r"'rna'.*5 of \d+ simulated features"):
+        true_mean(mdata, "rna")

@@ -8,7 +8,7 @@ must say the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -104,10 +104,10 @@ def size_factors(mdata: MuData, name: str, key: str, rows: np.ndarray) -> np.nda
     """
     adata = mdata.mod[name]
     if key in adata.obs.columns:
-        values = _as_numbers(adata.obs[key])
+        values = _as_numbers(_column(adata.obs, key))
     elif key in mdata.obs.columns:
         values = np.full(adata.n_obs, np.nan)
-        values[rows[rows >= 0]] = _as_numbers(mdata.obs[key])[rows >= 0]
+        values[rows[rows >= 0]] = _as_numbers(_column(mdata.obs, key))[rows >= 0]
     else:
         raise DataError(
             "size_factor_key names a column that is in no obs",
@@ -169,7 +169,7 @@ def _sources(
     """Every place that has the column, aligned to the MuData's cells."""
     sources: list[_Source] = []
     if key in mdata.obs.columns:
-        sources.append(("mdata.obs", convert(mdata.obs[key])))
+        sources.append(("mdata.obs", convert(_column(mdata.obs, key))))
     for name, its_rows in rows.items():
         own = _own_column(mdata, name, key, rows)
         if own is not None:
@@ -190,11 +190,30 @@ def _own_column(mdata: MuData, name: str, key: str, rows: Rows) -> pd.Series | N
         return None
     obs = mdata.mod[name].obs
     if key in obs.columns:
-        return cast("pd.Series", obs[key])
+        return _column(obs, key)
     prefix, _, rest = key.partition(":")
     if rest and prefix == name and prefix in rows and rest in obs.columns:
-        return cast("pd.Series", obs[rest])
+        return _column(obs, rest)
     return None
+
+
+def _column(obs: pd.DataFrame, key: str) -> pd.Series:
+    """Return the one column of a name.
+
+    Raises
+    ------
+    DataError
+        If there are several, as ``pandas.concat`` makes them.
+    """
+    n_columns = int((obs.columns == key).sum())
+    if n_columns > 1:
+        raise DataError(
+            f"obs has {n_columns} columns of this name",
+            key=key,
+            expected="one",
+            remedy="obs = obs.loc[:, ~obs.columns.duplicated()]",
+        )
+    return obs[key]
 
 
 def _known(values: np.ndarray) -> np.ndarray:

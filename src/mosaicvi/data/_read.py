@@ -45,7 +45,7 @@ def read_lazy(path: str | Path) -> MuData:
     >>> mdata = mosaicvi.read_lazy("atlas.h5mu")
     >>> mosaicvi.MosaicVI.setup_mudata(mdata, {"rna": "nb", "protein": "nb_mixture"})
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     root = _open(path)
     if "mod" not in root:
         raise FileError(

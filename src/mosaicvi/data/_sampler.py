@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,9 +146,12 @@ def spread(parts: list[np.ndarray], offsets: list[float]) -> np.ndarray:
     return np.asarray(np.concatenate(parts)[np.argsort(np.concatenate(places), kind="stable")])
 
 
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise RequestError(f"found {batch_size}", key="batch_size", expected="at least 1")
+def _check_batch_size(batch_size: object) -> None:
+    whole = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:  # type: ignore[operator]  # an Integral by now
+        raise RequestError(
+            f"found {batch_size!r}", key="batch_size", expected="a whole number, at least 1"
+        )
 
 
 def batch_sizes(n_cells: int, batch_size: int, *, drop_last: bool) -> list[int]:

@@ -280,7 +280,8 @@ def make_keys(keys: str | Sequence[str] | None, option: str) -> tuple[str, ...]:
     RequestError
         If a key is given twice.
     """
-    chosen = (keys,) if isinstance(keys, str) else tuple(keys or ())
+    given = () if keys is None else (keys,) if isinstance(keys, str) else keys
+    chosen = tuple(str(key) for key in given)
     if len(set(chosen)) != len(chosen):
         raise RequestError(
             f"found a column twice in {list(chosen)}", key=option, expected="each column once"

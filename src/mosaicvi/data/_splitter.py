@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -235,13 +236,14 @@ def split_cells(
     -------
     Training, validation and test cells, each ascending, int64. A pattern of one cell trains.
     """
-    if not 0 < train_size <= 1:
-        raise RequestError(f"found {train_size}", key="train_size", expected="above 0, at most 1")
+    if not _is_share(train_size, 1.0) or train_size == 0:
+        raise RequestError(f"found {train_size!r}", key="train_size", expected="above 0, at most 1")
     rest = 1 - train_size
     held = rest if validation_size is None else validation_size
-    if held < 0 or held > rest + 1e-9:
+    # Single precision's .3 is above .3.
+    if not _is_share(held, rest + 1e-6):
         raise RequestError(
-            f"found {validation_size} with train_size={train_size}",
+            f"found {validation_size!r} with train_size={train_size}",
             key="validation_size",
             expected=f"between 0 and {rest:.3g}",
         )
@@ -261,6 +263,10 @@ def split_cells(
         for part in parts
     )
     return train, val, test
+
+
+def _is_share(value: object, most: float) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) <= most
 
 
 def _in_proportion(counts: np.ndarray, share: float) -> np.ndarray:

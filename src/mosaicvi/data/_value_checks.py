@@ -16,7 +16,7 @@ from mosaicvi.data._values import place, read_layer, row_totals, stored
 from mosaicvi.likelihoods._normal import UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from anndata import AnnData
 
@@ -44,7 +44,7 @@ def check_values(
         raise _bad_value(adata, matrix, layer, modality, "infinite", summary.infinite, spec)
     if likelihood.positive:
         _check_positive(adata, matrix, layer, spec, modality)
-    if likelihood.is_normal and not isinstance(matrix, RowSource):
+    if likelihood.is_normal:
         _check_units(adata, matrix, layer, modality)
     if not likelihood.is_count:
         return
@@ -90,9 +90,8 @@ def _check_positive(
     adata: AnnData, matrix: Matrix | RowSource, layer: str | None, spec: ModalitySpec, modality: str
 ) -> None:
     """Refuse values of zero or less, which empty entries of a sparse matrix are too."""
-    blocks = matrix.blocks() if isinstance(matrix, RowSource) else [(slice(0), matrix)]
     count, first = 0, (0, 0)
-    for rows, block in blocks:
+    for rows, block in _blocks(matrix):
         wrong = np.asarray(block.toarray() if sp.issparse(block) else block) <= 0
         if wrong.any() and not count:
             row, column = np.argwhere(wrong)[0]
@@ -155,16 +154,22 @@ def _check_fractions(
     )
 
 
-def _check_units(adata: AnnData, matrix: Matrix, layer: str | None, modality: str) -> None:
+def _check_units(
+    adata: AnnData, matrix: Matrix | RowSource, layer: str | None, modality: str
+) -> None:
     """Refuse features whose values are too small or too large for single precision."""
-    if sp.issparse(matrix):
-        found = matrix.tocsc()
-        highest, lowest = (
-            np.asarray(each.todense()).ravel() for each in (found.max(axis=0), found.min(axis=0))
-        )
-    else:
-        highest, lowest = np.fmax.reduce(matrix, axis=0), np.fmin.reduce(matrix, axis=0)
-    size = np.fmax(highest.astype(np.float64), -lowest.astype(np.float64))
+    size = np.zeros(matrix.shape[1])
+    for _rows, block in _blocks(matrix):
+        if sp.issparse(block):
+            found = block.tocsc()
+            extremes = [
+                np.asarray(each.todense()).ravel()
+                for each in (found.nanmax(axis=0), found.nanmin(axis=0))
+            ]
+        else:
+            extremes = [np.fmax.reduce(block, axis=0), np.fmin.reduce(block, axis=0)]
+        for extreme in extremes:
+            size = np.fmax(size, np.abs(extreme.astype(np.float64)))
     smallest, largest = UNITS
     wrong = np.flatnonzero((size > largest) | ((size < smallest) & (size > 0)))
     if len(wrong):
@@ -218,10 +223,14 @@ def _bad_value(
     )
 
 
+def _blocks(matrix: Matrix | RowSource) -> Iterable[tuple[slice, Matrix]]:
+    """Rows in memory; of a matrix on disk, a few megabytes at a time."""
+    return matrix.blocks() if isinstance(matrix, RowSource) else [(slice(0), matrix)]
+
+
 def _first(matrix: Matrix | RowSource, test: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
     """Row and column of the first stored value that a test finds."""
-    blocks = matrix.blocks() if isinstance(matrix, RowSource) else [(slice(0), matrix)]
-    for rows, block in blocks:
+    for rows, block in _blocks(matrix):
         if sp.issparse(block):
             entries = block.tocoo()
             found = np.flatnonzero(test(entries.data))

@@ -66,6 +66,12 @@ def draw_presence(
 
 
 def _by_batch(patterns: Patterns, batch_names: Sequence[str]) -> dict[str, Fractions]:
+    if not isinstance(patterns, Mapping):
+        raise RequestError(
+            f"found {patterns!r}",
+            key="patterns",
+            expected='fractions by pattern, such as {"rna+protein": 0.5, "rna": 0.5}',
+        )
     nested = [isinstance(value, Mapping) for value in patterns.values()]
     if not any(nested):
         return dict.fromkeys(batch_names, cast("Fractions", patterns))

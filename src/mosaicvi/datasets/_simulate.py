@@ -18,6 +18,7 @@ from mosaicvi.datasets._generative import COVERAGE, RULES, Array, Mask
 from mosaicvi.datasets._presence import Patterns, default_patterns, draw_presence
 from mosaicvi.datasets._simulated_modality import SimulatedModality
 from mosaicvi.datasets._truth import PANEL, PREFIX, Codes, Truth, draw_truth, generator, write_truth
+from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +113,15 @@ def simulate(
     """
     specs = _specs(modalities)
     names = _batch_names(batches)
-    _check(n_cells, names, n_types, separation, specs)
+    for key, value, least in (
+        ("n_cells", n_cells, 1),
+        ("n_latent", n_latent, 1),
+        ("n_types", n_types, 0),
+        ("seed", seed, 0),
+    ):
+        check_whole(value, key, least)
+    _check(n_cells, names, separation)
+    _check_specs(specs, n_latent)
     batch = np.arange(n_cells, dtype=np.int64) * len(names) // n_cells
     z, types = _draw_cells(n_cells, n_latent, n_types, separation, seed)
     obs = pd.DataFrame(
@@ -198,29 +207,38 @@ def _specs(modalities: Specs | None) -> dict[str, SimulatedModality]:
 
 
 def _batch_names(batches: int | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(batches, int):
+    if isinstance(batches, int | np.integer):
         return tuple(f"batch{number}" for number in range(1, batches + 1))
-    return tuple(batches)
+    names = () if isinstance(batches, str) else tuple(batches)
+    if isinstance(batches, str) or not all(isinstance(name, str) for name in names):
+        raise RequestError(
+            f"found {batches!r}", key="batches", expected="how many, or a list of names"
+        )
+    return names
 
 
-def _check(
-    n_cells: int, batches: Sequence[str], n_types: int, separation: float, specs: Specs
-) -> None:
+def _check(n_cells: int, batches: Sequence[str], separation: float) -> None:
     if not batches or len(set(batches)) != len(batches) or n_cells < len(batches):
         raise RequestError(
             f"{n_cells} cells in batches {list(batches)}",
             key="batches",
             expected="one batch or more, of different names, with a cell or more each",
         )
-    if n_types < 0 or not 0 <= separation <= 1:
-        raise RequestError(
-            f"n_types={n_types}, separation={separation}",
-            key="separation",
-            expected="n_types of 0 or more and a separation from 0 to 1",
-        )
+    if not 0 <= separation <= 1:
+        raise RequestError(f"found {separation}", key="separation", expected="0 to 1")
+
+
+def _check_specs(specs: Specs, n_latent: int) -> None:
     if not specs:
         raise RequestError("no modality", key="modalities", expected="one or more")
     for name, spec in specs.items():
+        if not set(spec.factors or ()) <= set(range(n_latent)):
+            raise RequestError(
+                f"found {spec.factors}",
+                modality=name,
+                key="factors",
+                expected=f"dimensions of z, from 0 to n_latent - 1 = {n_latent - 1}",
+            )
         if spec.linked_to is not None and (spec.linked_to not in specs or spec.linked_to == name):
             raise RequestError(
                 f"linked to {spec.linked_to!r}",

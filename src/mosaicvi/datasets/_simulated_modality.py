@@ -113,6 +113,23 @@ class SimulatedModality:
                 key="n_isotypes",
                 expected="0, or likelihood 'nb_mixture'",
             )
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        low, high = self.link_weight
+        for key, fits, expected in (
+            ("depth", self.depth > 0, "a number above 0"),
+            ("depth_sd", self.depth_sd >= 0, "0 or more"),
+            ("abundance", self.abundance[1] >= 0, "a mean, and a standard deviation of 0 or more"),
+            ("signal_sd", self.signal_sd > 0, "a number above 0"),
+            ("batch_sd", self.batch_sd >= 0, "0 or more"),
+            ("link_weight", 0 <= low <= high <= 1, "two numbers from 0 to 1, the larger one last"),
+            ("negative_links", 0 <= self.negative_links <= 1, "a fraction from 0 to 1"),
+            ("n_isotypes", 0 <= self.n_isotypes <= len(self.names), "0 to the number of features"),
+            ("density", 0 <= self.density <= 1, "a share from 0 to 1"),
+        ):
+            if not fits:
+                raise RequestError(f"found {getattr(self, key)}", key=key, expected=expected)
 
     @property
     def n_features(self) -> int:

@@ -162,6 +162,7 @@ def write_truth(mdata: mudata.MuData, modality: str, truth: Truth) -> None:
     mdata.uns["truth"][modality] = {
         "likelihood": truth.likelihood,
         "signal_sd": truth.signal_sd,
+        "n_features": len(truth.embedding),
         "network_in": truth.network[0],
         "network_out": truth.network[1],
     }
@@ -173,7 +174,7 @@ def read_truth(mdata: mudata.MuData, modality: str) -> Truth:
     Raises
     ------
     DataError
-        The MuData was not simulated by this package, or lacks the modality.
+        The MuData was not simulated by this package, or lacks the modality or features of it.
     """
     known = mdata.uns.get("truth", {})
     if modality not in known or modality not in mdata.mod:
@@ -185,6 +186,14 @@ def read_truth(mdata: mudata.MuData, modality: str) -> Truth:
             remedy="make the MuData with mosaicvi.datasets.simulate",
         )
     part, own = mdata.mod[modality], known[modality]
+    n_features = int(own.get("n_features", part.n_vars))
+    if part.n_vars != n_features:
+        raise DataError(
+            f"{part.n_vars} of {n_features} simulated features are there",
+            modality=modality,
+            expected="all of them, since shares of counts run over all",
+            remedy="take the MuData as it was simulated, and choose columns of its mean",
+        )
     named = {"embedding", "bias", "scale"}
     stored = {
         key.removeprefix(PREFIX): np.asarray(table[key])
@@ -218,14 +227,14 @@ def true_mean(mdata: mudata.MuData, modality: str) -> Array:
     Returns
     -------
     Mean of the values given the true z, batch, panel and library size, shape
-    ``(n_cells, n_features)``, float64, in the order of ``mdata.obs_names``: counts a cell, or
-    values of a normal modality. 0 (NaN for a normal modality) where the cell's batch lacks the
-    feature.
+    ``(n_cells, n_features)``, float64, in the order of ``mdata.obs_names``: counts a cell, values
+    of a ``normal`` or ``lognormal`` modality, the rate (methylated share) of a ``beta_binomial``
+    one. Where the cell's batch lacks the feature 0, and NaN for these three.
 
     Raises
     ------
     DataError
-        The MuData was not simulated by this package, or lacks the modality.
+        The MuData was not simulated by this package, or lacks the modality or features of it.
     """
     truth = read_truth(mdata, modality)
     batches = [str(name) for name in mdata.uns["truth"]["batches"]]

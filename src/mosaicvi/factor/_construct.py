@@ -15,6 +15,7 @@ from mosaicvi.factor._gene_sets import check_names, match_sets, set_prior
 from mosaicvi.model import _answers
 from mosaicvi.model._construct import fit_once, modality_size
 from mosaicvi.model._inputs import measured_table, project, target_sum
+from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,17 +30,19 @@ WIDTH_RANGE = (30, 64)
 """Width of the frozen projections: so many components a factor, within these bounds."""
 
 
-def check_factors(data: MosaicData, n_factors: int) -> None:
-    """Refuse more factors than the data can hold.
+def check_factors(data: MosaicData, n_free: int, n_named: int) -> None:
+    """Refuse more factors, free and named ones, than the data can hold.
 
     Raises
     ------
     RequestError
-        If there are more factors than cells or features.
+        If there are more factors than cells or features, or it is no number of factors.
     """
+    check_whole(n_free, "n_factors", 0 if n_named else 1)
+    n_factors = n_free + n_named
     n_features = sum(modality.n_features for modality in data.modalities.values())
     most = min(data.n_cells, n_features)
-    if n_factors % 1 or not 1 <= n_factors <= most:
+    if n_factors > most:
         raise RequestError(
             f"found {n_factors} for {data.n_cells} cells and {n_features} features",
             key="n_factors",
@@ -113,7 +116,7 @@ def nonnegative_names(given: bool | Sequence[str], known: tuple[str, ...]) -> tu
     RequestError
         If a modality is unknown.
     """
-    if isinstance(given, bool):
+    if isinstance(given, bool | np.bool_):
         return known if given else ()
     names = (given,) if isinstance(given, str) else tuple(given)
     for name in names:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi._scvi import progress
 
 if TYPE_CHECKING:
@@ -61,6 +62,23 @@ def signed(weights: pd.DataFrame, sign: str) -> pd.DataFrame:
     return (-weights).clip(lower=0) if sign == "negative" else weights
 
 
+def warn_signed(gene_sets: object) -> None:
+    """Tell of weights below zero in a table of gene sets, as networks of regulators have them."""
+    if not isinstance(gene_sets, pd.DataFrame):
+        return
+    table = gene_sets[["weight"]] if "weight" in gene_sets else gene_sets
+    negative = int((table.select_dtypes("number") < 0).to_numpy().sum())
+    if negative:
+        warnings.warn(
+            f"{negative} weights in gene_sets are below zero. Weights are not read: all genes of a "
+            "set count alike, and those that go down cancel those that go up. Remedy: "
+            "sign='absolute', or a set for either direction: gene_sets.assign(source="
+            "gene_sets['source'] + numpy.where(gene_sets['weight'] < 0, ' down', ' up')).",
+            MosaicviWarning,
+            stacklevel=3,
+        )
+
+
 def enrichment(
     weights: pd.DataFrame, members: Members, method: str, **options: Any
 ) -> pd.DataFrame:
@@ -80,7 +98,6 @@ def enrichment(
     **options
         Passed to the test.
     """
-    test = tests_of(method)
     table = weights.T.astype(np.float64)
     # A factor that acts nowhere has nothing to test.
     acts = table.index[(table.to_numpy() != table.to_numpy()[:, :1]).any(1)]
@@ -90,9 +107,9 @@ def enrichment(
         own = features[members.table[:, number]]
         part = pd.DataFrame({"factor": list(table.index), "gene_set": members.names[number]})
         part["n_genes"], part["statistic"], part["p_value"] = len(own), np.nan, np.nan
-        if len(acts):
+        if len(acts) and len(own) < len(features):
             net = pd.DataFrame({"source": "set", "target": own, "weight": 1.0})
-            found, p = test(table.loc[acts], net, tmin=1, empty=False, **options)
+            found, p = _tested(method, table.loc[acts], net, options)
             place = part["factor"].isin(acts).to_numpy()
             part.loc[place, "statistic"] = found.loc[acts, "set"].to_numpy()
             part.loc[place, "p_value"] = p.loc[acts, "set"].to_numpy()
@@ -102,6 +119,31 @@ def enrichment(
     result["factor"] = pd.Categorical(result["factor"], categories=list(table.index))
     result = result.sort_values(["factor", "p_value"], kind="stable", ignore_index=True)
     return result.astype({"factor": str})[list(COLUMNS)]
+
+
+def _tested(
+    method: str, table: pd.DataFrame, net: pd.DataFrame, options: dict[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Statistics and p values of a set, by factor.
+
+    Raises
+    ------
+    RequestError
+        If the test does not take an option.
+    """
+    test = tests_of(method)
+    try:
+        found, p = test(table, net, tmin=1, empty=False, **options)
+    except TypeError as error:
+        if "keyword argument" not in str(error):
+            raise
+        raise RequestError(
+            f"the test {method!r} of decoupler does not take all of {sorted(options)} ({error})",
+            key="enrich",
+            expected="options of the test beside those of enrich()",
+            remedy="the smallest number of genes of a set is min_genes=",
+        ) from error
+    return found, p
 
 
 def adjusted(p: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ from mosaicvi.graph._gene_sets import read_sets
 from mosaicvi.model import _training
 from mosaicvi.model._cells import Indices, PreparedData, select
 from mosaicvi.model._earlier_cells import held_out, remember, trained_keys
+from mosaicvi.model._libraries import fit_libraries, library_pools
 from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class FactorVI(FactorGetters):
             data = self.adata_manager.data
             members = find_members(data, gene_sets, gene_set_modality)
             named = () if members is None else members.names
-            check_factors(data, n_factors + len(named))
+            check_factors(data, n_factors, len(named))
             names = nonnegative_names(nonnegative, tuple(data.modalities))
             warn_apart(data)
             self.module_spec, self.module = construct_factors(
@@ -157,7 +158,7 @@ class FactorVI(FactorGetters):
                 members=members,
                 seed=DATA_SEED,
             )
-            self.library_pool = _training.library_pool(data)
+            self.library_pool = library_pools(data)
             self._model_summary_string = self._describe()
 
     def train(
@@ -260,7 +261,9 @@ class FactorVI(FactorGetters):
         datamodule = MosaicDataModule(
             prepared.data,
             prepared.dataset.encoder_inputs,
-            batch_size=batch_size or int(np.clip(len(parts[0]) // 8, *BATCH_RANGE)),
+            batch_size=int(np.clip(len(parts[0]) // 8, *BATCH_RANGE))
+            if batch_size is None
+            else batch_size,
             seed=seed,
             external_indexing=parts,
             groups=prepared.dataset.groups,
@@ -290,6 +293,8 @@ class FactorVI(FactorGetters):
                     halves=stability(self.module, halves),
                     gains=self._gains(),
                 )
+                sampler = self._sampler(None, DATA_SEED)
+                self.library_pool = fit_libraries(sampler, datamodule.train_idx)
                 self._model_summary_string = self._describe()
         return best.result
 

@@ -87,8 +87,8 @@ class Fitted:
 
     @property
     def begun(self) -> bool:
-        """Whether it was not interrupted in its first epoch already."""
-        return self.result.n_epochs > 0 or self.result.status != "interrupted"
+        """Whether an epoch ended: none does where ``max_time`` is over, or training interrupted."""
+        return self.result.n_epochs > 0
 
 
 @dataclass(frozen=True)

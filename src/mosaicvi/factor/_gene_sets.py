@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from mosaicvi.factor._factor_module import FactorModule
 
+RESERVED = r"factor\d+|all factors|not additive"
+"""Names that a set cannot have."""
+
 MIN_MEMBERS = 3
 """Sets with fewer members among the features are left out."""
 
@@ -102,19 +105,19 @@ def match_sets(
 
 
 def check_names(members: Members) -> None:
-    """Refuse sets that have the name of a free factor.
+    """Refuse sets that have the name of a free factor, or of a row of the variance explained.
 
     Raises
     ------
     RequestError
         Says which.
     """
-    taken = [name for name in members.names if re.fullmatch(r"factor\d+", name)]
+    taken = [name for name in members.names if re.fullmatch(RESERVED, name)]
     if taken:
         raise RequestError(
             f"sets are called {shown(taken)}",
             key="gene_sets",
-            expected="names that free factors do not have",
+            expected="names that neither free factors have nor rows of get_variance_explained",
             remedy="rename these sets",
         )
 

@@ -103,8 +103,10 @@ class FactorGetters(GeneSetGetters):
         Raises
         ------
         RequestError
-            If a modality is unknown or indices are out of range.
+            If a modality is unknown, indices are out of range, or ``n_cells`` is no number of
+            cells.
         """
+        check_whole(n_cells, "n_cells")
         sampler = self._sampler(adata, seed)
         asked = rest = select(sampler.data, indices)
         held = self.validation_indices_

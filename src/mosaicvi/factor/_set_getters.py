@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 import torch
 
-from mosaicvi.factor._enrichment import enrichment, signed, tests_of
+from mosaicvi.factor._enrichment import enrichment, signed, tests_of, warn_signed
 from mosaicvi.factor._gene_sets import match_sets, set_table
 from mosaicvi.model import _answers
 from mosaicvi.model._getters import PosteriorGetters
@@ -114,6 +114,7 @@ class GeneSetGetters(PosteriorGetters):
         ----------
         gene_sets
             Genes by set, a GMT file, or a DataFrame (see :func:`mosaicvi.graph.from_gene_sets`).
+            Weights in it are not read; a warning tells of those below zero.
         modality
             Modality whose features are genes; None: the one with most members.
         method
@@ -132,7 +133,8 @@ class GeneSetGetters(PosteriorGetters):
         -------
         DataFrame, a row a factor and set: ``factor``, ``gene_set``, ``n_genes`` (members among the
         features), ``statistic``, ``p_value`` and ``p_adjusted`` (Benjamini and Hochberg over all
-        rows); by factor and p value. NaN for a factor without weights in the modality.
+        rows); by factor and p value. NaN for a factor without weights in the modality, and for a
+        set of all its features.
 
         Raises
         ------
@@ -145,6 +147,8 @@ class GeneSetGetters(PosteriorGetters):
         features = {name: self._features(name) for name in self.module.modalities}
         if modality is not None:
             _answers.check_modality(modality, self.module.modalities)
+        if sign != "absolute":
+            warn_signed(gene_sets)
         members = match_sets(gene_sets, features, modality, least=min_genes)
         weights = signed(self.get_weights(members.modality), sign)
         return enrichment(weights, members, method, **options)

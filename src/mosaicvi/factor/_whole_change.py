@@ -20,6 +20,7 @@ STATE = (
     "fit_result",
     "is_trained_",
     "imputability",
+    "library_pool",
     "split_keys",
     "_model_summary_string",
 )

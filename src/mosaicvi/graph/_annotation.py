@@ -232,7 +232,7 @@ def _attributes(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
         raise _not_gtf(file, f"row {int(row) + 1} has no gene_id")
     start = pd.to_numeric(rows["start"], errors="coerce").to_numpy(dtype=np.float64)
     end = pd.to_numeric(rows["end"], errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~((start >= 1) & (end >= start)) | ~rows["strand"].isin(["+", "-", "."]).to_numpy()
+    bad = ~((start >= 1) & (end >= start)) | ~rows["strand"].isin(["+", "-", ".", "?"]).to_numpy()
     if bad.any():
         raise _not_gtf(
             file,

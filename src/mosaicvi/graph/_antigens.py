@@ -23,12 +23,24 @@ Species = Literal["human", "mouse"]
 _GREEK = str.maketrans("αβγδεζκλθ", "abgdezklq")
 _SPELT = re.compile(r"alpha|beta|gamma|delta|epsilon|kappa|lambda")
 _PREFIX = re.compile(
-    r"^(?:(?:adt|prot|protein|ab|anti|totalseq|humsrt|hums|hu|ms|human|mouse)[ ._:-]+)+", re.I
+    r"^(?:(?:adt|prot|protein|ab|anti|totalseq(?:[ ._-]?[abcd])?|humsrt|hums|hu|ms|human|mouse"
+    r"|[abcd]\d{4})[ ._:-]+)+",
+    re.I,
 )
 _SUFFIX = re.compile(
-    r"(?:[ ._-]+(?:total(?:seq)?[ ._-]?[abcd]?|adt|prot|protein|antibody|a\d{4}))+$", re.I
+    r"(?:[ ._-]+(?:total(?:seq)?[ ._-]?[abcd]?|adt|prot|protein|antibody|[abcd]\d{4}))+$", re.I
 )
 _CLONE = re.compile(r"^(?P<antigen>.*[^\d\s._-].*?)[._-](?P<clone>\d)$")
+_NAMED_CLONES = (
+    *("UCHT1", "OKT3", "SK7", "HIT3a", "RPA-T4", "OKT4", "SK3", "RPA-T8", "OKT8", "SK1", "HIT8a"),
+    *("M5E2", "63D3", "HCD14", "HIT2", "HB-7", "HI30", "2D1", "HI100", "UCHL1", "2H7", "HIB19"),
+    *("SJ25C1", "3G8", "HCD56", "5.1H11", "QA17A16", "NCAM16.2", "CMSSB", "QA17A04", "HP-3G10"),
+    *("A019D5", "BC96", "M-A251", "O323", "M-T271", "6H6", "S-HCL-3", "Bu15", "ICRF44", "L161"),
+    *("L243", "EH12.2H7", "A15153G", "G043H7", "G025H7", "J252D4", "DREG-56", "FN50", "IM7"),
+    *("WM53", "WM59", "145-2C11", "17A2", "GK1.5", "RM4-5", "53-6.7", "30-F11", "RA3-6B2", "6D5"),
+    *("M1/70", "N418", "1A8", "HK1.4", "RB6-8C5", "BM8", "PK136", "H57-597", "GL3", "MEL-14"),
+)
+"""Clones that panels with two antibodies against an antigen name them by."""
 _PARENTHESES = re.compile(r"^(?P<outside>[^()]*)\((?P<inside>[^()]*)\)?\s*(?P<after>[^()]*)$")
 _ANTI = re.compile(r"(?:^|[ ._-])anti[ ._-]", re.I)
 _FILLERS = frozenset(
@@ -40,7 +52,7 @@ _ISOTYPE = re.compile(
     r"|(?:^|[ ._-])(?:ctrl|control)(?:$|[ ._-])"
     r"|(?:mouse|rat|hamster|armenian|goat|rabbit)[ ._-]*ig[gma]"
     r"|ig[gm]\d?[abc]?[ ._-]+(?:mouse|rat|hamster)"
-    r"|^[mr]?igg-?[123][abc]?(?:$|[ ._,-])"
+    r"|^[mr]?igg-?[123][abc]?[kκ]?(?:$|[ ._,-])"
     r"|^(?:mopc|mpc|rtk|htk|g0114f7)[ ._-]?\d*",
     re.I,
 )
@@ -76,7 +88,7 @@ class Reading:
     written
         The name without what labs put around it.
     clone
-        Number of the clone that the name ends in, else empty.
+        The clone that the name ends in, a number or one of the well-known, else empty.
     reason, detail
         Why there is no antigen, else empty.
     """
@@ -110,6 +122,11 @@ def _rows() -> tuple[tuple[str, str, str, str], ...]:
 
 
 @cache
+def _clone_keys() -> frozenset[str]:
+    return frozenset(key_of(clone) for clone in _NAMED_CLONES)
+
+
+@cache
 def antigens(species: Species) -> Mapping[str, Antigen]:
     """Antigens of a species by the keys of their names."""
     table: dict[str, Antigen] = {}
@@ -139,13 +156,15 @@ def read_antibody(
 ) -> Reading:
     """Find the antigen of an antibody by its name.
 
-    Tried in turn: the whole name; the name without a last digit, which counts clones; what stands
-    before and within parentheses; and its words, where all that mean something mean the same.
+    Tried in turn: the whole name; the name without a last digit, which counts clones, or without a
+    well-known clone; what stands before and within parentheses; and its words, where all that mean
+    something mean the same.
 
     Parameters
     ----------
     name
-        The name, such as ``ADT_CD115(CSF-1R)_A0105``, ``PD-1_TotalSeqB`` or ``cd3.1``.
+        The name, such as ``ADT_CD115(CSF-1R)_A0105``, ``PD-1_TotalSeqB``, ``cd3.1`` or
+        ``Hu.CD4_RPA.T4``.
     species
         ``"human"`` or ``"mouse"``.
     extra
@@ -162,7 +181,7 @@ def read_antibody(
         found = table.get(key_of(text))
         if found is not None:
             return Reading(found, written, clone)
-    for separators in (r"[/,;()]+", r"[\s/,;._()-]+"):
+    for separators in (r"[/,;()]+", r"[\s/,;_()]+", r"[\s/,;._()-]+"):
         words = [word.strip() for word in re.split(separators, written) if len(word.strip()) > 1]
         meant = {word: table[key_of(word)] for word in words if key_of(word) in table}
         rest = [word for word in words if word not in meant and word.casefold() not in _FILLERS]
@@ -185,6 +204,10 @@ def _forms(written: str) -> Iterator[tuple[str, str]]:
     numbered = _CLONE.match(written)
     if numbered:
         yield numbered["antigen"], numbered["clone"]
+    for found in re.finditer(r"[ ._-]+", written):
+        clone = written[found.end() :]
+        if key_of(clone) in _clone_keys():
+            yield written[: found.start()], clone
     parts = _PARENTHESES.match(written)
     if parts is None:
         return

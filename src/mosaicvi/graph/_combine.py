@@ -12,7 +12,7 @@ from mosaicvi._errors import DataError, RequestError
 from mosaicvi.graph._edges import Edges
 from mosaicvi.graph._modality import shown
 from mosaicvi.graph._nodes import Nodes, resolve
-from mosaicvi.graph._parts import Parts, take_metadata
+from mosaicvi.graph._parts import DETAIL, REASON, Parts, take_metadata
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -72,7 +72,12 @@ def union(graphs: Sequence[Graph]) -> Parts:
     filled = [table.dropna(axis=1, how="all") for table in tables]
     columns = list(dict.fromkeys(name for table in tables for name in table.columns))
     metadata = pd.concat(filled).reindex(index=np.arange(joined.n), columns=columns)
-    return Parts(features, _concatenated(parts), take_metadata(metadata, np.arange(joined.n)))
+    metadata = take_metadata(metadata, np.arange(joined.n))
+    edges = _concatenated(parts)
+    # What one graph does not link, and says why, another may.
+    linked = np.unique(np.concatenate([edges.source, edges.target]))
+    metadata.loc[linked, [name for name in (REASON, DETAIL) if name in metadata]] = ""
+    return Parts(features, edges, metadata)
 
 
 def _concatenated(parts: Sequence[Edges]) -> Edges:

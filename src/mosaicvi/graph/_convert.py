@@ -67,7 +67,7 @@ def from_pandas(
     ]
     values = {key: _column(table, key, default) for key, default in _DEFAULTS.items()}
     edges = Edges.of(numbers[0], numbers[1], values["sign"], values["weight"], values["type"])
-    return Parts(given, edges, metadata)
+    return Parts(nodes.features, edges, metadata)
 
 
 def _ends(
@@ -173,7 +173,9 @@ def to_networkx(graph: Graph) -> nx.Graph:
 
     nodes, edges, metadata = graph
     labels = nodes.labels()
-    attributes = pd.concat([nodes.frame().astype(object), metadata], axis=1).to_dict("records")
+    table = pd.concat([nodes.frame(), metadata], axis=1).astype(object)
+    # Files of graphs hold NaN, but neither None nor pandas' NA.
+    attributes = table.where(table.notna(), np.nan).to_dict("records")
     made = nx.Graph()
     nullable = {name: str(kind) for name, kind in metadata.dtypes.items() if _is_nullable(kind)}
     if nullable:

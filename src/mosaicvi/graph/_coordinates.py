@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Chromosomes = Literal["exact", "auto"] | Mapping[str, str]
 
 _UNPLACED_SHARE = 0.1
+_SITES_SHARE = 0.05
+"""Share of genes of one base from where on their places are transcription starts, not genes."""
 
 
 def from_coordinates(
@@ -51,9 +53,10 @@ def from_coordinates(
         Where the genes lie: a GTF or GFF3 file, such as :func:`fetch_annotation` returns; or a
         table with columns ``chrom``, ``start``, ``end`` (0-based, half-open), ``gene`` and
         ``strand`` (of genes that the MuData has), and ``gene_id`` and ``biotype`` if known. None:
-        the columns ``chrom``, ``start``, ``end`` and ``strand`` of the genes' ``var``. Genes are
-        looked up by Ensembl identifier if most are named so, else by symbol; of several loci of a
-        symbol the protein-coding ones count, else all.
+        the columns ``chrom``, ``start``, ``end`` and ``strand`` of the genes' ``var``, or
+        ``interval`` (which Cell Ranger ARC fills with transcription starts) and ``strand``. Genes
+        are looked up by Ensembl identifier if most are named so, else by symbol; of several loci of
+        a symbol the protein-coding ones count, else all.
     rule
         Which peaks belong to a gene: :class:`GeneBody` (default: body and 2,000 bases of promoter)
         or :class:`Window`.
@@ -90,8 +93,9 @@ def from_coordinates(
     Warns
     -----
     MosaicviWarning
-        Peaks look like those of another assembly, or more than a tenth lie on chromosomes that the
-        annotation lacks.
+        Peaks look like those of another assembly, more than a tenth lie on chromosomes that the
+        annotation lacks, or the places of genes in ``var`` are those of transcription starts where
+        ``rule`` asks for bodies.
 
     Notes
     -----
@@ -99,7 +103,7 @@ def from_coordinates(
     starts is compared with the same peaks moved by 31 and 58 kilobases.
     """
     chosen = GeneBody() if rule is None else rule
-    if not isinstance(chosen, Rule):
+    if isinstance(chosen, type) or not isinstance(chosen, Rule):
         raise RequestError(f"found {rule!r}", key="rule", expected="GeneBody(...) or Window(...)")
     gene_var = modality_var(mdata, genes, key="genes")
     peak_var = modality_var(mdata, peaks, key="peaks")
@@ -111,9 +115,11 @@ def from_coordinates(
         gene_symbols=gene_symbols,
         needs_strand=chosen.needs_strand,
     )
+    if annotation is None and isinstance(chosen, GeneBody):
+        _warn_of_sites(loci.table, genes)
     places = peak_intervals(peak_var, peaks)
     named = _same_names(places, loci, chromosomes, genes=genes, peaks=peaks)
-    here = named["chrom"].isin(loci.sites["chrom"]).to_numpy()
+    here = named["chrom"].isin(loci.chromosomes).to_numpy()
     check_assembly(
         named[here],
         loci.sites,
@@ -143,11 +149,28 @@ def from_coordinates(
     return FeatureGraph(features, edges, metadata=metadata, duplicates="strongest")
 
 
+def _warn_of_sites(table: pd.DataFrame, modality: str) -> None:
+    """Warn of places that are transcription starts, such as those of Cell Ranger ARC."""
+    single = (table["end"] - table["start"]).eq(1)
+    if not single.mean() > _SITES_SHARE:  # no genes: NaN
+        return
+    error = DataError(
+        f"{int(single.sum())} of {len(table)} genes are one base long in var: these places are "
+        "transcription starts (as Cell Ranger ARC writes them into 'interval'), and peaks on the "
+        "bodies of genes are not linked",
+        modality=modality,
+        key="annotation",
+        remedy="pass annotation=mosaicvi.graph.fetch_annotation('hg38') (or 'hg19', 'mm10', "
+        "'mm39'), or the path of a GTF",
+    )
+    warnings.warn(str(error), MosaicviWarning, stacklevel=3)
+
+
 def _same_names(
     places: pd.DataFrame, loci: Loci, chromosomes: Chromosomes, *, genes: str, peaks: str
 ) -> pd.DataFrame:
     """Peaks on the genes' names of chromosomes; warn of those that have none there."""
-    theirs, known = pd.unique(places["chrom"]), pd.unique(loci.sites["chrom"])
+    theirs, known = pd.unique(places["chrom"]), loci.chromosomes
     offered = harmonised(theirs, known)
     if isinstance(chromosomes, str):
         if chromosomes not in ("exact", "auto"):

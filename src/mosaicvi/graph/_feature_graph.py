@@ -220,14 +220,23 @@ class FeatureGraph:
         """Return the graph with the features and edges of all.
 
         Where several have an edge between the same pair, the one of largest weight is kept, with
-        its type; of equal ones the first. ``reason`` and ``detail`` of a feature are those of the
-        first graph that has it.
+        its type; of equal ones the first. ``reason`` and ``detail`` of a feature that none links
+        are those of the first graph that has it.
 
         Raises
         ------
         DataError
             Two graphs give a pair conflicting signs.
+        RequestError
+            One is no feature graph.
         """
+        odd = [other for other in others if not isinstance(other, FeatureGraph)]
+        if odd:
+            raise RequestError(
+                f"found {type(odd[0]).__name__}",
+                key="others",
+                expected="feature graphs, one by one: graph.union(second, third)",
+            )
         graphs = [graph._graph for graph in (self, *others)]
         return self._from(_combine.union(graphs), "strongest")
 

@@ -6,7 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from mosaicvi._errors import DataError, RequestError
 from mosaicvi.graph._edges import Edges
 from mosaicvi.graph._feature_graph import FeatureGraph
 from mosaicvi.graph._match import check_species, diagnose, not_linked
-from mosaicvi.graph._modality import gene_names, modality_var, name_index
+from mosaicvi.graph._modality import modality_var, name_index, names_by_modality, shown
 from mosaicvi.graph._parts import HUB
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def from_gene_sets(
         The file is not there, not GMT or truncated; a set is named twice; the genes agree only when
         case is ignored (mixed species); or none is a member of a set.
     RequestError
-        A modality is not known, or ``set_modality`` is one of the MuData.
+        A modality or column is not known, or ``set_modality`` is one of the MuData.
     """
     chosen = [modalities] if isinstance(modalities, str) else list(modalities)
     if not chosen:
@@ -91,9 +91,7 @@ def from_gene_sets(
     member = name_index(gene for genes in sets.values() for gene in genes)
     known = member.unique()
     gene, of_set, reasons, start = [], [], [], 0
-    for modality, var in vars_.items():
-        symbols = gene_symbols if gene_symbols in var.columns else None
-        names = gene_names(var, symbols, modality)
+    for modality, names in names_by_modality(vars_, gene_symbols).items():
         check_species(names, known, modality=modality, source="the gene sets")
         pairs = pd.DataFrame({"name": names, "gene": np.arange(len(names)) + start}).merge(
             pd.DataFrame({"name": member, "set": number}), on="name"
@@ -153,8 +151,7 @@ def read_sets(gene_sets: GeneSets) -> dict[str, list[str]]:
         sets = _read_table(gene_sets)
     elif isinstance(gene_sets, Mapping):
         sets = {
-            str(name): [x] if isinstance(x, str) else list(dict.fromkeys(map(str, x)))
-            for name, x in gene_sets.items()
+            str(name): _genes([x] if isinstance(x, str) else x) for name, x in gene_sets.items()
         }
     elif isinstance(gene_sets, str | Path):
         sets = _read_gmt(Path(gene_sets))
@@ -178,7 +175,7 @@ def _read_table(table: pd.DataFrame) -> dict[str, list[str]]:
     """Sets of a long table or of a wide one."""
     if {"source", "target"} <= set(table.columns):
         return {
-            str(name): list(dict.fromkeys(part["target"].astype(str)))
+            str(name): _genes(part["target"])
             for name, part in table.groupby("source", sort=False, observed=True)
         }
     if not all(kind.kind in "biuf" for kind in table.dtypes):
@@ -187,11 +184,27 @@ def _read_table(table: pd.DataFrame) -> dict[str, list[str]]:
             key="gene_sets",
             expected="columns 'source' (set) and 'target' (gene), or genes x sets of numbers",
         )
-    genes = table.index.astype(str)
+    _check_once(table.columns)
     return {
-        str(name): list(dict.fromkeys(genes[table[name].fillna(0).to_numpy() != 0]))
-        for name in table
+        str(name): _genes(table.index[(column.notna() & column.ne(0)).to_numpy(dtype=bool)])
+        for name, column in table.items()
     }
+
+
+def _genes(names: Iterable[Any]) -> list[str]:
+    """Each gene once; a missing name is none."""
+    written = (str(name) for name in names if isinstance(name, str) or not pd.isna(name))
+    return [gene for gene in dict.fromkeys(written) if gene]
+
+
+def _check_once(names: pd.Index) -> None:
+    if not names.is_unique:
+        raise DataError(
+            f"the DataFrame has the columns {shown(names[names.duplicated()])} a second time",
+            key="gene_sets",
+            expected="each set once",
+            remedy="give the columns different names",
+        )
 
 
 def _read_gmt(file: Path) -> dict[str, list[str]]:
@@ -199,10 +212,10 @@ def _read_gmt(file: Path) -> dict[str, list[str]]:
         content = file.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
-        lines = content.decode("utf-8").splitlines()
+        lines = content.decode("utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise DataError(f"there is no file {str(file)!r}", key="gene_sets") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise _not_gmt(file, f"it is truncated or no text ({error})") from error
     sets: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):

@@ -13,7 +13,7 @@ from mosaicvi._settings import logger
 from mosaicvi.graph._annotation import read_annotation
 from mosaicvi.graph._intervals import checked, columns_of, read_strands, strands
 from mosaicvi.graph._match import check_species, diagnose, is_ensembl, without_version
-from mosaicvi.graph._modality import gene_names, name_index, shown
+from mosaicvi.graph._modality import column_names, gene_names, name_index, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +33,8 @@ class Loci(NamedTuple):
         modality; a gene may have several loci), shape ``(n_loci, 5)``.
     sites
         The same four columns for all genes that the assembly can be checked by.
+    chromosomes
+        Names of chromosomes that have genes.
     reasons
         Columns ``reason`` and ``detail`` for each gene, empty for one that has a place, shape
         ``(n_genes, 2)``.
@@ -42,6 +44,7 @@ class Loci(NamedTuple):
 
     table: pd.DataFrame
     sites: pd.DataFrame
+    chromosomes: pd.Index
     reasons: pd.DataFrame
     assembly: str | None
 
@@ -101,7 +104,7 @@ def _from_var(var: pd.DataFrame, modality: str, *, needs_strand: bool) -> Loci:
     placed["feature"] = np.flatnonzero(known)
     reasons = _no_reasons(len(var))
     reasons.loc[~known, ["reason", "detail"]] = ["absent", "no coordinates in var"]
-    return Loci(placed, placed, reasons, None)
+    return Loci(placed, placed, pd.Index(placed["chrom"].unique()), reasons, None)
 
 
 def _no_reasons(n: int) -> pd.DataFrame:
@@ -119,15 +122,15 @@ def _checked_annotation(table: pd.DataFrame, modality: str, *, needs_strand: boo
             expected="columns chrom, start, end (0-based, half-open), gene and strand",
             remedy="rename the columns, or read a GTF with mosaicvi.graph.read_annotation",
         )
-    names = name_index(table["gene"])
+    names = column_names(table["gene"])
     placed = checked(table[["chrom", "start", "end"]].reset_index(drop=True), names, modality)
     placed["gene"] = names
     placed["strand"] = "."
     if needs_strand:  # checked where a gene of the modality lies there
         placed["strand"] = table["strand"].astype(object).to_numpy()
     identifiers = next((name for name in _IDENTIFIERS if name in table.columns), None)
-    placed["gene_id"] = "" if identifiers is None else name_index(table[identifiers])
-    placed["biotype"] = table["biotype"].to_numpy() if "biotype" in table.columns else ""
+    placed["gene_id"] = "" if identifiers is None else column_names(table[identifiers])
+    placed["biotype"] = column_names(table["biotype"]) if "biotype" in table.columns else ""
     return placed
 
 
@@ -144,7 +147,7 @@ def _looked_up(
     if is_ensembl(names) and (table["gene_id"] != "").any():
         wanted, column = without_version(names), "gene_id"
         table = table.assign(gene_id=without_version(pd.Index(table["gene_id"])))
-    known = pd.Index(table[column].unique())
+    known = pd.Index(table.loc[table[column] != "", column].unique())
     check_species(wanted, known, modality=modality, source="the annotation")
     found = wanted.isin(known)
     if not found.any():
@@ -159,7 +162,8 @@ def _looked_up(
             remedy="name the column of var with the symbols by gene_symbols=, or use the "
             "annotation of this species",
         )
-    rows = table[table[column].isin(wanted)]
+    # A gene without a name is none of those that the annotation does not name.
+    rows = table[table[column].isin(wanted[found])]
     rows = _preferred(rows, column)
     # One row a locus and feature: names may repeat where gene_symbols is a column of var.
     numbers = pd.DataFrame({column: wanted.to_numpy(), "feature": np.arange(len(wanted))})
@@ -178,7 +182,8 @@ def _looked_up(
     sites = table[coding] if coding.any() else table
     sites = sites.assign(strand=read_strands(sites["strand"]).fillna("."))
     keep = ["chrom", "start", "end", "strand"]
-    return Loci(loci[[*keep, "feature"]], sites[keep], reasons, assembly)
+    chromosomes = pd.Index(table["chrom"].unique())
+    return Loci(loci[[*keep, "feature"]], sites[keep], chromosomes, reasons, assembly)
 
 
 def _preferred(rows: pd.DataFrame, column: str) -> pd.DataFrame:

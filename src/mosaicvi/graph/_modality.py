@@ -9,7 +9,7 @@ import pandas as pd
 from mosaicvi._errors import DataError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _SHOWN = 5
 
@@ -110,8 +110,13 @@ def name_index(names: Iterable[object]) -> pd.Index:
     return pd.Index([str(name) for name in names], dtype=object)
 
 
+def column_names(column: pd.Series) -> pd.Index:
+    """Names of a column as an index of str; a missing one is empty, which names nothing."""
+    return name_index(column.astype(object).where(column.notna(), ""))
+
+
 def gene_names(var: pd.DataFrame, gene_symbols: str | None, modality: str) -> pd.Index:
-    """Name of each gene as the outside world knows it, shape ``(n_genes,)``.
+    """Name of each gene as the outside world knows it, empty where missing, ``(n_genes,)``.
 
     Parameters
     ----------
@@ -137,4 +142,28 @@ def gene_names(var: pd.DataFrame, gene_symbols: str | None, modality: str) -> pd
             expected=f"one of {shown(var.columns) or 'none: var has no columns'}",
             remedy="leave gene_symbols out if the feature names are the names of the genes",
         )
-    return name_index(var[gene_symbols])
+    return column_names(var[gene_symbols])
+
+
+def names_by_modality(
+    vars_: Mapping[str, pd.DataFrame], gene_symbols: str | None
+) -> dict[str, pd.Index]:
+    """:func:`gene_names` of several modalities, of which only some need to have the column.
+
+    Raises
+    ------
+    RequestError
+        None has it.
+    """
+    if gene_symbols is not None and not any(gene_symbols in var.columns for var in vars_.values()):
+        columns = dict.fromkeys(name for var in vars_.values() for name in var.columns)
+        raise RequestError(
+            f"gene_symbols names a column that no var of {shown(vars_)} has",
+            key=gene_symbols,
+            expected=f"one of {shown(columns) or 'none: var has no columns'}",
+            remedy="leave gene_symbols out if the feature names are the names of the genes",
+        )
+    return {
+        modality: gene_names(var, gene_symbols if gene_symbols in var.columns else None, modality)
+        for modality, var in vars_.items()
+    }

@@ -15,7 +15,14 @@ from mosaicvi.graph._antigens import Antigen, Reading, Species, key_of, read_ant
 from mosaicvi.graph._edges import Edges
 from mosaicvi.graph._feature_graph import FeatureGraph
 from mosaicvi.graph._match import is_ensembl, not_linked
-from mosaicvi.graph._modality import check_two, gene_names, modality_var, name_index, shown
+from mosaicvi.graph._modality import (
+    check_two,
+    column_names,
+    gene_names,
+    modality_var,
+    name_index,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,7 +64,8 @@ def from_names(
         Column of the genes' ``var`` with symbols; None: the feature names.
     antigen_key
         Column of the proteins' ``var`` with the antigens' names; None: the feature names. These may
-        carry what labs put around them: ``ADT_CD102_A0104``, ``CD3_TotalSeqB``, ``cd3.1``.
+        carry what labs put around them: ``ADT_CD102_A0104``, ``CD3_TotalSeqB``, ``cd3.1``,
+        ``Hu.CD4_RPA.T4``.
     antigens
         Genes by antigen, to add to the table or overrule it: ``{"CD16": ["FCGR3A"]}``.
 
@@ -67,7 +75,8 @@ def from_names(
     ``"protein"``, ``"complex"``, ``"isoform"`` (counts of the gene do not tell the form, as with
     CD45RA) or ``"enzyme"`` (the gene makes the antigen but does not code for it, as FUT4 does for
     CD15); reweight these two at will. Metadata: ``antigen``, ``clone`` (column ``clone`` of the
-    proteins' ``var``, else a digit that the name ends in: ``cd3.1``), ``reason``, ``detail``.
+    proteins' ``var``, else what the name ends in, a digit or a well-known clone), ``reason``,
+    ``detail``.
 
     Raises
     ------
@@ -104,7 +113,7 @@ def from_names(
         table.append(_metadata_row(reading, found, lost, chosen))
     metadata = pd.DataFrame(table, columns=["antigen", _CLONE, "reason", "detail"], dtype=object)
     if _CLONE in protein_var.columns:
-        metadata[_CLONE] = protein_var[_CLONE].astype(str).to_numpy()
+        metadata[_CLONE] = column_names(protein_var[_CLONE])
     if not rows:
         raise not_linked(
             proteins,
@@ -146,7 +155,7 @@ def _antibody_names(var: pd.DataFrame, antigen_key: str | None, modality: str) -
             key=antigen_key,
             expected=f"one of {shown(var.columns) or 'none: var has no columns'}",
         )
-    return name_index(var[antigen_key])
+    return column_names(var[antigen_key])
 
 
 def _species(symbols: pd.Index, stated: str | None, modality: str) -> Species:
@@ -202,7 +211,7 @@ def _extra(antigens: Mapping[str, str | Iterable[str]] | None) -> dict[str, Anti
 
 
 def _by_symbol(symbols: pd.Index) -> dict[str, str]:
-    return {key_of(name): name for name in reversed(symbols)}
+    return {key_of(name): name for name in reversed(symbols) if name}
 
 
 def _as_symbol(reading: Reading, symbols: pd.Index, by_symbol: Mapping[str, str]) -> Reading:

@@ -7,6 +7,7 @@ refused where it could mean two things.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from mosaicvi._errors import DataError, RequestError
 from mosaicvi.graph._modality import check_unique, name_index, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 SEPARATOR = ":"
 
@@ -34,10 +35,16 @@ class Nodes:
     Raises
     ------
     DataError
-        A feature name occurs twice in its modality.
+        A feature name occurs twice in its modality, or names are not by modality.
     """
 
     def __init__(self, features: Mapping[str, Iterable[str]]) -> None:
+        if not isinstance(features, Mapping):
+            raise DataError(
+                f"found {type(features).__name__}",
+                key="features",
+                expected='names by modality, such as {"rna": ["CD4", "CD8A"]}',
+            )
         indices = {str(modality): name_index(names) for modality, names in features.items()}
         for modality, names in indices.items():
             check_unique(names, modality)

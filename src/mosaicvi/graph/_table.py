@@ -12,7 +12,7 @@ from mosaicvi._settings import logger
 from mosaicvi.graph._edges import Duplicates, Edges
 from mosaicvi.graph._feature_graph import FeatureGraph
 from mosaicvi.graph._match import check_species, diagnose, not_linked
-from mosaicvi.graph._modality import gene_names, modality_var, name_index, shown
+from mosaicvi.graph._modality import modality_var, name_index, names_by_modality, shown
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -92,14 +92,17 @@ def from_table(
     columns = _columns(table, source=source, target=target, weight=weight, sign=sign)
     modalities = tuple(dict.fromkeys((source_modality, target_modality)))
     vars_ = {m: modality_var(mdata, m, key="source_modality") for m in modalities}
-    names = {m: _names(var, gene_symbols, m) for m, var in vars_.items()}
+    names = names_by_modality(vars_, gene_symbols)
+    for modality, own in names.items():
+        _check_names(own, modality, gene_symbols)
     weights = _weights(table, columns.get("weight"), rescale)
     signs, keep = _signs(table, columns.get("sign"), unknown_sign)
+    keep &= weights > 0
     ends, lost = [], ~keep
     for end, modality in (("source", source_modality), ("target", target_modality)):
         given = name_index(table[columns[end]])
         check_species(names[modality], given.unique(), modality=modality, source="the table")
-        ends.append(names[modality].get_indexer(given))
+        ends.append(_places(names[modality], given))
         lost |= ends[-1] < 0
     if (lost & keep).any():
         logger.info(
@@ -137,7 +140,7 @@ def _columns(table: pd.DataFrame, **named: str | None) -> dict[str, str]:
             expected="two columns with features",
         )
     defaults = {"source": table.columns[0], "target": table.columns[1]}
-    chosen = {role: name or defaults.get(role) for role, name in named.items()}
+    chosen = {role: defaults.get(role) if name is None else name for role, name in named.items()}
     found = {role: name for role, name in chosen.items() if name is not None}
     missing = [name for name in found.values() if name not in table.columns]
     if missing:
@@ -158,19 +161,22 @@ def _columns(table: pd.DataFrame, **named: str | None) -> dict[str, str]:
     return found
 
 
-def _names(var: pd.DataFrame, gene_symbols: str | None, modality: str) -> pd.Index:
-    column = gene_symbols if gene_symbols is not None and gene_symbols in var.columns else None
-    names = gene_names(var, column, modality)
-    if not names.is_unique:
-        repeated = names[names.duplicated()].unique()
+def _check_names(names: pd.Index, modality: str, gene_symbols: str | None) -> None:
+    repeated = names[names.duplicated() & (names != "")].unique()
+    if len(repeated):
         raise DataError(
             f"{len(repeated)} names stand for several features: {shown(repeated)}",
             modality=modality,
-            key=column,
+            key=gene_symbols,
             expected="each name once",
             remedy="use a column whose values are unique, or the feature names",
         )
-    return names
+
+
+def _places(names: pd.Index, given: pd.Index) -> np.ndarray:
+    """Place of each given name among ``names``; -1 for one that is not there, or is empty."""
+    places = pd.Series(np.arange(len(names)), index=names)[names != ""]
+    return places.reindex(given, fill_value=-1).to_numpy()
 
 
 def _weights(table: pd.DataFrame, column: str | None, rescale: Rescale | None) -> np.ndarray:
@@ -280,7 +286,7 @@ def _reasons(
         reasons.loc[~there, ["reason", "detail"]] = why.to_numpy()
         reasons.loc[there, ["reason", "detail"]] = [
             "partner",
-            "the table links it only to features that the MuData lacks, or without a sign",
+            "the table links it only to features that the MuData lacks, or without sign or weight",
         ]
         tables.append(reasons)
     joined = pd.concat(tables, ignore_index=True)

@@ -189,13 +189,13 @@ class BetaBinomial(Likelihood):
         self, parameters: Parameters, noise: CellNoise
     ) -> Float[Tensor, "*draws cells features"]:
         """Draw rates, which coverage without end would show; ``(..., n_cells, n_features)``."""
-        p = self.mean(parameters)
+        p, rest = self.mean(parameters), torch.sigmoid(-parameters["logit"])
         phi = parameters["log_concentration"].exp().expand(p.shape)
-        first, second = noise.gamma(p * phi), noise.gamma((1 - p) * phi)
+        first, second = noise.gamma(p * phi), noise.gamma(rest * phi)
         total = first + second
         # Both may underflow where the concentration is small: the rate is then zero or one.
         either = (noise.uniform(*p.shape).to(p) < p).to(p.dtype)
-        return torch.where(total > 0, first / total.clamp_min(1e-38), either)
+        return torch.where(total > 0, first / total, either)
 
     def start(
         self,

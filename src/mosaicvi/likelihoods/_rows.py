@@ -82,16 +82,18 @@ class _Rows(torch.autograd.Function):
             return value, *slopes
 
         blocks = list(row_blocks(location.shape, location.device))
-        if len(blocks) == 1:
-            value, *slopes = part(blocks[0])
-        else:
-            value = location.new_empty(location.shape[:-1])
-            n_slopes = 1 + len(others) if gradients else 0
-            slopes = [torch.empty_like(location) for _ in range(n_slopes)]
-            for rows in blocks:
-                value[..., rows], *parts = part(rows)
-                for slope, piece in zip(slopes, parts, strict=True):
-                    slope[..., rows, :] = piece
+        # Where networks compute in half precision, sums over features must not.
+        with torch.autocast(location.device.type, enabled=False):
+            if len(blocks) == 1:
+                value, *slopes = part(blocks[0])
+            else:
+                value = location.new_empty(location.shape[:-1])
+                n_slopes = 1 + len(others) if gradients else 0
+                slopes = [torch.empty_like(location) for _ in range(n_slopes)]
+                for rows in blocks:
+                    value[..., rows], *parts = part(rows)
+                    for slope, piece in zip(slopes, parts, strict=True):
+                        slope[..., rows, :] = piece
         if gradients:
             ctx.save_for_backward(*slopes)
             ctx.shapes = [location.shape, *(other.shape for other in others)]

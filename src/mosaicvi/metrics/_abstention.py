@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi._errors import RequestError
-from mosaicvi.metrics._shapes import as_truth
+from mosaicvi.metrics._shapes import along, as_truth
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,8 @@ def accuracy_at_coverage(
     confidence
         Confidence of each answer, shape ``(n_cells,)``; only its order matters.
     correct
-        Whether the answer is right, shape ``(n_cells,)``, booleans, or 0 and 1.
+        Whether the answer is right, shape ``(n_cells,)``, booleans, or 0 and 1; two Series of
+        the same cells are matched by name.
     coverage
         Shares of the cells that are answered, above 0 and at most 1, any shape.
 
@@ -40,7 +41,10 @@ def accuracy_at_coverage(
         If shapes do not belong together, a confidence is NaN, ``correct`` is something else than
         booleans, or a coverage is not above 0 and at most 1.
     """
-    sure, right = np.asarray(confidence, dtype=np.float64), as_truth(correct, "correct")
+    sure, right = (
+        np.asarray(confidence, dtype=np.float64),
+        as_truth(along(correct, confidence), "correct"),
+    )
     if sure.shape != right.shape or sure.ndim != 1 or not sure.size:
         raise RequestError(
             f"shapes {sure.shape} and {right.shape}",

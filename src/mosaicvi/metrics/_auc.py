@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from mosaicvi._errors import RequestError
-from mosaicvi.metrics._shapes import as_truth
+from mosaicvi.metrics._shapes import along, as_truth
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -25,7 +25,8 @@ def auc(score: ArrayLike, positive: ArrayLike) -> float:
     score
         Shape ``(n_cells,)``; larger means "more likely positive".
     positive
-        Truth, shape ``(n_cells,)``, booleans, or 0 and 1.
+        Truth, shape ``(n_cells,)``, booleans, or 0 and 1; two Series of the same cells are
+        matched by name.
 
     Returns
     -------
@@ -36,7 +37,10 @@ def auc(score: ArrayLike, positive: ArrayLike) -> float:
     RequestError
         If the shapes differ, or the truth is something else than booleans.
     """
-    values, truth = np.asarray(score, dtype=np.float64), as_truth(positive, "positive")
+    values, truth = (
+        np.asarray(score, dtype=np.float64),
+        as_truth(along(positive, score), "positive"),
+    )
     if values.shape != truth.shape or values.ndim != 1:
         raise RequestError(
             f"shapes {values.shape} and {truth.shape}", key="score, positive", expected="(n_cells,)"

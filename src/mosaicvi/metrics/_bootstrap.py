@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi._errors import RequestError
+from mosaicvi.metrics._shapes import along
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -58,7 +59,8 @@ def paired_difference(
     Parameters
     ----------
     first, second
-        One score a seed, shape ``(n_seeds,)``, in the same order of seeds.
+        One score a seed, shape ``(n_seeds,)``, in the same order of seeds; two Series of the same
+        seeds are matched by these.
     level
         Nominal level.
     n_resamples
@@ -78,7 +80,8 @@ def paired_difference(
             expected="a number between 0 and 1",
             remedy="0.95 for 95 per cent",
         )
-    left, right = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    left = np.asarray(first, dtype=np.float64)
+    right = np.asarray(along(second, first), dtype=np.float64)
     if left.shape != right.shape or left.ndim != 1 or left.size == 0:
         raise RequestError(
             f"shapes {left.shape} and {right.shape}",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaicvi._errors import RequestError
-from mosaicvi.metrics._shapes import as_table
+from mosaicvi.metrics._shapes import as_table, dense
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -118,7 +118,7 @@ def interval_width(draws: ArrayLike, levels: Levels = LEVELS) -> NDArray[np.floa
     RequestError
         If the draws do not have three axes or a level is not between 0 and 1.
     """
-    samples = np.asarray(draws)
+    samples = np.asarray(dense(draws, "draws"))
     if samples.ndim != 3:
         raise RequestError(
             f"shape {samples.shape}", key="draws", expected="(n_draws, n_cells, n_features)"

@@ -12,11 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mosaicvi._errors import RequestError
-from mosaicvi.data._columns import as_label
 from mosaicvi.metrics._abstention import accuracy_at_coverage
 from mosaicvi.metrics._folds import stratified_folds
 from mosaicvi.metrics._latents import as_latents, check_finite, standardised
-from mosaicvi.metrics._shapes import stated
+from mosaicvi.metrics._shapes import as_named, dense, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -97,10 +96,7 @@ def _labels(labels: ArrayLike, n_cells: int, key: str) -> NDArray[np.str_]:
             expected="a label of each cell",
             remedy="leave these cells out, here and of the latent: rows = pd.notna(labels)",
         )
-    if given.dtype.kind not in ("f", "O"):
-        return given.astype(str)
-    # Integer codes are floats wherever one is missing: 1 and 1.0 are one type.
-    return np.array([as_label(value) for value in given], dtype=str)
+    return as_named(labels)
 
 
 def label_transfer(
@@ -192,7 +188,7 @@ def supervised_accuracy(
         If the arrays do not belong together, a label is missing, the features have values that are
         not finite, or there are fewer than two types.
     """
-    values = np.asarray(features, dtype=np.float64)
+    values = np.asarray(dense(features, "features"), dtype=np.float64)
     if values.ndim != 2:
         raise RequestError(
             f"shape {values.shape}", key="features", expected="(n_cells, n_features)"

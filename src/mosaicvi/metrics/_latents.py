@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mosaicvi._errors import RequestError
-from mosaicvi.metrics._shapes import stated
+from mosaicvi.metrics._shapes import as_named, dense, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -46,7 +46,9 @@ def as_latents(left: ArrayLike, right: ArrayLike, *, paired: bool = False) -> tu
         If they are no tables of the same dimensions (and cells, where ``paired``), are empty, or
         hold values that are not finite.
     """
-    first, second = (np.asarray(side, dtype=np.float64) for side in (left, right))
+    first, second = (
+        np.asarray(dense(side, "left, right"), dtype=np.float64) for side in (left, right)
+    )
     shapes = f"shapes {first.shape} and {second.shape}"
     wanted = "(n_cells, n_latent), as many dimensions on both sides"
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
@@ -91,7 +93,7 @@ def as_groups(groups: ArrayLike | None, n_cells: int) -> NDArray[np.int64]:
         raise RequestError(
             f"shape {labels.shape} for {n_cells} cells", key="groups", expected="(n_cells,)"
         )
-    codes = np.unique(labels.astype(str), return_inverse=True)[1].astype(np.int64)
+    codes = np.unique(as_named(groups), return_inverse=True)[1].astype(np.int64)
     known = stated(groups)
     codes[~known] = n_cells + np.arange(int((~known).sum()))
     return codes

@@ -12,12 +12,14 @@ from sklearn.preprocessing import StandardScaler
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._folds import stratified_folds
 from mosaicvi.metrics._latents import check_finite
-from mosaicvi.metrics._shapes import Floats, as_table, stated
+from mosaicvi.metrics._shapes import Floats, as_named, as_table, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 PENALTIES = np.logspace(-1, 5, 7)
+FLAT = 1e-6
+"""Depths whose logarithms differ by less than this part of them are the same."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,18 @@ def _read_depth(points: Floats, depth: Floats, n_folds: int, seed: int) -> tuple
     return float((errors**2).sum()), float(((depth - depth.mean()) ** 2).sum())
 
 
+def _checked_depth(depth: ArrayLike) -> Floats:
+    values = np.asarray(depth, dtype=np.float64)
+    wrong = (values < 0) | np.isinf(values)
+    if wrong.any():
+        raise RequestError(
+            f"{int(wrong.sum())} of {values.size} values are negative or infinite",
+            key="depth",
+            expected="total counts of each cell, of which log1p is taken here",
+        )
+    return values
+
+
 def leakage(
     latent: ArrayLike,
     types: ArrayLike | None = None,
@@ -119,15 +133,15 @@ def leakage(
     Returns
     -------
     Both between 0 and 1, where values below 0 (worse than knowing nothing) are set to 0. NaN for
-    what was not given, or where no type could be judged. A constant latent scores about 0; batch
-    or depth themselves score 1. The score does not depend on how good the latent is: noise, too,
-    scores about 0.
+    what was not given, or where no type could be judged (few cells, one batch, one depth). A
+    constant latent scores about 0; batch or depth themselves score 1. The score does not depend on
+    how good the latent is: noise, too, scores about 0.
 
     Raises
     ------
     RequestError
-        If the arrays do not belong together, the latent has values that are not finite, or there
-        are fewer than two folds.
+        If the arrays do not belong together, the latent has values that are not finite, a depth is
+        negative or infinite, or there are fewer than two folds.
     """
     points = as_table(latent, "latent")
     given = {"types": types, "batch": batch, "depth": depth}
@@ -145,14 +159,12 @@ def leakage(
         known &= True if values is None else stated(values)
     points = points[known]
     check_finite(points, "latent")
-    groups = (
-        np.zeros(len(points), dtype=int) if types is None else np.asarray(types)[known].astype(str)
-    )
+    groups = np.zeros(len(points), dtype=int) if types is None else as_named(types)[known]
     members = [np.flatnonzero(groups == name) for name in np.unique(groups)]
     members = [rows for rows in members if len(rows) >= max(min_cells, 2 * n_folds)]
     found = Leakage(float("nan"), float("nan"))
     if batch is not None:
-        codes = np.unique(np.asarray(batch)[known].astype(str), return_inverse=True)[1]
+        codes = np.unique(as_named(batch)[known], return_inverse=True)[1]
         parts = np.array(
             [_read_batch(points[rows], codes[rows], n_folds, seed) for rows in members]
         )
@@ -161,11 +173,13 @@ def leakage(
             share = float(parts[:, 0] @ parts[:, 1] / cells)
             found = Leakage(max(share, 0.0), found.depth)
     if depth is not None:
-        log = np.log1p(np.asarray(depth, dtype=np.float64)[known])
+        log = np.log1p(_checked_depth(depth)[known])
+        # Depth that is the same in all cells of a type, but for rounding, leaves nothing to read.
+        members = [rows for rows in members if np.ptp(log[rows]) > FLAT * np.abs(log[rows]).max()]
         squares = np.array(
             [_read_depth(points[rows], log[rows], n_folds, seed) for rows in members]
         )
-        if len(squares) and squares[:, 1].sum() > 0:
+        if len(squares):
             explained = 1.0 - float(squares[:, 0].sum() / squares[:, 1].sum())
             found = Leakage(found.batch, max(explained, 0.0))
     return found

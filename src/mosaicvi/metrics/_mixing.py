@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._latents import check_finite
-from mosaicvi.metrics._shapes import stated
+from mosaicvi.metrics._shapes import as_named, dense, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -52,8 +52,8 @@ def batch_mixing(
         If the arrays differ in length, the latent is no table or has values that are not finite, or
         ``n_neighbours`` is below one.
     """
-    points, batches = np.asarray(latent), np.asarray(batch)
-    groups = np.zeros(len(points), dtype=int) if types is None else np.asarray(types)
+    points, batches = np.asarray(dense(latent, "latent")), as_named(batch)
+    groups = np.zeros(len(points), dtype=int) if types is None else as_named(types)
     if not len(points) == len(batches) == len(groups):
         raise RequestError(
             f"latent has {len(points)} rows, batch {len(batches)}, types {len(groups)}",

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._latents import check_finite
-from mosaicvi.metrics._shapes import as_table
+from mosaicvi.metrics._shapes import as_named, as_table, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -40,15 +40,21 @@ def _scib() -> Any:
 def _inputs(
     latent: ArrayLike, columns: dict[str, ArrayLike]
 ) -> tuple[NDArray[np.float32], list[NDArray[np.str_]]]:
+    """Cells that have a value in all columns, and these columns."""
     points = as_table(latent, "latent").astype(np.float32)
+    known = np.ones(len(points), dtype=bool)
+    for key, values in columns.items():
+        shape = np.shape(values)
+        if shape != points.shape[:1]:
+            raise RequestError(
+                f"shape {shape} for {len(points)} cells", key=key, expected="(n_cells,)"
+            )
+        known &= stated(values)
+    points = points[known]
     check_finite(points, "latent")
     found = []
     for key, values in columns.items():
-        names = np.asarray(values).astype(str)
-        if names.shape != points.shape[:1]:
-            raise RequestError(
-                f"shape {names.shape} for {len(points)} cells", key=key, expected="(n_cells,)"
-            )
+        names = as_named(values)[known]
         if len(np.unique(names)) < 2:
             raise RequestError("one value only", key=key, expected="at least two")
         found.append(names)
@@ -76,7 +82,7 @@ def bio_conservation(
     latent
         Cells of all modalities, ``(n_cells, n_latent)``.
     types
-        Type of each cell, shape ``(n_cells,)``.
+        Type of each cell, shape ``(n_cells,)``; cells without one (None, NaN) are left out.
     n_neighbours
         Neighbours of the local score, the cell itself included.
 
@@ -120,7 +126,8 @@ def modality_mixing(
     types
         Type of each cell, shape ``(n_cells,)``.
     modality
-        Modality or batch of each cell, shape ``(n_cells,)``.
+        Modality or batch of each cell, shape ``(n_cells,)``. Cells without a type or modality
+        (None, NaN) are left out.
     n_neighbours
         Neighbours of the local scores, the cell itself included.
 

@@ -7,16 +7,34 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from anndata import AnnData
+from mudata import MuData
 from numpy.typing import ArrayLike, NDArray
 
 from mosaicvi._errors import RequestError
+from mosaicvi.data._columns import as_label
 from mosaicvi.data._structure import shown
 
 Floats = NDArray[np.float64]
 
 
-def dense(values: Any) -> Any:
-    """A sparse matrix as an array; anything else as it is."""
+def dense(values: Any, key: str) -> Any:
+    """A sparse matrix as an array; anything else as it is.
+
+    Raises
+    ------
+    RequestError
+        If it is an AnnData or a MuData, which numpy would index a value at a time, without end.
+    """
+    if isinstance(values, AnnData | MuData):
+        kind = type(values).__name__
+        raise RequestError(
+            f"found {kind}, which is no table of numbers",
+            key=key,
+            expected="an array, sparse matrix or DataFrame",
+            remedy="adata.to_df() or adata.to_df(layer=...)"
+            + (", of one modality: adata = mdata.mod[...]" if kind == "MuData" else ""),
+        )
     return values.toarray() if sp.issparse(values) else values
 
 
@@ -28,8 +46,9 @@ def as_table(values: ArrayLike, key: str) -> Floats:
     RequestError
         If these are no numbers, or there are more than two axes.
     """
+    given = dense(values, key)
     try:
-        table = np.asarray(dense(values), dtype=np.float64)
+        table = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise RequestError(
             f"found {type(values).__name__}, which is no table of numbers",
@@ -138,7 +157,8 @@ def as_draws(draws: ArrayLike, measured: ArrayLike) -> tuple[NDArray[Any], NDArr
     RequestError
         If the shapes do not belong together, there are no draws, or these are no numbers.
     """
-    samples, values = np.asarray(draws), np.asarray(dense(measured))
+    samples = np.asarray(dense(draws, "draws"))
+    values = np.asarray(dense(measured, "measured"))
     for array, given, key in ((samples, draws, "draws"), (values, measured, "measured")):
         if array.dtype.kind not in "biuf":
             raise RequestError(
@@ -153,6 +173,28 @@ def as_draws(draws: ArrayLike, measured: ArrayLike) -> tuple[NDArray[Any], NDArr
             expected="(n_draws, *measured.shape), at least one draw",
         )
     return samples, values
+
+
+def as_named(labels: ArrayLike) -> NDArray[np.str_]:
+    """Names of labels, shape ``(n_cells,)``, which sort whatever types they are of.
+
+    1, 1.0 and ``"1"`` are one, as integer codes are floats wherever one is missing.
+    """
+    given = np.asarray(labels)
+    if given.dtype.kind not in ("f", "O"):
+        return given.astype(str)
+    return np.array([as_label(value) for value in given.ravel()], dtype=str).reshape(given.shape)
+
+
+def along(labels: ArrayLike, table: ArrayLike) -> ArrayLike:
+    """Labels in the order of a table's rows, where both name the same cells; else as they are."""
+    if not isinstance(labels, pd.Series) or not isinstance(table, pd.DataFrame | pd.Series):
+        return labels
+    own, wanted = labels.index, table.index
+    if not (own.is_unique and wanted.is_unique and len(own) == len(wanted)):
+        return labels
+    places = own.get_indexer(wanted)
+    return labels if (places < 0).any() else labels.take(places)
 
 
 def stated(labels: ArrayLike) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi._errors import RequestError
-from mosaicvi.metrics._shapes import stated
+from mosaicvi.metrics._shapes import as_named, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -40,14 +40,15 @@ def depth_strata(
         one.
     """
     values = np.asarray(depth, dtype=np.float64)
-    names = np.full(values.shape, "", dtype=object) if batch is None else np.asarray(batch)
+    given = np.full(values.shape, "", dtype=object) if batch is None else batch
+    names = as_named(given)
     if values.ndim != 1 or names.shape != values.shape:
         raise RequestError(
             f"shapes {values.shape} and {names.shape}", key="depth, batch", expected="(n_cells,)"
         )
     if n_quantiles < 1:
         raise RequestError(f"{n_quantiles}", key="n_quantiles", expected="at least 1")
-    for known, key in ((np.isfinite(values), "depth"), (stated(names), "batch")):
+    for known, key in ((np.isfinite(values), "depth"), (stated(given), "batch")):
         if not known.all():
             raise RequestError(
                 f"{int((~known).sum())} of {len(values)} cells have none",
@@ -55,7 +56,6 @@ def depth_strata(
                 expected="one of each cell",
                 remedy="leave these cells out",
             )
-    names = names.astype(str)
     strata = np.empty(len(values), dtype=object)
     for name in np.unique(names):
         rows = np.flatnonzero(names == name)

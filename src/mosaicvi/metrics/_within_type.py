@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mosaicvi._errors import RequestError
-from mosaicvi.metrics._shapes import as_pair, stated
+from mosaicvi.metrics._shapes import along, as_named, as_pair, stated
 
 Score = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
@@ -35,7 +35,8 @@ def within_type(
     predicted, measured
         Shape ``(n_cells, n_features)``; NaN as the score takes it.
     types
-        Type of each cell, shape ``(n_cells,)``; cells without one (None, NaN) are left out.
+        Type of each cell, shape ``(n_cells,)``; cells without one (None, NaN) are left out. A
+        Series is matched by name to a DataFrame ``predicted`` of the same cells.
     min_cells
         Types with fewer cells are left out, for each feature by itself.
 
@@ -49,7 +50,8 @@ def within_type(
         If shapes do not belong together.
     """
     left, right = as_pair(predicted, measured)
-    labels = np.asarray(types)
+    types = along(types, predicted)
+    labels = as_named(types)
     if labels.shape != left.shape[:1]:
         raise RequestError(
             f"shape {labels.shape} for {left.shape[0]} cells", key="types", expected="(n_cells,)"

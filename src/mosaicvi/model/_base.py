@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,37 @@ class MultimodalModel(SavedModel):
         super().__init__(adata, registry)
         self._prepared: dict[str, PreparedData] = {}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A model of its own with the same MuData, which is never copied."""
+        twin = copy.copy(self)
+        memo[id(self)] = twin
+        twin._prepared = dict(self._prepared)
+        for name in vars(self).keys() - {"_adata", "_adata_manager", "_prepared"}:
+            setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
+        return twin
+
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to pickle a MuData: mudata writes what nothing can read.
+
+        Raises
+        ------
+        RequestError
+            If the model has data.
+        """
+        if self._adata is not None:
+            raise RequestError(
+                f"a {type(self).__name__} with its MuData cannot be pickled, as MuData cannot",
+                key="adata",
+                remedy="model.save(folder), and load it in the other process; joblib takes "
+                "backend='threading'; copy.deepcopy(model) shares the MuData",
+            )
+        return dict(vars(self))
+
     def _cells(self, adata: MuData | None) -> PreparedData:
         """Registered data of a MuData, with encoder inputs; computed once a registration."""
         if adata is None and self.adata is None:
@@ -56,6 +88,30 @@ class MultimodalModel(SavedModel):
             manager.columns = () if self.groups is None else (self.groups,)
             self._prepared[manager.id] = self._prepare(manager)
         return self._prepared[manager.id]
+
+    def deregister_manager(self, adata: MuData | None = None) -> None:
+        """Forget cells that the model was asked about, and all that was read of them.
+
+        They are kept to be asked about again. (scvi-tools' own method knows only of cells that were
+        set up, and of models with data.)
+
+        Parameters
+        ----------
+        adata
+            The MuData; None: all but the model's own, and, as in scvi-tools, every setup of other
+            MuData for a model of this class.
+        """
+        own = self._adata_manager
+        asked = self._per_instance_manager_store.get(self.id, {})
+        for store in (self._setup_adata_manager_store, asked):
+            for uuid, manager in list(store.items()):
+                if adata is None:
+                    gone = own is None or uuid != own.adata_uuid
+                else:
+                    gone = manager.adata is adata
+                if gone:
+                    del store[uuid]
+                    self._prepared.pop(manager.id, None)
 
     def _forget_stale(self, mdata: MuData) -> None:
         """Have a query that changed since it was asked about read again.

@@ -32,7 +32,8 @@ class PredictiveRequest:
         Codes of batches to answer for, of which each draw takes one; None: each cell's own.
     library_size
         Counts a cell to answer for; ``"observed"``: each cell's own; None: drawn from cells that
-        measured the modality (of the batch that is answered for, where it measured).
+        measured the modality (of the batch that is answered for, where it measured), at what
+        evidence tells of them.
     """
 
     modality: str

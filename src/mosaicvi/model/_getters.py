@@ -103,7 +103,8 @@ class PosteriorGetters(MultimodalModel):
             Answer as if cells were of this batch, in offsets and library sizes (or of these, which
             draws take in turn: as many draws as batches, or more).
         library_size
-            Counts a cell to answer for; None: drawn from cells that measured the modality.
+            Counts a cell to answer for; None: drawn from cells that measured the modality, at what
+            the cell's other modalities tell (see :doc:`/models/mosaicvi`).
         scale
             ``"counts"``; ``"log1p"``; ``"clr"`` (log1p minus the cell's mean over features;
             Stoeckius et al. 2017); ``"foreground"`` (``nb_mixture`` only: mean counts of the

@@ -10,18 +10,21 @@ Loading runs no code from the file. Layout of a saved model, a folder::
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import safetensors
 import safetensors.torch
 
 from mosaicvi._errors import FileError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -40,9 +43,32 @@ META_FILE, WEIGHTS_FILE, HISTORY_FILE, DATA_FILE = (
 
 
 def write_model(
-    folder: Path, meta: Mapping[str, Any], tensors: Mapping[str, Tensor], *, overwrite: bool
+    folder: Path,
+    meta: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    overwrite: bool,
+    history: Mapping[str, Any] | None = None,
+    write_data: Callable[[Path], object] | None = None,
 ) -> None:
-    """Write metadata and tensors.
+    """Write a model's files, of which none takes an earlier one's place before all are written.
+
+    A full disk, or the end of a job, leaves the earlier model as it was.
+
+    Parameters
+    ----------
+    folder
+        Folder to write.
+    meta
+        Metadata.
+    tensors
+        Weights and other arrays.
+    overwrite
+        Replace a model that is there.
+    history
+        Training history: name to the values of its epochs.
+    write_data
+        Writes the data to the file that it is given.
 
     Raises
     ------
@@ -50,14 +76,32 @@ def write_model(
         If the folder exists and ``overwrite`` is False, or a file is in its place.
     """
     _check_place(folder, overwrite=overwrite)
-    text = json.dumps({"format": FORMAT, **meta}, indent=1, default=_plain)
-    folder.mkdir(parents=True, exist_ok=True)
-    # An earlier model's history must not be taken for this one's.
-    (folder / HISTORY_FILE).unlink(missing_ok=True)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     # Not save_file, whose file only its owner could read.
-    (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(plain))
-    (folder / META_FILE).write_text(text, encoding="utf-8")
+    weights = safetensors.torch.save(plain)
+    text = {"format": FORMAT, "weights": _digest(weights), **meta}
+    files = {
+        WEIGHTS_FILE: weights,
+        META_FILE: json.dumps(text, indent=1, default=_plain).encode(),
+    }
+    if history is not None:
+        files[HISTORY_FILE] = json.dumps(_plain_history(history)).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(prefix=".saving-", dir=folder) as place:
+            new = Path(place)
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+            if write_data is not None:
+                write_data(new / DATA_FILE)
+            # An earlier model's history must not be taken for this one's.
+            (folder / HISTORY_FILE).unlink(missing_ok=True)
+            for path in sorted(new.iterdir()):
+                path.replace(folder / path.name)
+    finally:
+        if not any(folder.iterdir()):
+            # It would be in the way of the next try.
+            folder.rmdir()
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -104,7 +148,8 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     path = folder / WEIGHTS_FILE
     try:
-        tensors = safetensors.torch.load_file(path)
+        weights = path.read_bytes()
+        tensors = safetensors.torch.load(weights)
     except FileNotFoundError as error:
         raise FileError(
             f"{path} is missing", key="dir_path", remedy="copy the whole folder"
@@ -115,12 +160,24 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             key="dir_path",
             remedy="save or copy the model again",
         ) from error
+    # Files of earlier versions do not say.
+    if meta.pop("weights", None) not in {None, _digest(weights)}:
+        raise FileError(
+            f"{path} is not what {META_FILE} was saved with",
+            key="dir_path",
+            remedy="save the model again, or copy the whole folder; do not mix files of several "
+            "models",
+        )
     return meta, tensors
 
 
-def write_history(folder: Path, history: Mapping[str, Any]) -> None:
-    """Write the training history: name to the values of its epochs."""
-    plain = {
+def _digest(weights: bytes) -> str:
+    return hashlib.blake2b(weights, digest_size=16).hexdigest()
+
+
+def _plain_history(history: Mapping[str, Any]) -> dict[str, Any]:
+    """Training history as plain values."""
+    return {
         name: {
             "epoch": [int(e) for e in frame.index],
             "value": [float(v) for v in frame.iloc[:, 0]],
@@ -128,13 +185,10 @@ def write_history(folder: Path, history: Mapping[str, Any]) -> None:
         for name, frame in history.items()
         if frame.shape[1] == 1
     }
-    (folder / HISTORY_FILE).write_text(json.dumps(plain), encoding="utf-8")
 
 
 def read_history(folder: Path) -> dict[str, Any] | None:
     """Read the training history; None where the model was not trained."""
-    import pandas as pd
-
     path = folder / HISTORY_FILE
     if not path.exists():
         return None
@@ -190,9 +244,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Plain types for values that JSON lacks."""
-    if isinstance(value, (np.integer, np.floating, np.bool_)):
-        return value.item()
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.generic, np.ndarray, pd.Index, pd.Series)):
         return value.tolist()
     if isinstance(value, (set, frozenset)):
         return sorted(value)

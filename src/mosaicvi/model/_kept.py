@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mosaicvi.graph import FeatureGraph
     from mosaicvi.model._counterparts import Counterparts
     from mosaicvi.model._imputation import Imputability
+    from mosaicvi.model._libraries import LibraryPool
     from mosaicvi.train import FitResult
 
 
@@ -39,7 +40,7 @@ class KeptModel(RegisteredModel):
     def __init__(self, adata: MuData | None, registry: dict[str, Any] | None) -> None:
         super().__init__(adata, registry)
         self.fit_result: FitResult | None = None
-        self.library_pool: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.library_pool: dict[str, LibraryPool] = {}
         self.counterparts: dict[str, Counterparts] = {}
         self.imputability: dict[str, Imputability] = {}
         self.split_keys: dict[str, np.ndarray] = {}

@@ -14,7 +14,8 @@ from mosaicvi.model._counterparts import find_counterparts
 from mosaicvi.model._earlier_cells import held_out, remember, trained_keys
 from mosaicvi.model._fit_getters import FitGetters
 from mosaicvi.model._guide import guide
-from mosaicvi.model._requests import check_whole
+from mosaicvi.model._libraries import fit_libraries, library_pools
+from mosaicvi.model._requests import check_whole, splitter_arguments
 from mosaicvi.model._scarce import visits
 from mosaicvi.model._ties import choose_alignment
 from mosaicvi.module import ModuleSpec, MosaicModule, Objective, build_module
@@ -152,7 +153,7 @@ class MosaicVI(FitGetters):
             )
             # Answers before any training have no dropout either.
             self.module.eval()
-            self.library_pool = _training.library_pool(data)
+            self.library_pool = library_pools(data)
             self._model_summary_string = self._describe()
 
     def train(
@@ -209,12 +210,13 @@ class MosaicVI(FitGetters):
         Raises
         ------
         RequestError
-            If ``max_epochs`` is below 1, an argument in ``plan_kwargs`` is unknown, ``indices`` are
-            out of range, or the model was loaded without data.
+            If ``max_epochs`` is below 1, an argument in ``plan_kwargs`` or ``datasplitter_kwargs``
+            is unknown, ``indices`` are out of range, or the model was loaded without data.
         """
         _training.check_epochs(max_epochs)
         prepared = self._cells(None)
         objective_kwargs, optimizer_kwargs = _training.split_plan_arguments(plan_kwargs)
+        asked = splitter_arguments(datasplitter_kwargs)
         epochs, anchored = max_epochs, len(self.module.aligned) > 0
         parts = _training.split(
             prepared.data,
@@ -233,7 +235,7 @@ class MosaicVI(FitGetters):
             batch_size=batch_size,
             seed=self.seed,
             external_indexing=parts,
-            **{"visits": often, **(datasplitter_kwargs or {})},
+            **{"visits": often, **asked},
         )
         if epochs is None:
             epochs = _training.default_epochs(datamodule.n_train, anchored=anchored)
@@ -272,6 +274,7 @@ class MosaicVI(FitGetters):
         self.counterparts = find_counterparts(
             prepared, self.module, self.anchors, datamodule.train_idx, seed=self.seed
         )
+        self.library_pool = fit_libraries(self._sampler(None, None), datamodule.train_idx)
         return result
 
     def _guide(

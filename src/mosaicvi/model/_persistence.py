@@ -19,6 +19,7 @@ from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.model import _io
 from mosaicvi.model._counterparts import Apart, Counterparts
 from mosaicvi.model._imputation import Imputability
+from mosaicvi.model._libraries import LibraryPool
 from mosaicvi.train import FitResult
 
 if TYPE_CHECKING:
@@ -90,19 +91,27 @@ def save(
     tensors: dict[str, Tensor] = {
         _MODULE + name: tensor for name, tensor in model.module.state_dict().items()
     }
-    for name, (sizes, batches) in model.library_pool.items():
-        tensors[f"{_POOL}{name}.sizes"] = torch.as_tensor(sizes)
-        tensors[f"{_POOL}{name}.batches"] = torch.as_tensor(batches)
+    for name, pool in model.library_pool.items():
+        for key, values in pool.arrays().items():
+            tensors[f"{_POOL}{name}.{key}"] = torch.as_tensor(values)
     for name, each in model.counterparts.items():
         tensors[_COUNTERPARTS + name] = torch.as_tensor(each.places)
     tensors.update(_graph_tensors(model))
     for name, keys in model._known_split().items():
         tensors[_SPLIT + name] = torch.as_tensor(keys)
-    _io.write_model(folder, meta, tensors, overwrite=overwrite)
-    if model.history_ is not None:
-        _io.write_history(folder, model.history_)
-    if save_anndata:
-        model.adata.write(folder / _io.DATA_FILE, **write_kwargs)
+
+    def write_data(path: Path) -> None:
+        # Not its own method: a MuData on disk would be that of the new file from then on.
+        mudata.write_h5mu(path, model.adata, **write_kwargs)
+
+    _io.write_model(
+        folder,
+        meta,
+        tensors,
+        overwrite=overwrite,
+        history=model.history_,
+        write_data=write_data if save_anndata else None,
+    )
 
 
 def load(
@@ -199,9 +208,12 @@ def _fill(model: KeptModel, meta: dict[str, Any], tensors: dict[str, Tensor], fo
         ) from error
     model.module.eval()
     model.library_pool = {
-        name: (
-            tensors[f"{_POOL}{name}.sizes"].numpy(),
-            tensors[f"{_POOL}{name}.batches"].numpy(),
+        name: LibraryPool.from_arrays(
+            {
+                key.removeprefix(f"{_POOL}{name}."): values.numpy()
+                for key, values in tensors.items()
+                if key.startswith(f"{_POOL}{name}.")
+            }
         )
         for name in model.module_spec.modalities
         if f"{_POOL}{name}.sizes" in tensors

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mosaicvi.data._dataset import MultiDataset
     from mosaicvi.data._mosaic_data import MosaicData
     from mosaicvi.model._counterparts import Counterparts
+    from mosaicvi.model._libraries import LibraryPool
     from mosaicvi.module import MultimodalModule
 
 CHUNK_BYTES = 128 * 2**20
@@ -48,7 +49,7 @@ class PosteriorSampler:
     dataset
         Their minibatches.
     library_pool
-        Modality to library sizes of cells that trained the model and their batch codes.
+        Modality to library sizes of measured cells, and what other modalities tell of them.
     counterparts
         Modality to cells that hold it, where some other modality shares few with it.
     seed
@@ -61,7 +62,7 @@ class PosteriorSampler:
         data: MosaicData,
         dataset: MultiDataset,
         *,
-        library_pool: dict[str, tuple[np.ndarray, np.ndarray]],
+        library_pool: Mapping[str, LibraryPool],
         counterparts: Mapping[str, Counterparts],
         seed: int,
     ) -> None:
@@ -124,7 +125,7 @@ class PosteriorSampler:
             design = self.module.design(chunk.batch)
             library = None
             if decoder.likelihood.uses_library_size:
-                library, source = self._libraries(request, rows, codes, names)
+                library, source = self._libraries(request, chunk, z, codes)
                 library = self._complete(
                     request, library, source, (z, batch, offsets, design, linked)
                 )
@@ -212,13 +213,14 @@ class PosteriorSampler:
         return offsets.draw_new(noise.normal(*shape).to(device), noise.uniform(*shape).to(device))
 
     def _libraries(
-        self, request: PredictiveRequest, rows: np.ndarray, codes: np.ndarray, names: Sequence[str]
+        self, request: PredictiveRequest, chunk: LatentChunk, z: Tensor, codes: np.ndarray
     ) -> tuple[Tensor, Tensor | None]:
         """Library sizes ``(n_samples or 1, n_cells)``, and the batch each comes from.
 
         Sizes that the user gives come from no batch: None.
         """
         device = self.module.device
+        rows = chunk.batch.indices.cpu().numpy()
         if request.library_size is not None and not isinstance(request.library_size, str):
             given = torch.full((1, len(rows)), float(request.library_size), device=device)
             return given, None
@@ -235,21 +237,18 @@ class PosteriorSampler:
                 )
             own = torch.as_tensor(modality.library_size[places], device=device).unsqueeze(0)
             return own, torch.as_tensor(codes, device=device).unsqueeze(0)
-        sizes, batches = self.library_pool[request.modality]
+        pool = self.library_pool[request.modality]
+        names = self.data.obs_names[rows]
         noise = CellNoise(self.seed, names, purpose=f"library/{request.modality}")
         uniform = noise.uniform(request.n_samples, len(rows), 1).squeeze(-1).numpy()
-        drawn, source = np.empty_like(uniform), np.empty(uniform.shape, dtype=np.int64)
-        wanted = np.broadcast_to(codes, uniform.shape)
+        wanted = codes
         if request.transform_batch is not None:
-            turns = np.resize(request.transform_batch, request.n_samples)
-            wanted = np.broadcast_to(turns[:, None], uniform.shape)
-        for code in np.unique(wanted):
-            pool = np.flatnonzero(batches == code)
-            pool = np.arange(len(sizes)) if len(pool) == 0 else pool
-            pool = pool[np.argsort(sizes[pool], kind="stable")]
-            asked = wanted == code
-            picks = pool[(uniform[asked] * len(pool)).astype(np.int64)]
-            drawn[asked], source[asked] = sizes[picks], batches[picks]
+            wanted = np.resize(request.transform_batch, request.n_samples)[:, None]
+        told: np.ndarray | float = 0.0
+        if pool.rule is not None:
+            places = z if pool.rule.at_draws else chunk.posterior.mean
+            told = pool.rule.told(places.cpu().numpy(), self.data, rows, request.from_modalities)
+        drawn, source = pool.draw(wanted, uniform, told)
         return torch.as_tensor(drawn, device=device), torch.as_tensor(source, device=device)
 
     def _complete(

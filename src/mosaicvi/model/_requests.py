@@ -1,17 +1,26 @@
-"""What getters and constructors are asked for: numbers and batches that make sense, or an error."""
+"""What models are asked for: numbers, batches and options that make sense, or an error."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mosaicvi._errors import RequestError
 from mosaicvi.data._columns import as_label
+from mosaicvi.data._stream import BlockShuffle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+SPLITTER = ("blocks", "drop_last", "loader_kwargs", "resident", "shuffle", "visits")
+"""What ``datasplitter_kwargs`` may name."""
+
+SAMPLER = {"batch_sampler", "batch_size", "drop_last", "sampler", "shuffle"}
+"""Arguments of torch's loaders that are our samplers' matter."""
 
 
 def check_whole(
@@ -87,3 +96,46 @@ def batch_codes(
             )
         codes.append(list(categories).index(label))
     return tuple(codes)
+
+
+def splitter_arguments(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the user asks of the data module.
+
+    Raises
+    ------
+    RequestError
+        If an argument is unknown, is one of ``train()``, or not what the data module takes.
+    """
+    found = dict(given or {})
+    unknown = sorted(set(found) - set(SPLITTER))
+    if unknown:
+        raise RequestError(
+            f"unknown arguments {unknown}",
+            key="datasplitter_kwargs",
+            expected="some of " + ", ".join(SPLITTER),
+            remedy="batch_size, train_size, validation_size and indices are arguments of train(), "
+            "seed is one of the model; those of torch's loaders go into loader_kwargs, as in "
+            "{'loader_kwargs': {'num_workers': 2}}",
+        )
+    taken = sorted(SAMPLER & set(found.get("loader_kwargs") or {}))
+    if taken:
+        raise RequestError(
+            f"found {taken}",
+            key="loader_kwargs",
+            expected="arguments that do not choose cells, such as num_workers",
+            remedy="batch_size is an argument of train(); shuffle and drop_last are named beside "
+            "loader_kwargs",
+        )
+    for key, kind in {"blocks": BlockShuffle, "visits": Mapping}.items():
+        if not isinstance(found.get(key), kind | None):
+            raise RequestError(
+                f"found {found[key]!r}",
+                key=key,
+                expected="None, or "
+                + (
+                    "a mosaicvi.BlockShuffle"
+                    if key == "blocks"
+                    else "how often cells of each presence pattern are seen, by its number"
+                ),
+            )
+    return found

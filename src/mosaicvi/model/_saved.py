@@ -52,7 +52,7 @@ class SavedModel(KeptModel):
         _persistence.check_prefix(prefix)
         _persistence.save(
             self,
-            Path(dir_path),
+            Path(dir_path).expanduser(),
             overwrite=overwrite,
             save_anndata=save_anndata,
             write_kwargs=anndata_write_kwargs,
@@ -92,7 +92,7 @@ class SavedModel(KeptModel):
             If a prefix is given.
         """
         _persistence.check_prefix(prefix)
-        return _persistence.load(cls, Path(dir_path), adata, accelerator, device)
+        return _persistence.load(cls, Path(dir_path).expanduser(), adata, accelerator, device)
 
     @staticmethod
     def load_registry(dir_path: str | Path, prefix: str | None = None) -> dict[str, Any]:
@@ -103,12 +103,14 @@ class SavedModel(KeptModel):
         FileError
             If the folder does not hold a model of this package.
         """
-        return _persistence.read_registry(Path(dir_path), prefix)
+        return _persistence.read_registry(Path(dir_path).expanduser(), prefix)
 
     @staticmethod
     def view_setup_args(dir_path: str | Path, prefix: str | None = None) -> None:
         """Show with which arguments a saved model's data were set up."""
-        AnnDataManager.view_setup_method_args(_persistence.read_registry(Path(dir_path), prefix))
+        AnnDataManager.view_setup_method_args(
+            _persistence.read_registry(Path(dir_path).expanduser(), prefix)
+        )
 
     @classmethod
     def convert_legacy_save(cls, *args: Any, **kwargs: Any) -> None:

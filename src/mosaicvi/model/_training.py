@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mosaicvi import likelihoods
 from mosaicvi._errors import RequestError
 from mosaicvi.data._splitter import split_cells
 from mosaicvi.likelihoods._rate import RateLikelihood
@@ -61,9 +60,6 @@ WEIGHT_ALPHA = 0.8
 
 PATIENCE_FRACTION = 0.3
 """Early stopping waits this fraction of the schedule for an improvement."""
-
-MAX_POOL = 2000
-"""Library sizes kept a modality and batch."""
 
 STANDARD_NORMAL_NATS = 0.5 * math.log(2 * math.pi * math.e)
 """Entropy of a standard normal value."""
@@ -270,34 +266,11 @@ def patience(epochs: int) -> int:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Run with torch seeded, and leave its global state as it was."""
-    with torch.random.fork_rng():
+    # Of several GPUs only the one in use: others would be woken by this.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
-
-
-def library_pool(data: MosaicData) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Library sizes from which answers for unmeasured cells draw.
-
-    Cells without a count are among them: they were measured as well.
-
-    Returns
-    -------
-    Modality to sizes and batch codes, each ``(n_kept,)``; at most :data:`MAX_POOL` a batch.
-    """
-    rng = np.random.default_rng(0)
-    pools = {}
-    for name, modality in data.modalities.items():
-        if not likelihoods.get(modality.spec.likelihood).uses_library_size:
-            continue
-        kept = []
-        for code in np.unique(modality.batch):
-            rows = np.flatnonzero(modality.batch == code)
-            kept.append(
-                rows if len(rows) <= MAX_POOL else rng.choice(rows, MAX_POOL, replace=False)
-            )
-        rows = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
-        pools[name] = (modality.library_size[rows].astype(np.float32), modality.batch[rows])
-    return pools
 
 
 def split(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from mosaicvi.likelihoods._math import full_precision
 from mosaicvi.module._multimodal import MultimodalModule
 from mosaicvi.nn._named_modules import NamedModules
 
@@ -146,7 +147,8 @@ class MosaicModule(MultimodalModule):
             n_shared = self.aligned[name].n_directions
             mean, _ = self.shared_encoder(inputs[:, inputs.shape[1] - n_shared :])
             location = mean * (1 + spread)
-        return location, spread
+        # Half precision is for networks: what experts say is fused, and drawn from, in full.
+        return full_precision(location), full_precision(spread)
 
     def unimodal(self, name: str, inputs: Tensor) -> GaussianMixture:
         """Posterior from one modality's encoder inputs, ``(n_cells, n_inputs)``, alone."""

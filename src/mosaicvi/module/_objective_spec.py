@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from mosaicvi._errors import RequestError
 
+if TYPE_CHECKING:
     from torch import Tensor
+
+
+def check_number(
+    key: str, value: object, least: float = 0.0, most: float = math.inf, *, whole: bool = False
+) -> None:
+    """Refuse what is no number, or out of range; NaN is in no range.
+
+    Parameters
+    ----------
+    key, value
+        Name and value of the argument.
+    least, most
+        Range, bounds included.
+    whole
+        Whether it must be a whole number.
+
+    Raises
+    ------
+    RequestError
+        If it is not.
+    """
+    if isinstance(value, Integral if whole else Real) and least <= float(value) <= most:
+        return
+    kind = "a whole number" if whole else "a number"
+    bounds = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
+    raise RequestError(f"found {value!r}", key=key, expected=f"{kind}, {bounds}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +92,32 @@ class ObjectiveSpec:
     warmup: float = 0.1
     temperature_range: tuple[float, float] = (0.05, 1.0)
     n_train_cells: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which no fit comes anywhere."""
+        for key in (each.name for each in fields(self) if each.name.endswith("_weight")):
+            check_number(key, getattr(self, key))
+        check_number("warmup", self.warmup, 0, 1)
+        check_number("n_cross_samples", self.n_cross_samples, 1, whole=True)
+        limits = self.decoded_features
+        for limit in limits.values() if isinstance(limits, Mapping) else (limits,):
+            if limit is not None:
+                check_number("decoded_features", limit, 1, whole=True)
+        if not isinstance(self.modality_weights, Mapping):
+            raise RequestError(
+                f"found {self.modality_weights!r}",
+                key="modality_weights",
+                expected="a dictionary of modalities and their weights",
+            )
+        for weight in self.modality_weights.values():
+            check_number("modality_weights", weight)
+        low, high = self.temperature_range
+        if not 0 < low <= high:
+            raise RequestError(
+                f"found {self.temperature_range!r}",
+                key="temperature_range",
+                expected="two numbers above 0, the lower one first",
+            )
 
     def at(self, progress: float) -> dict[str, float]:
         """Weights of the scheduled terms when a fraction ``progress`` of training is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,8 +11,6 @@ from torch import Tensor
 from mosaicvi.nn._feature_sample import draw_features
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.module._mosaic_module import MosaicModule
     from mosaicvi.nn._feature_sample import FeatureSample
@@ -46,13 +45,17 @@ class StepFeatures:
             self._inclusion = {}
         self._n_steps += 1
         for name in batch.modalities:
-            most = limit if isinstance(limit, int) else limit.get(name)
+            most = limit.get(name) if isinstance(limit, Mapping) else int(limit)
             if most is None:
                 continue
             if name not in self._inclusion:
                 self._inclusion[name] = module.decoders[name].inclusion(most)
             probability = self._inclusion[name]
-            if probability is not None:
+            if probability is None:
+                continue
+            devices = [probability.device] if probability.device.type == "cuda" else []
+            # A modality without trust takes no random number from the others.
+            with torch.random.fork_rng(devices=devices, enabled=name in module.muted):
                 uniform = torch.rand((), device=probability.device)
-                samples[name] = draw_features(probability, uniform)
+            samples[name] = draw_features(probability, uniform)
         return samples

@@ -137,8 +137,10 @@ class CrossRegression:
     ) -> CrossRegression:
         center, spread = _moments(encoded, pairing.rows, measured)
         used = np.sort(np.argsort(-spread, kind="stable")[:MAX_FEATURES])
-        # Features that hardly vary would be blown up by their own small spread.
-        scale = np.maximum(spread[used], 0.1 * max(float(np.median(spread[used])), 1e-6))
+        # Features that hardly vary would be blown up by their own small spread; values may have
+        # any unit, so what is small is measured by the others.
+        least = 0.1 * float(np.median(spread[used])) or 1e-6 * float(spread.max()) or 1.0
+        scale = np.maximum(spread[used], least)
         targets = pairing.targets - pairing.targets.mean(0)
         folds = pairing.keys % N_FOLDS
         # Columns that no weight reads are left behind before rows become dense.

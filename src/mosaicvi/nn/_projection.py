@@ -28,6 +28,10 @@ PROJECTED_CELLS = 8192
 MAX_FIT_CELLS = 50_000
 """More training cells than this are subsampled for the singular value decomposition."""
 
+SAME = 1e-6
+"""Spread, as a share of values' size, up to which they are constant but for rounding; its square
+is the least size, since the unit of continuous values may be any."""
+
 MANY_VALUES = 8_000_000
 """From so many stored values on, the decomposition reads them in blocks of vectors: a matrix that
 no longer fits the processor's caches is read at the speed of memory, once a vector."""
@@ -164,7 +168,8 @@ def fit_projection(
     if rows.shape[1] <= small_panel:
         dense = rows if isinstance(rows, np.ndarray) else rows.toarray()
         center, spread = _moments(_hide(dense, panel, codes))
-        return Projection(center, None, np.where(spread > 1e-6, spread, 1.0), depth_moments)
+        constant = spread <= SAME * np.maximum(np.abs(center), SAME)
+        return Projection(center, None, np.where(constant, 1.0, spread), depth_moments)
     if isinstance(rows, np.ndarray):
         rows = _hide(rows, panel, codes)
         rows = np.where(np.isnan(rows), _moments(rows)[0], rows)
@@ -183,12 +188,13 @@ def fit_projection(
     else:
         pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(rows)
         center, components = pca.mean_, pca.components_
-        spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
+        spread = np.sqrt(np.maximum(pca.explained_variance_, 0.0))
     if weights is not None:
         # The projection reads encoded values as they are: the weights move into the components.
         center, components = center / weights, components * weights
     # One common scale keeps the spectrum: components of noise stay small for the encoder.
-    scale = np.full(n_components, max(float(spread[: min(8, len(spread))].mean()), 1e-6))
+    level = float(spread[: min(8, len(spread))].mean())
+    scale = np.full(n_components, level if level > SAME**2 else 1.0)
     return Projection(center, np.ascontiguousarray(components.T), scale, depth_moments)
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
-from matplotlib.colors import Normalize, to_hex
+from matplotlib.colors import Normalize
 
 from mosaicvi import _keys
 from mosaicvi._errors import RequestError
-from mosaicvi.pl._style import CYCLE, GREY, INK, MAX_POINTS, PALE, tidy
+from mosaicvi.pl._style import GREY, INK, MAX_POINTS, PALE, palette, tidy
+from mosaicvi.pl._values import categories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,8 @@ def alignment(
     data
         MuData, or a model, whose MuData is taken.
     label_key
-        Column of ``mdata.obs`` with the type; None: no panels of labels.
+        Column of ``mdata.obs`` with the type, in the order of its categories; None: no panels of
+        labels.
     batch_key
         Column with the batch; None: no such panel.
     confidence_key
@@ -57,7 +59,8 @@ def alignment(
         Key of ``obsm`` with two coordinates a cell; where it is missing, a UMAP is computed from
         ``obsm["X_mosaicvi"]``, or from the model, and not kept.
     ax
-        Axes to draw on, as many as there are panels; None: new ones.
+        Axes to draw on, as many as there are panels; None: new ones. Legends stand to the right of
+        their panels: make room for them by ``plt.subplots(..., layout="constrained")``.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def alignment(
     Raises
     ------
     RequestError
-        If a column is missing, there are no coordinates, or too few axes.
+        If a column is missing or holds measurements, there are no coordinates, or too few axes.
     """
     mdata, model = _read(data)
     place = _coordinates(mdata, model, umap_key)
@@ -147,7 +150,7 @@ def _column(mdata: MuData, key: str) -> pd.Series:
             key=key,
             expected="one of " + ", ".join(map(repr, mdata.obs.columns)),
         )
-    return pd.Series(mdata.obs[key].astype(object))
+    return pd.Series(mdata.obs[key])
 
 
 def _panels(ax: Any, number: int) -> list[Axes]:
@@ -187,19 +190,9 @@ def _dot_size(number: int) -> float:
     return float(np.clip(14000 / max(number, 1), 1.5, 14))
 
 
-def palette(names: Sequence[str]) -> dict[str, str]:
-    """Colours of categories: few by a palette for any colour vision, many by a longer one."""
-    if len(names) <= len(CYCLE):
-        return dict(zip(names, CYCLE, strict=False))
-    long = [*colormaps["tab20"].colors, *colormaps["tab20b"].colors]  # type: ignore[attr-defined]
-    return {name: to_hex(long[number % len(long)]) for number, name in enumerate(names)}
-
-
 def _categories(ax: Axes, place: np.ndarray, values: pd.Series, kind: str) -> None:
-    known = values.notna().to_numpy()
-    text = values.where(known, "").astype(str).to_numpy()
-    names = sorted(set(text[known]))
-    colours = palette(names)
+    text, names = categories(values)
+    colours = palette(names, ax)
     order = _shown(len(place))
     tints = np.array([colours.get(name, PALE) for name in text[order]])
     ax.scatter(
@@ -211,7 +204,7 @@ def _categories(ax: Axes, place: np.ndarray, values: pd.Series, kind: str) -> No
         return
     for name in names:
         ax.scatter([], [], s=26, color=colours[name], label=name)
-    if not known.all():
+    if values.isna().any():
         ax.scatter([], [], s=26, color=PALE, label="none")
     ax.legend(
         frameon=False,
@@ -266,7 +259,7 @@ def _numbers(ax: Axes, place: np.ndarray, values: np.ndarray) -> None:
 def _by_label(ax: Axes, confidence: np.ndarray, labels: pd.Series) -> None:
     """Box of each label's confidence, lowest at the bottom."""
     tidy(ax)
-    table = pd.DataFrame({"value": confidence, "label": labels.to_numpy()}).dropna()
+    table = pd.DataFrame({"value": confidence, "label": categories(labels)[0]}).dropna()
     middle = table.groupby("label")["value"].median().sort_values()
     parts = [table.loc[table["label"] == name, "value"].to_numpy() for name in middle.index]
     drawn = ax.boxplot(
@@ -285,7 +278,7 @@ def _by_label(ax: Axes, confidence: np.ndarray, labels: pd.Series) -> None:
     for box, value in zip(drawn["boxes"], middle, strict=True):
         box.set_facecolor(shade(float(value)))
     size = "small" if len(parts) <= MANY_TYPES else 6.5
-    ax.set_yticks(range(1, len(parts) + 1), [str(name) for name in middle.index], fontsize=size)
+    ax.set_yticks(range(1, len(parts) + 1), list(middle.index), fontsize=size)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("alignment confidence")
     ax.set_title("confidence by label", fontsize="medium", loc="left")

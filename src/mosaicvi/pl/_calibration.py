@@ -75,9 +75,15 @@ def calibration(
             )
         pit = metrics.randomised_pit(_numbers(draws), table(measured))
     if features is None:
-        features = feature_names(measured)
+        features = feature_names(pit if measured is None else measured)
     nominal = checked_levels(levels)
     covered = metrics.coverage(pit, nominal)
+    if features is not None and len(features) != covered.shape[1]:
+        raise RequestError(
+            f"{len(features)} names of {covered.shape[1]} features",
+            key="features",
+            expected="a name for each feature, in their order",
+        )
     off = np.abs(covered - nominal[:, None]).mean(0)
     if not np.isfinite(off).any():
         raise RequestError(
@@ -113,7 +119,8 @@ def calibration(
 
 
 def _numbers(draws: Any) -> np.ndarray:
-    array = np.asarray(draws)
+    # numpy would index an AnnData a value at a time, without end
+    array = np.empty(0, dtype=object) if hasattr(draws, "obs_names") else np.asarray(draws)
     if array.dtype.kind not in "biuf":
         raise RequestError(
             f"found {type(draws).__name__}",

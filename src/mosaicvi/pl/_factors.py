@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from matplotlib import colormaps
 
 from mosaicvi._errors import RequestError
 from mosaicvi.data._structure import shown
 from mosaicvi.factor import FactorVI
-from mosaicvi.pl._style import BLUE, CYCLE, GREY, INK, MAX_POINTS, ORANGE, PALE, axes
+from mosaicvi.pl._style import BLUE, GREY, INK, MAX_POINTS, ORANGE, PALE, axes, ink, palette
+from mosaicvi.pl._values import categories
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from mudata import MuData
+
+
+LEGEND_ROWS = 18
 
 
 def variance_explained(model: FactorVI, ax: Axes | None = None) -> Axes:
@@ -136,7 +139,7 @@ def factors(
         Names of the factors; None: the first two.
     color
         Categorical column that colours cells, of ``mdata.obs``, else of the first modality whose
-        ``obs`` has it; None: one colour.
+        ``obs`` has it; cells without a value are pale. None: one colour.
     ax
         Axes to draw on; None: new ones.
 
@@ -147,7 +150,8 @@ def factors(
     Raises
     ------
     RequestError
-        If a factor or the column is unknown, or the model has no factors.
+        If a factor or the column is unknown, the column holds measurements, or the model has no
+        factors.
     """
     _check_model(model)
     names = [_factor(model, first), _factor(model, second, place=min(1, len(model.factors) - 1))]
@@ -161,19 +165,20 @@ def factors(
     if color is None:
         ax.scatter(points[:, 0], points[:, 1], s=size, color=BLUE, linewidths=0)
     else:
-        labels = np.array([str(each) for each in _column(model.adata, color)])[rows]
-        for number, label in enumerate(sorted(set(labels))):
-            own = labels == label
-            colour = CYCLE[number] if number < len(CYCLE) else colormaps["tab20b"](number % 20)
-            ax.scatter(
-                points[own, 0], points[own, 1], s=size, color=colour, linewidths=0, label=label
-            )
+        labels, known = categories(_column(model.adata, color))
+        for label, colour in [(None, PALE), *palette(known, ax).items()]:
+            own = np.array([each == label for each in labels[rows]])
+            name = "none" if label is None else label
+            if own.any():
+                ax.scatter(
+                    points[own, 0], points[own, 1], s=size, color=colour, linewidths=0, label=name
+                )
         ax.legend(frameon=False, fontsize="x-small", markerscale=3, loc="upper left",
-                  bbox_to_anchor=(1.0, 1.0))  # fmt: skip
+                  bbox_to_anchor=(1.0, 1.0), ncols=-(-len(known) // LEGEND_ROWS))  # fmt: skip
     ax.axhline(0, color=PALE, linewidth=0.8, zorder=0)
     ax.axvline(0, color=PALE, linewidth=0.8, zorder=0)
-    ax.set_xlabel(names[0], color=INK)
-    ax.set_ylabel(names[1], color=INK)
+    ax.set_xlabel(names[0], color=ink(ax))
+    ax.set_ylabel(names[1], color=ink(ax))
     ax.tick_params(colors=GREY)
     return ax
 

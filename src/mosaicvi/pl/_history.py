@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi._errors import RequestError
-from mosaicvi.pl._style import BLUE, CYCLE, GREY, axes
+from mosaicvi.pl._style import BLUE, GREY, axes, cycle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,9 +50,9 @@ def history(model: MosaicVI, ax: Axes | None = None, terms: Sequence[str] | None
         raise RequestError("the model has no history", remedy="call model.train() first")
     chosen = _terms(recorded, terms)
     ax = axes(ax, width=4.4 if len(chosen) == 1 else 6.2)
-    heights = []
+    heights, colours = [], cycle(ax)
     for number, term in enumerate(chosen):
-        colour = BLUE if len(chosen) == 1 else CYCLE[number % len(CYCLE)]
+        colour = BLUE if len(chosen) == 1 else colours[number % len(colours)]
         for split, (style, width) in SPLITS.items():
             values = _series(recorded, term, split)
             if values is None:

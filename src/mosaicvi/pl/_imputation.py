@@ -18,15 +18,16 @@ from mosaicvi.pl._style import (
     GREY,
     IMPUTED,
     MAX_POINTS,
-    MEASURED,
     PALE,
     axes,
+    ink,
     note,
     tidy,
 )
 from mosaicvi.pl._values import (
     LAYER_DRAW,
     LAYER_LOG1P_MEAN,
+    check_counts,
     features_of,
     holds_counts,
     imputed_values,
@@ -89,9 +90,9 @@ def imputation(
     Raises
     ------
     RequestError
-        If kind, layer or a feature is unknown, a feature is named twice, no cell matches, there are
-        too few axes, a background is given for continuous values, or no cell of a gate has both
-        features measured.
+        If kind, layer or a feature is unknown, a feature is named twice, no cell or no feature
+        matches, names are not unique, counts are negative, there are too few axes, a background is
+        given for continuous values, or no cell of a gate has both features measured.
     """
     if kind not in ("scatter", "violin", "gate"):
         raise RequestError(f"{kind!r}", key="kind", expected="'scatter', 'violin' or 'gate'")
@@ -109,7 +110,10 @@ def imputation(
         )
     rows, values = measured_values(measured, imputed)
     columns = imputed.var_names.get_indexer(names)
-    values = np.log1p(values[:, columns]) if counted else values[:, columns]
+    values = values[:, columns]
+    if counted:
+        check_counts(values, measured)
+        values = np.log1p(values)
     truth = pd.DataFrame(values, columns=names)
     answer = pd.DataFrame(imputed_values(imputed, layer)[rows][:, columns], columns=names)
     if kind == "violin":
@@ -237,7 +241,7 @@ def _violins(
             ax.fill_between([place - 0.46, place + 0.46], low, high, color=AMBER, alpha=0.35, lw=0)
             ax.hlines(middle, place - 0.46, place + 0.46, color=AMBER, linewidth=1.4)
         known = np.isfinite(measured[name]) & np.isfinite(predicted[name])
-        _half_violin(ax, measured.loc[known, name].to_numpy(), place, "low", MEASURED)
+        _half_violin(ax, measured.loc[known, name].to_numpy(), place, "low", ink(ax))
         _half_violin(ax, predicted.loc[known, name].to_numpy(), place, "high", IMPUTED)
     ax.set_xticks(range(len(names)), names, rotation=30 if len(names) > 4 else 0, ha="right")
     if len(names) <= 4:
@@ -245,7 +249,7 @@ def _violins(
     ax.set_xlim(-0.6, len(names) - 0.4)
     ax.set_ylabel("log1p counts" if counted else "value")
     handles = [
-        Patch(color=MEASURED, alpha=0.55, lw=0, label="measured"),
+        Patch(color=ink(ax), alpha=0.55, lw=0, label="measured"),
         Patch(color=IMPUTED, alpha=0.55, lw=0, label="imputed"),
     ]
     if background is not None:
@@ -310,9 +314,8 @@ def _gates(
     margin = np.maximum(0.08 * (top - low), 0.1)
     low, top = low - margin, top + margin
     captions = ("measured", "imputed (one draw a cell)" if is_draw else "imputed (mean)")
-    for panel, values, colour, title in zip(
-        panels, tables, (MEASURED, IMPUTED), captions, strict=True
-    ):
+    colours = (ink(panels[0]), IMPUTED)
+    for panel, values, colour, title in zip(panels, tables, colours, captions, strict=True):
         tidy(panel)
         panel.axvline(gates[0], color=PALE, linewidth=1, zorder=1)
         panel.axhline(gates[1], color=PALE, linewidth=1, zorder=1)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex, to_rgba
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 YELLOW, SKY, AMBER = "#F0E442", "#56B4E9", "#E69F00"
-INK, GREY, PALE = "#222222", "#8A8A8A", "#D9D9D9"
-CYCLE = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, INK)
+INK, GREY, PALE, WHITE = "#222222", "#8A8A8A", "#D9D9D9", "#FFFFFF"
+CYCLE = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY)
 
-MEASURED, IMPUTED = INK, BLUE
+IMPUTED = BLUE
 MAX_POINTS = 20_000
 """More cells than this are drawn as a sample, so that a figure stays light."""
 
@@ -34,6 +39,30 @@ def tidy(ax: Axes) -> None:
     ax.tick_params(length=3, color=GREY)
 
 
+def ink(ax: Axes) -> str:
+    """Colour of text and of what was measured: dark on light axes, light on dark ones."""
+    back = to_rgba(ax.get_facecolor())
+    figure = ax.get_figure()
+    if back[3] == 0.0 and figure is not None:
+        back = to_rgba(figure.get_facecolor())
+    brightness = float(np.dot(back[:3], (0.299, 0.587, 0.114)))
+    return WHITE if back[3] > 0.0 and brightness < 0.5 else INK
+
+
+def cycle(ax: Axes) -> tuple[str, ...]:
+    """Colours of a few lines or categories, in turn."""
+    return (*CYCLE, ink(ax))
+
+
+def palette(names: Sequence[str], ax: Axes) -> dict[str, str]:
+    """Colours of categories: few by a palette for any colour vision, many by a longer one."""
+    few = cycle(ax)
+    if len(names) <= len(few):
+        return dict(zip(names, few, strict=False))
+    long = [*colormaps["tab20"].colors, *colormaps["tab20b"].colors]  # type: ignore[attr-defined]
+    return {name: to_hex(long[number % len(long)]) for number, name in enumerate(names)}
+
+
 def note(ax: Axes, text: str, *, place: tuple[float, float] = (0.03, 0.97)) -> None:
     """Write a few words into a corner of the axes."""
     ax.text(
@@ -43,5 +72,5 @@ def note(ax: Axes, text: str, *, place: tuple[float, float] = (0.03, 0.97)) -> N
         ha="left" if place[0] < 0.5 else "right",
         va="top" if place[1] > 0.5 else "bottom",
         fontsize="small",
-        color=INK,
+        color=ink(ax),
     )

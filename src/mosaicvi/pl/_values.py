@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from mudata import MuData
 
 from mosaicvi import _keys
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import MosaicviWarning, RequestError
+from mosaicvi.data._columns import as_label
+from mosaicvi.data._structure import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +22,38 @@ if TYPE_CHECKING:
 LAYER_LOG1P_MEAN = "log1p_mean"
 LAYER_DRAW = "draw"
 """One posterior predictive draw a cell, where the caller put one: as noisy as a measurement."""
+
+
+MAX_CATEGORIES = 100
+"""More different numbers than this are measurements, and no categories."""
+
+
+def categories(values: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Name of each cell's category, None where it has none, and the names in their order.
+
+    Raises
+    ------
+    RequestError
+        If the column holds numbers, of which nearly every cell has another.
+    """
+    found = pd.unique(values.dropna())
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        present = set(found)
+        ordered = [name for name in values.cat.categories if name in present]
+    elif pd.api.types.is_numeric_dtype(values.dtype) and len(found) > MAX_CATEGORIES:
+        raise RequestError(
+            f"the column holds {len(found)} different numbers",
+            key=str(values.name),
+            expected="categories, such as types or batches",
+            remedy="cut it into some: mdata.obs[...] = pd.qcut(values, 4)",
+        )
+    else:
+        ordered = sorted(found, key=lambda value: (isinstance(value, str), value))
+    names = {value: as_label(value) for value in ordered}
+    return (
+        np.array([names.get(value) for value in values], dtype=object),
+        list(dict.fromkeys(names.values())),
+    )
 
 
 def table(values: Any) -> np.ndarray:
@@ -34,12 +70,15 @@ def table(values: Any) -> np.ndarray:
     if sp.issparse(values):
         values = values.toarray()
     try:
+        if isinstance(values, MuData):  # which numpy would index a value at a time, without end
+            raise TypeError(given)
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise RequestError(
             f"found {given}, which is no table of numbers",
             key="measured",
             expected="an array, sparse matrix, DataFrame or AnnData, (n_cells, n_features)",
+            remedy="name the modality: mdata.mod[...]" if given == "MuData" else None,
         ) from error
 
 
@@ -69,7 +108,7 @@ def measured_values(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.nda
     Raises
     ------
     RequestError
-        If no cell matches.
+        If no cell or no feature matches, or a name is there twice.
     """
     if not isinstance(measured, AnnData | pd.DataFrame):
         given = table(measured)
@@ -79,7 +118,17 @@ def measured_values(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.nda
             )
         return np.arange(imputed.n_obs), given
     names = measured.obs_names if isinstance(measured, AnnData) else measured.index
-    found = names.astype(str).get_indexer(imputed.obs_names)
+    cells, features = names.astype(str), pd.Index(feature_names(measured) or [])
+    for given_names, kind in ((cells, "cell"), (features, "feature")):
+        if not given_names.is_unique:
+            twice = given_names[given_names.duplicated()].unique()
+            raise RequestError(
+                f"{kind}s of the same name: {shown(twice)}",
+                key="measured",
+                expected=f"each {kind} name once, as {kind}s are matched by name",
+                remedy="make names unique as those of the data that the model was built on",
+            )
+    found = cells.get_indexer(imputed.obs_names)
     answered = np.isfinite(np.asarray(imputed.X)).all(axis=1)
     rows = np.flatnonzero((found >= 0) & answered)
     if len(rows) == 0:
@@ -88,12 +137,45 @@ def measured_values(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.nda
             key="measured",
             expected="cells named as in the imputed AnnData",
         )
-    columns = pd.Index(feature_names(measured) or []).get_indexer(imputed.var_names)
+    columns = features.get_indexer(imputed.var_names)
+    if (columns < 0).all():
+        raise RequestError(
+            f"no imputed feature is among the measured ones ({shown(features)})",
+            key="measured",
+            expected=f"features named as in the imputed AnnData ({shown(imputed.var_names)})",
+        )
     values = measured[found[rows]] if isinstance(measured, AnnData) else measured.iloc[found[rows]]
     given = table(values)
     chosen = np.full((len(rows), imputed.n_vars), np.nan)
     chosen[:, columns >= 0] = given[:, columns[columns >= 0]]
     return rows, chosen
+
+
+def check_counts(values: np.ndarray, measured: Any) -> None:
+    """Refuse measured values that cannot be counts, and warn of those that hardly are.
+
+    Raises
+    ------
+    RequestError
+        If a value is negative.
+    """
+    known = values[np.isfinite(values)]
+    remedy = 'of an AnnData whose counts are in a layer: adata.to_df(layer="counts")'
+    if (known < 0).any():
+        raise RequestError(
+            f"{int((known < 0).sum())} of {known.size} values are negative",
+            key="measured",
+            expected="counts, of which log1p is taken here, as the answer is one of counts",
+            remedy=remedy,
+        )
+    if isinstance(measured, AnnData) and (known != np.rint(known)).any():
+        example = known[known != np.rint(known)][0]
+        warnings.warn(
+            f"X of the measured AnnData holds values that are no whole numbers, such as "
+            f"{example:.3g}: counts are expected, of which log1p is taken here. Remedy, {remedy}.",
+            MosaicviWarning,
+            stacklevel=3,
+        )
 
 
 def holds_counts(imputed: AnnData) -> bool:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mosaicvi import _keys
 from mosaicvi._errors import RequestError
+from mosaicvi.model._requests import check_whole
 from mosaicvi.tl._counterparts import alignment_confidence_of
 from mosaicvi.tl._latents import UnimodalCells, unimodal_cells
 from mosaicvi.tl._measured import registered
@@ -28,7 +29,7 @@ def alignment_confidence(
     *,
     modalities: Sequence[str] | None = None,
     adata: MuData | None = None,
-    n_neighbours: Sequence[int] = SCALES,
+    n_neighbours: Sequence[int] | int = SCALES,
     key_added: str | None = None,
     copy: bool = False,
     seed: int = 0,
@@ -56,8 +57,8 @@ def alignment_confidence(
     adata
         MuData to write to; None: the one the model was built on.
     n_neighbours
-        Neighbours a step, averaged over; a modality of few cells takes fewer (a twentieth of its
-        cells).
+        Neighbours a step, one number or several, averaged over; a modality of few cells takes
+        fewer (a twentieth of its cells).
     key_added
         Key to write; None: ``mosaicvi_alignment_confidence``.
     copy
@@ -78,19 +79,23 @@ def alignment_confidence(
     Raises
     ------
     RequestError
-        If a modality is unknown, there are fewer than two, or a number of neighbours is below one.
+        If a modality is unknown, there are fewer than two, or a number of neighbours is no whole
+        number or below one.
 
     Examples
     --------
     >>> mosaicvi.tl.alignment_confidence(model)
     >>> mdata.obs.groupby("cell_type")["mosaicvi_alignment_confidence"].median()
     """
-    scales = tuple(n_neighbours)
-    if not scales or min(scales) < 1:
-        raise RequestError(f"{scales}", key="n_neighbours", expected="numbers of at least 1")
+    scales = tuple(np.ravel(n_neighbours).tolist())
+    if not scales:
+        raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="one or more")
+    for scale in scales:
+        check_whole(scale, "n_neighbours")
     mdata = mudata_of(model, adata)
     known = registered(model, adata).modalities
-    names = tuple(known) if modalities is None else tuple(dict.fromkeys(modalities))
+    given = (modalities,) if isinstance(modalities, str) else modalities
+    names = tuple(known) if given is None else tuple(dict.fromkeys(given))
     if len(names) < 2:
         raise RequestError(
             f"only {list(names)}", key="modalities", expected="two modalities or more"

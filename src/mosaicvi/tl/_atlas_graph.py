@@ -11,7 +11,7 @@ import numpy as np
 
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._settings import logger
-from mosaicvi.graph import from_coordinates, from_names
+from mosaicvi.graph import FeatureGraph, from_coordinates, from_names
 from mosaicvi.graph._match import is_ensembl
 from mosaicvi.model._ties import ENOUGH_PAIRS
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from mosaicvi.graph import FeatureGraph
     from mosaicvi.graph._loci import Annotation
     from mosaicvi.graph._rules import Rule
 
@@ -103,29 +102,34 @@ class AtlasGraph:
     def built(self, mdata: MuData) -> FeatureGraph:
         """Graph of all pairs of modalities that a builder knows.
 
+        A pair that shared cells tie may go without: nothing is asked of the user for it.
+
         Raises
         ------
         DataError, RequestError
             As for :meth:`needed`.
         """
-        found = []
-        if {RNA, PROTEIN} <= set(mdata.mod):
-            found.append(self._names(mdata))
-        if {RNA, ATAC} <= set(mdata.mod):
-            logger.info("graph: genes linked to peaks by coordinates (graph.from_coordinates).")
-            found.append(
-                from_coordinates(
-                    mdata,
-                    RNA,
-                    ATAC,
-                    annotation=self.annotation,
-                    rule=self.rule,
-                    gene_symbols=self.gene_symbols,
-                    chromosomes="auto",
-                )
-            )
+        groups = tied(mdata, ENOUGH_PAIRS)
+        asked = self.annotation is not None or self.rule is not None
+        found, failed = [], None
+        for other, build, may_fail in (
+            (PROTEIN, self._names, True),
+            (ATAC, self._coordinates, not asked),
+        ):
+            if not {RNA, other} <= set(mdata.mod):
+                continue
+            try:
+                found.append(build(mdata))
+            except DataError as error:
+                if not may_fail or not any({RNA, other} <= group for group in groups):
+                    raise
+                logger.info("graph: no links of %r, which cells tie to %r: %s", other, RNA, error)
+                failed = error
+        if failed is not None and not found:
+            raise failed
         linked = set().union(*(part.modalities for part in found))
-        lacking = [name for name in mdata.mod if name not in linked]
+        reached = set().union(*(group for group in groups if group & linked))
+        lacking = [name for name in mdata.mod if name not in reached]
         if lacking:
             raise DataError(
                 "nothing ties it to the other assays: they share no cell, and no graph can be "
@@ -134,7 +138,21 @@ class AtlasGraph:
                 remedy="give graph=, such as mosaicvi.graph.from_table(...); or, if they are that, "
                 "call the assays 'rna', 'protein' and 'atac', for which graphs are built",
             )
-        return found[0].union(*found[1:])
+        others = {name: part.var_names for name, part in mdata.mod.items() if name not in linked}
+        return found[0].union(*found[1:], FeatureGraph(others))
+
+    def _coordinates(self, mdata: MuData) -> FeatureGraph:
+        """Graph of peaks and the genes that they lie on."""
+        logger.info("graph: genes linked to peaks by coordinates (graph.from_coordinates).")
+        return from_coordinates(
+            mdata,
+            RNA,
+            ATAC,
+            annotation=self.annotation,
+            rule=self.rule,
+            gene_symbols=self.gene_symbols,
+            chromosomes="auto",
+        )
 
     def _names(self, mdata: MuData) -> FeatureGraph:
         """Graph of antibodies and the genes that their names name."""

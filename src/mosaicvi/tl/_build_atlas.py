@@ -21,7 +21,7 @@ from mosaicvi.datasets._assemble import assemble
 from mosaicvi.model import MosaicVI
 from mosaicvi.tl._alignment_confidence import alignment_confidence
 from mosaicvi.tl._atlas_graph import AtlasGraph
-from mosaicvi.tl._obs import storable
+from mosaicvi.tl._obs import joined, storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,11 +219,11 @@ def _likelihoods(assays: Mapping[str, AnnData], given: Mapping[str, str]) -> dic
 def _mudata(assays: dict[str, AnnData], batch_key: str | None) -> MuData:
     """Assays in one MuData, with their columns, and the batch, in the global ``obs``."""
     cells = pd.Index(dict.fromkeys(name for part in assays.values() for name in part.obs_names))
-    obs = pd.DataFrame(index=cells)
-    for part in assays.values():
-        for key in part.obs.columns:
-            own = part.obs[key].astype(object).reindex(cells)
-            obs[key] = own if key not in obs else obs[key].where(obs[key].notna(), own)
+    keys = dict.fromkeys(key for part in assays.values() for key in part.obs.columns)
+    obs = {
+        key: joined([part.obs[key] for part in assays.values() if key in part.obs], cells)
+        for key in keys
+    }
     batch = pd.Series(index=cells, dtype=object)
     for name, part in assays.items():
         batch = batch.fillna(pd.Series(name, index=part.obs_names).reindex(cells))
@@ -237,6 +237,8 @@ def _mudata(assays: dict[str, AnnData], batch_key: str | None) -> MuData:
 
 def _column(values: pd.Series) -> pd.Series:
     """A column that assays were joined in, of the type that its values have, else as categories."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return storable(values)
     column = values.infer_objects()
     if column.dtype != object:
         return column

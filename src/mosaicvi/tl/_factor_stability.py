@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from mosaicvi._errors import DataError, RequestError
+from mosaicvi.factor import FactorVI
 from mosaicvi.factor._stability import match, together
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mosaicvi.factor import FactorVI
 
 
 def factor_stability(
@@ -42,13 +39,17 @@ def factor_stability(
     Raises
     ------
     RequestError
-        If there are fewer than two models, or ``by`` is unknown.
+        If there are fewer than two models, one is no FactorVI, or ``by`` is unknown.
     DataError
         If two models share no features, or fewer than three cells.
     """
-    if len(models) < 2:
+    models = list(models) if isinstance(models, Sequence) else [models]
+    odd = [type(model).__name__ for model in models if not isinstance(model, FactorVI)]
+    if len(models) < 2 or odd:
         raise RequestError(
-            f"found {len(models)}", key="models", expected="two fitted models or more"
+            f"found {odd[0] if odd else len(models)}",
+            key="models",
+            expected="two fitted models of mosaicvi.FactorVI or more",
         )
     if by not in ("weights", "factors"):
         raise RequestError(f"found {by!r}", key="by", expected="'weights' or 'factors'")

@@ -13,7 +13,8 @@ from mosaicvi import _keys
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._settings import logger
 from mosaicvi.model import MosaicVI
-from mosaicvi.model._summaries import check_quantiles
+from mosaicvi.model._requests import check_whole
+from mosaicvi.model._summaries import check_quantiles, check_scale
 from mosaicvi.tl._reference import PROTEIN, RNA, Joint, counts_of, join
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ def impute_protein(
     Returns
     -------
     AnnData ``(n_query_cells, n_proteins)``, cells in the order of ``rna``: ``X``, layers and
-    ``var`` as from :meth:`mosaicvi.MosaicVI.impute`; ``obs`` holds the columns of ``rna.obs`` too,
-    and ``obsm["X_mosaicvi"]`` the latent representation. ``uns["mosaicvi"]["n_shared_genes"]`` and
+    ``var`` as from :meth:`mosaicvi.MosaicVI.impute`; ``obs`` holds the columns of ``rna.obs`` too
+    (but for ``measured`` and ``evidence``, which are those of ``impute``), and
+    ``obsm["X_mosaicvi"]`` the latent representation. ``uns["mosaicvi"]["n_shared_genes"]`` and
     ``["n_genes"]`` say how many genes are shared, and used. With ``return_model`` also the model.
 
     Raises
@@ -100,6 +102,8 @@ def impute_protein(
     """
     _check(rna, reference, (rna_modality, protein_modality))
     levels = check_quantiles(quantiles)
+    if n_top_genes is not None:
+        check_whole(n_top_genes, "n_top_genes", 1)
     modalities = {RNA: rna_modality, PROTEIN: protein_modality}
     joint = join(
         counts_of(rna, LIKELIHOODS[RNA], RNA),
@@ -121,6 +125,9 @@ def impute_protein(
     _warn_few_genes(joint.n_shared_genes, rna.n_vars, reference.mod[rna_modality].n_vars)
     MosaicVI.setup_mudata(joint.training, LIKELIHOODS, batch_key=Joint.BATCH)
     model = MosaicVI(joint.training, **{"seed": seed, **(model_kwargs or {})})
+    # What is asked for is looked at before a fit is spent on it.
+    model._request(PROTEIN, [RNA], n_samples, transform_batch, None)
+    check_scale(scale, model.module.decoders[PROTEIN].likelihood, PROTEIN)
     model.train(**(train_kwargs or {}))
     query = None if train_on_query else joint.query
     with warnings.catch_warnings():

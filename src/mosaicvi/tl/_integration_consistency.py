@@ -10,6 +10,8 @@ from sklearn.cluster import MiniBatchKMeans
 
 from mosaicvi._errors import RequestError
 from mosaicvi.alignment import edge_correlation, group_means
+from mosaicvi.graph import FeatureGraph
+from mosaicvi.model._requests import check_whole
 from mosaicvi.tl._latents import Floats, Ints, unimodal_cells
 from mosaicvi.tl._measured import registered, scale_of
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from mosaicvi.data import ModalityData
-    from mosaicvi.graph import FeatureGraph
     from mosaicvi.model import MosaicVI
 
 CELLS_A_METACELL = 50
@@ -71,10 +72,20 @@ def integration_consistency(
     Raises
     ------
     RequestError
-        If the graph has no edge between two modalities of the model, or too few metacells hold
-        cells of all of them.
+        If the graph is none or has no edge between two modalities of the model, a number is too
+        small, or too few metacells hold cells of all modalities.
     """
     data = registered(model, adata)
+    if not isinstance(graph, FeatureGraph):
+        raise RequestError(
+            f"found {type(graph).__name__}",
+            key="graph",
+            expected="a mosaicvi.graph.FeatureGraph",
+            remedy="the one that the model was built with, or FeatureGraph.from_networkx(graph)",
+        )
+    if n_metacells is not None:
+        check_whole(n_metacells, "n_metacells", 3)
+    check_whole(n_permutations, "n_permutations")
     names = tuple(data.modalities)
     aligned = graph.align({name: data.modalities[name].var_names for name in names})
     sizes = [data.modalities[name].n_features for name in names]

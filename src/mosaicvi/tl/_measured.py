@@ -7,19 +7,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+from anndata import AnnData
+from mudata import MuData
 
 from mosaicvi import likelihoods
+from mosaicvi._errors import RequestError
 
 if TYPE_CHECKING:
-    from mudata import MuData
-
     from mosaicvi.data import ModalityData, MosaicData
     from mosaicvi.model import MosaicVI
     from mosaicvi.model._cells import PreparedData
 
 
+def check_model(model: object) -> None:
+    """Refuse data in the model's place, where scanpy's tools take them.
+
+    Raises
+    ------
+    RequestError
+        If it is an AnnData or a MuData.
+    """
+    if isinstance(model, AnnData | MuData):
+        raise RequestError(
+            f"found {type(model).__name__}",
+            key="model",
+            expected="a fitted model",
+            remedy="pass the model, which knows its MuData; another one goes into adata=",
+        )
+
+
 def prepared(model: MosaicVI, adata: MuData | None) -> PreparedData:
     """Cells as the network reads them, of the model's MuData or of another one."""
+    check_model(model)
     return model._cells(adata)
 
 
@@ -57,7 +76,7 @@ def scale_of(modality: ModalityData, model: MosaicVI | None = None) -> Scale:
         return Scale(likelihood.is_count, None)
     found = [modality.library_size]
     if model is not None and modality.name in model.library_pool:
-        found.append(model.library_pool[modality.name][0])
+        found.append(model.library_pool[modality.name].sizes)
     for sizes in found:
         if (sizes > 0).any():
             return Scale(likelihood.is_count, float(np.median(sizes[sizes > 0])))

@@ -14,6 +14,7 @@ from mosaicvi.data._columns import labels
 from mosaicvi.data._structure import rows_of, shown
 from mosaicvi.datasets._assemble import assemble
 from mosaicvi.model import MosaicVI
+from mosaicvi.model._requests import check_whole
 from mosaicvi.tl._latents import Floats, Ints, nearest_others, unimodal_cells
 from mosaicvi.tl._write import mudata_of
 
@@ -78,14 +79,20 @@ def negative_transfer(
         If the column is missing or labels fewer than two cells of a modality, or a separate model
         lacks cells.
     """
-    if n_neighbours < 1 or n_resamples < 1 or not 0 < level < 1:
-        raise RequestError(
-            f"{n_neighbours}, {n_resamples}, {level}",
-            key="n_neighbours, n_resamples, level",
-            expected="at least 1, at least 1, and between 0 and 1",
-        )
+    check_whole(n_neighbours, "n_neighbours")
+    check_whole(n_resamples, "n_resamples")
+    if not 0 < level < 1:
+        raise RequestError(f"{level}", key="level", expected="between 0 and 1")
     mdata = mudata_of(model, None)
-    names = tuple(model.module.modalities) if modalities is None else tuple(modalities)
+    given = model.module.modalities if modalities is None else modalities
+    names = (given,) if isinstance(given, str) else tuple(given)
+    unknown = [name for name in separate or {} if name not in model.module.modalities]
+    if unknown:
+        raise RequestError(
+            f"the model has no modality {shown(unknown)}",
+            key="separate",
+            expected="models by the name of their modality, of " + shown(model.module.modalities),
+        )
     _check_trainable(model, [name for name in names if name not in (separate or {})])
     tables = []
     for name in names:

@@ -11,6 +11,8 @@ import pandas as pd
 from mosaicvi import _keys
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mudata import MuData
 
     from mosaicvi.data import MosaicData
@@ -41,10 +43,7 @@ def cell_table(mdata: MuData, data: MosaicData) -> pd.DataFrame:
         if agree(list(columns.values())):
             # mudata up to 0.3 has pulled the same values up, under the modalities' names
             table = table.drop(columns=[name for name in pulled if name in table.columns])
-            merged = pd.Series(index=mdata.obs_names, dtype=object)
-            for column in columns.values():
-                merged = merged.where(merged.notna(), column)
-            table[key] = merged
+            table[key] = joined([mdata.mod[name].obs[key] for name in columns], mdata.obs_names)
         else:
             table = table.assign(**pulled)
     table = pd.DataFrame({str(key): storable(table[key]) for key in table.columns})
@@ -63,6 +62,24 @@ def agree(columns: list[pd.Series]) -> bool:
             return False
         merged = merged.where(merged.notna(), column)
     return True
+
+
+def joined(columns: Sequence[pd.Series], cells: pd.Index) -> pd.Series:
+    """First value of each cell; categories in the order of the columns' where all have some.
+
+    Categories of several types are left as values.
+    """
+    merged = pd.Series(index=cells, dtype=object)
+    for column in columns:
+        merged = merged.where(merged.notna(), column.astype(object).reindex(cells))
+    dtypes = [column.dtype for column in columns]
+    kinds = [dtype for dtype in dtypes if isinstance(dtype, pd.CategoricalDtype)]
+    names = pd.Index(list(dict.fromkeys(name for kind in kinds for name in kind.categories)))
+    mixed = pd.api.types.infer_dtype(names, skipna=True) in {"mixed", "mixed-integer"}
+    if len(kinds) < len(columns) or mixed:
+        return merged
+    ordered = bool(kinds[0].ordered) and all(kind == kinds[0] for kind in kinds)
+    return merged.astype(pd.CategoricalDtype(names, ordered=ordered))
 
 
 def storable(column: pd.Series) -> pd.Series:

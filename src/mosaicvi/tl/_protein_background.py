@@ -9,6 +9,7 @@ import pandas as pd
 
 from mosaicvi._errors import RequestError
 from mosaicvi.model._cells import select
+from mosaicvi.tl._measured import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,7 @@ def protein_background(
     RequestError
         If the modality is unknown, or its likelihood has no background.
     """
+    check_model(model)
     names = model.module.modalities if from_modalities is None else from_modalities
     request = model._request(modality, names, n_samples, None, None)
     if "background" not in {head.name for head in model.module.decoders[modality].likelihood.heads}:

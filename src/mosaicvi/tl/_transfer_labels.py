@@ -14,6 +14,7 @@ from mosaicvi._settings import logger
 from mosaicvi.data._columns import as_label, labels
 from mosaicvi.data._structure import rows_of
 from mosaicvi.model._counterparts import doubt_between
+from mosaicvi.model._requests import check_whole
 from mosaicvi.tl._counterparts import alignment_confidence_of
 from mosaicvi.tl._latents import Floats, Places, UnimodalCells, two_modalities
 from mosaicvi.tl._votes import Voters, at_temperature, fit_temperature, vote
@@ -220,8 +221,7 @@ def transfer(
 
 
 def _check(n_neighbours: int, min_probability: float, min_confidence: float | None) -> None:
-    if n_neighbours < 1:
-        raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
+    check_whole(n_neighbours, "n_neighbours")
     for key, value in (("min_probability", min_probability), ("min_confidence", min_confidence)):
         if value is not None and not 0.0 <= value <= 1.0:
             raise RequestError(f"{value}", key=key, expected="between 0 and 1")

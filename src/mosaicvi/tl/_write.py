@@ -13,6 +13,7 @@ from mosaicvi import _keys
 from mosaicvi.__about__ import __version__
 from mosaicvi._errors import RequestError
 from mosaicvi._scvi import layer_names
+from mosaicvi.tl._measured import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def mudata_of(model: MosaicVI, adata: MuData | None) -> MuData:
     """Return the MuData that is asked about: the given one, or the model's."""
+    check_model(model)
     mdata = model.adata if adata is None else adata
     if mdata is None:
         raise RequestError(

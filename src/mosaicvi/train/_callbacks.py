@@ -45,7 +45,7 @@ class KeepBest(pl.Callback):
         self._state: dict[str, torch.Tensor] = {}
         self._best_cells: Tensor | None = None
         self._waited = 0
-        self._last = float("inf")
+        self.last_value = float("inf")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare this epoch's validation objective with the best so far."""
@@ -53,10 +53,11 @@ class KeepBest(pl.Callback):
         metric = trainer.callback_metrics.get(VALIDATION_TOTAL)
         if metric is None or trainer.sanity_checking:
             return
-        value, last = float(metric), self._last
-        self._last = value
+        value, last = float(metric), self.last_value
+        self.last_value = value
         best = value < self.best_value
-        if best or self._as_good(value, cells):
+        # Each process of a distributed fit has its own cells; they stop, and keep, together.
+        if best or trainer.strategy.reduce_boolean_decision(self._as_good(value, cells)):
             self.best_epoch = trainer.current_epoch
             self._state = {
                 name: tensor.detach().cpu().clone()

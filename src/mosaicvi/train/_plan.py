@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from mosaicvi._errors import RequestError
+from mosaicvi.module._objective_spec import check_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ class OptimizerSpec:
         not name it, :meth:`mosaicvi.MosaicVI.train` takes 4, and for ``poisson`` and ``bernoulli``
         modalities .1 to 1, the less the fewer counts there are of the average region.
     gradient_norm
-        Gradients are clipped to this norm; 0: not at all.
+        Gradients are clipped to this norm; 0 or None: not at all.
     averaging
         Epochs over which the weights that validate and are kept are averaged; 0: those of a step.
     n_threads
@@ -67,13 +68,13 @@ class OptimizerSpec:
     weight_decay: float = 0.05
     rise: float = 0.2
     feature_rate: float | Mapping[str, float] = 1.0
-    gradient_norm: float = 100.0
+    gradient_norm: float | None = 100.0
     averaging: float = 2.0
     n_threads: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers with which no fit comes anywhere; NaN is none either."""
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise RequestError(
                 f"found {self.learning_rate}", key="learning_rate", expected="a number above 0"
             )
@@ -81,6 +82,15 @@ class OptimizerSpec:
             raise RequestError(
                 f"found {self.averaging}", key="averaging", expected="0 epochs or more"
             )
+        check_number("weight_decay", self.weight_decay)
+        check_number("rise", self.rise, 0, 1)
+        rates = self.feature_rate
+        for rate in rates.values() if isinstance(rates, Mapping) else (rates,):
+            check_number("feature_rate", rate)
+        if self.gradient_norm is not None:
+            check_number("gradient_norm", self.gradient_norm)
+        if self.n_threads is not None:
+            check_number("n_threads", self.n_threads, 1, whole=True)
 
 
 class MosaicTrainingPlan(pl.LightningModule):
@@ -177,8 +187,15 @@ class MosaicTrainingPlan(pl.LightningModule):
     def _log(self, split: str) -> None:
         names = [name for name in self._sums if name.endswith((f"_{split}", f"{split}_loss"))]
         means: dict[str, Any] = {n: self._sums.pop(n) / self._counts.pop(n) for n in names}
-        if means:
-            self.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
+        if not means:
+            return
+        how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": 1}
+        # Processes of a distributed fit agree on the best epoch by this one. Other terms may be
+        # absent from some of them, and a mean over processes would wait for these.
+        total = f"{split}_loss"
+        value = means.pop(total)
+        self.log_dict(means, **how)
+        self.log(total, value, sync_dist=True, **how)
 
     def _steps_taken(self) -> int:
         """Steps that the trainer will take; those that were planned where it cannot tell."""

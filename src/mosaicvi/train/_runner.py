@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scvi.train import Trainer
+from lightning.pytorch import Callback
 
 from mosaicvi._errors import MosaicviWarning, RequestError
+from mosaicvi._scvi import Trainer, parse_device_args
 from mosaicvi._settings import logger
 from mosaicvi.train._average import WeightAverage
 from mosaicvi.train._callbacks import KeepBest
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 
     from mosaicvi.data import MosaicDataModule
     from mosaicvi.train._plan import MosaicTrainingPlan
+
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Values, and what follows from them, are single precision; networks may compute in less."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +87,15 @@ def run_fit(
     Raises
     ------
     RequestError
-        If an argument is unknown.
+        If an argument is unknown or has no meaning here, or weights become infinite or NaN.
     """
+    _check(trainer_kwargs)
     keep = KeepBest(plan, patience)
     average = WeightAverage(plan.module, plan.optimizer_spec.averaging)
     # What is kept is the average, which takes the last step's weights back after it.
     own = [keep, average] if average.epochs else [keep]
-    callbacks = [*own, *trainer_kwargs.pop("callbacks", [])]
+    given = trainer_kwargs.pop("callbacks", None) or []
+    callbacks = [*own, *([given] if isinstance(given, Callback) else given)]
     settings = {
         "check_val_every_n_epoch": 1,
         "gradient_clip_val": plan.optimizer_spec.gradient_norm,
@@ -95,6 +104,9 @@ def run_fit(
         **trainer_kwargs,
     }
     with _quiet_lightning():
+        # As scvi-tools' own fits: without being asked, one GPU and not all, and none of Apple's,
+        # which lack operations that densities need.
+        accelerator, devices, _ = parse_device_args(accelerator, devices, return_device="torch")
         try:
             trainer = Trainer(
                 max_epochs=max_epochs,
@@ -113,6 +125,13 @@ def run_fit(
                 remedy="train()'s documentation says how the learning rate is set, if it is that; "
                 "in MosaicVI by plan_kwargs={'learning_rate': ...}",
             ) from error
+    if trainer.precision not in PRECISIONS:
+        raise RequestError(
+            f"found {trainer.precision!r}",
+            key="precision",
+            expected="one of " + ", ".join(map(repr, PRECISIONS)),
+            remedy="leave it out: single precision is the default",
+        )
     before = {name: value.detach().clone() for name, value in plan.module.state_dict().items()}
     # A module that was fitted or loaded is in evaluation mode, and Lightning leaves it there.
     plan.module.train()
@@ -123,6 +142,14 @@ def run_fit(
             plan.module.load_state_dict(before)
         elif not keep.restore():
             average.swap()
+        if not all(bool(each.isfinite().all()) for each in plan.module.parameters()):
+            raise RequestError(
+                "the fit diverged: its weights are infinite or no numbers. The model is as it was "
+                "before",
+                key="train",
+                remedy="lower the learning rate, plan_kwargs={'learning_rate': ...}, and look for "
+                "extreme values in the data",
+            )
     except BaseException:
         # Half a fit is no model: its answers would look like those of a whole one.
         plan.module.load_state_dict(before)
@@ -131,7 +158,18 @@ def run_fit(
         plan.module.eval()
         for parameter in plan.module.parameters():
             parameter.grad = None
-    status = "interrupted" if interrupted else "stopped early" if keep.stopped else "completed"
+    if math.isnan(keep.last_value):
+        kept = f"epoch {keep.best_epoch + 1}" if keep.best_epoch >= 0 else "its last steps"
+        warnings.warn(
+            "the fit diverged: the validation objective of its last epoch is no number; the model "
+            f"keeps the weights of {kept}. Remedy: lower the learning rate, "
+            "plan_kwargs={'learning_rate': ...}, and look for extreme values in the data.",
+            MosaicviWarning,
+            stacklevel=3,
+        )
+    # A limit of time or steps stops a fit as well as a wait for an improvement does.
+    early = keep.stopped or n_epochs < (trainer.max_epochs or max_epochs)
+    status = "interrupted" if interrupted else "stopped early" if early else "completed"
     if interrupted and n_epochs == 0:
         warnings.warn(
             "training was interrupted before its first epoch ended; the model is as it was before. "
@@ -177,7 +215,38 @@ def _threads(
 
 def _history(trainer: Trainer) -> dict[str, pd.DataFrame]:
     recorded = getattr(trainer.logger, "history", None)
-    return {name: frame.astype(float) for name, frame in (recorded or {}).items()}
+    # Where nothing is recorded, as in further processes of a distributed fit and with
+    # fast_dev_run, whatever a logger is asked for is a function.
+    if not isinstance(recorded, Mapping):
+        return {}
+    return {name: frame.astype(float) for name, frame in recorded.items()}
+
+
+def _check(trainer_kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments of scvi-tools' trainer that would do nothing, or fail at the first epoch."""
+    for key in trainer_kwargs:
+        if key.startswith("early_stopping_"):
+            raise RequestError(
+                f"found {trainer_kwargs[key]!r}",
+                key=key,
+                expected="early_stopping=True or False alone",
+                remedy="leave it out: how long a fit waits for an improvement of the validation "
+                "objective follows from max_epochs",
+            )
+    strategy = trainer_kwargs.get("strategy")
+    if isinstance(strategy, str) and any(way in strategy for way in ("spawn", "fork", "notebook")):
+        raise RequestError(
+            f"found {strategy!r}: its processes fit copies of the model, which end with them",
+            key="strategy",
+            expected="'ddp', in a script, or none",
+            remedy="leave it out: one device is the default",
+        )
+    if trainer_kwargs.get("enable_checkpointing"):
+        raise RequestError(
+            "checkpoints are not written",
+            key="enable_checkpointing",
+            remedy="leave it out, and call save() after train(): the best epoch is kept anyway",
+        )
 
 
 @contextmanager

@@ -1,0 +1,188 @@
+"""What a fit is asked for: devices, precision, and arguments of the trainer."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import fields
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.accelerators import MPSAccelerator
+
+from mosaicvi import MosaicVI
+from mosaicvi._errors import MosaicviWarning, RequestError
+from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.module import ObjectiveSpec
+from mosaicvi.train import OptimizerSpec, _runner
+
+
+@pytest.fixture
+def model() -> MosaicVI:
+    parts = {
+        "rna": SimulatedModality.rna(20, likelihood="nb"),
+        "protein": SimulatedModality.protein(5),
+    }
+    mdata = simulate(80, parts, seed=1)
+    MosaicVI.setup_mudata(mdata, {"rna": "nb", "protein": "nb_mixture"})
+    return MosaicVI(mdata, n_latent=3, n_hidden=8)
+
+
+def fit(model: MosaicVI, **options: Any) -> Any:
+    given = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False}
+    return model.train(**{**given, **options})
+
+
+class LosesItself(pl.Callback):
+    """Makes weights NaN at an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, plan: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            with torch.no_grad():
+                next(plan.module.parameters()).fill_(math.nan)
+
+
+class AskedForError(Exception):
+    """What the trainer was asked for."""
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, model: MosaicVI, **options: Any) -> dict[str, Any]:
+    """Arguments with which a fit makes its trainer."""
+
+    def trainer(**arguments: Any) -> None:
+        raise AskedForError(arguments)
+
+    monkeypatch.setattr(_runner, "Trainer", trainer)
+    with pytest.raises(AskedForError) as found:
+        fit(model, **options)
+    return dict(found.value.args[0])
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"), [("auto", [0]), ([1], [1]), (2, [0, 1]), ([0, 1], [0, 1])]
+)
+def test_of_several_gpus_one_is_taken_unless_more_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, model: MosaicVI, devices: Any, expected: Any
+) -> None:
+    for place in ("lightning.pytorch.accelerators.cuda", "lightning.fabric.accelerators.cuda"):
+        monkeypatch.setattr(f"{place}.num_cuda_devices", lambda: 2)
+    found = asked(monkeypatch, model, accelerator="auto", devices=devices)
+    assert found["accelerator"] == "cuda"
+    assert found["devices"] == expected
+
+
+def test_apples_gpu_is_not_taken_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, model: MosaicVI
+) -> None:
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*mps.*", category=UserWarning)
+        assert asked(monkeypatch, model, accelerator="auto")["accelerator"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("precision", "64-true"),
+        ("precision", "bf16-true"),
+        ("early_stopping_patience", 3),
+        ("enable_checkpointing", True),
+    ],
+)
+def test_arguments_of_the_trainer_that_mean_nothing_here(
+    model: MosaicVI, key: str, value: Any
+) -> None:
+    before = {name: each.clone() for name, each in model.module.state_dict().items()}
+    with pytest.raises(RequestError, match=f"key '{key}'.*Remedy"):
+        fit(model, **{key: value})
+    assert all(torch.equal(before[name], e) for name, e in model.module.state_dict().items())
+    assert not model.is_trained_
+
+
+def test_a_trial_run_of_one_step_has_no_history(model: MosaicVI) -> None:
+    result = fit(model, fast_dev_run=True)
+    assert result.history == {}
+
+
+@pytest.mark.parametrize("train_size", [0.9, 1.0])
+def test_a_fit_that_diverges_leaves_the_model_as_it_was(model: MosaicVI, train_size: float) -> None:
+    before = {name: each.clone() for name, each in model.module.state_dict().items()}
+    with pytest.raises(RequestError, match=r"the fit diverged.*learning rate"):
+        fit(model, max_epochs=3, train_size=train_size, callbacks=[LosesItself(0)])
+    assert all(torch.equal(before[name], e) for name, e in model.module.state_dict().items())
+    assert not model.is_trained_
+
+
+def test_a_fit_that_diverges_after_an_epoch_says_which_it_keeps(model: MosaicVI) -> None:
+    with pytest.warns(MosaicviWarning, match=r"diverged.* keeps the weights of epoch 1"):
+        result = fit(model, max_epochs=2, callbacks=[LosesItself(1)])
+    assert result.best_epoch == 0
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_callbacks_are_one_several_or_none(model: MosaicVI) -> None:
+    class Counts(pl.Callback):
+        n = 0
+
+        def on_train_epoch_start(self, *_: Any) -> None:
+            self.n += 1
+
+    counts = Counts()
+    for given in (counts, [counts], (counts,), None):
+        fit(model, callbacks=given)
+    assert counts.n == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kl_weight", -1.0),
+        ("cross_weight", math.nan),
+        ("graph_weight", "1"),
+        ("warmup", 10),
+        ("n_cross_samples", 0),
+        ("n_cross_samples", 2.5),
+        ("decoded_features", 0),
+        ("decoded_features", {"rna": 2.5}),
+        ("modality_weights", 2.0),
+        ("modality_weights", {"rna": -1.0}),
+        ("temperature_range", (1.0, 0.05)),
+        ("temperature_range", (0.0, 0.0)),
+        ("learning_rate", math.inf),
+        ("weight_decay", -0.1),
+        ("rise", 2.0),
+        ("feature_rate", -1.0),
+        ("feature_rate", {"rna": math.nan}),
+        ("gradient_norm", -1.0),
+        ("n_threads", 0),
+    ],
+)
+def test_numbers_with_which_no_fit_comes_anywhere(key: str, value: Any) -> None:
+    names = {each.name for each in fields(ObjectiveSpec)}
+    with pytest.raises(RequestError, match=f"key '{key}': found .*Expected"):
+        (ObjectiveSpec if key in names else OptimizerSpec)(**{key: value})
+
+
+def test_bounds_and_numbers_of_numpy_are_taken(model: MosaicVI) -> None:
+    ObjectiveSpec(kl_weight=0, warmup=0, modality_weights={"rna": np.float32(0)})
+    OptimizerSpec(gradient_norm=None, rise=0, feature_rate=0)
+    given = {"decoded_features": np.int64(10), "n_cross_samples": np.int64(2), "warmup": 1}
+    assert fit(model, plan_kwargs=given).status == "completed"
+
+
+def test_a_limit_of_steps_stops_a_fit_early(model: MosaicVI) -> None:
+    result = fit(model, max_epochs=50, max_steps=2)
+    assert result.n_epochs < 50
+    assert result.status == "stopped early"
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
+def test_processes_that_fit_copies_are_refused(model: MosaicVI, strategy: str) -> None:
+    with pytest.raises(RequestError, match="strategy"):
+        fit(model, strategy=strategy, devices=2)

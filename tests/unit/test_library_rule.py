@@ -1,0 +1,184 @@
+"""Library sizes of answers, as far as a cell's other modalities tell them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from anndata import AnnData
+from tests.fits import QUIET
+from tests.helpers import make_mudata
+
+from mosaicvi import FactorVI, MosaicVI
+from mosaicvi.model._libraries import LEAST_CELLS, LibraryPool, library_pools
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning"),
+    pytest.mark.filterwarnings("ignore:Trying to query inferred values"),
+]
+
+N_CELLS = 600
+N_FEATURES = 12
+LIKELIHOODS = {"rna": "nb", "protein": "nb_mixture", "atac": "poisson"}
+
+
+def kinds(mdata: MuData) -> np.ndarray:
+    """Kind of each cell, 0 or 1."""
+    return np.array([int(str(name)[1:]) % 2 for name in mdata.obs_names])
+
+
+def table(mean: np.ndarray, kept: np.ndarray, prefix: str) -> AnnData:
+    """Poisson counts of some cells."""
+    counts = np.random.default_rng(len(prefix) + ord(prefix[0])).poisson(mean)[kept]
+    made = AnnData(sp.csr_matrix(counts.astype(np.float32)))
+    made.obs_names = [f"c{cell:04d}" for cell in np.flatnonzero(kept)]
+    made.var_names = [f"{prefix}{i}" for i in range(mean.shape[1])]
+    return made
+
+
+def two_kinds(n_cells: int = N_CELLS) -> MuData:
+    """Cells of two kinds, of which one has five times the RNA; a third lacks it."""
+    kind = np.arange(n_cells) % 2
+    shape = np.stack([np.linspace(1, 5, N_FEATURES), np.linspace(5, 1, N_FEATURES)])[kind]
+    lacks = np.arange(n_cells) % 3 == 0
+    return make_mudata(
+        {
+            "rna": table(shape * np.where(kind == 0, 25.0, 5.0)[:, None], ~lacks, "g"),
+            "protein": table(shape * 10, np.ones(n_cells, dtype=bool), "p"),
+        }
+    )
+
+
+def fit(mdata: MuData, model_class: Any = MosaicVI) -> Any:
+    """A quick fit."""
+    model_class.setup_mudata(mdata, {name: LIKELIHOODS[name] for name in mdata.mod})
+    small = {"n_factors": 3} if model_class is FactorVI else {"n_latent": 4, "n_hidden": 16}
+    model = model_class(mdata, **small)
+    model.train(15, **QUIET)
+    return model
+
+
+def totals(model: Any, modality: str = "rna", **asked: Any) -> np.ndarray:
+    """Totals of draws from other modalities, ``(n_samples, n_cells)``."""
+    return np.asarray(
+        model.posterior_predictive_sample(modality, n_samples=60, **asked).sum(-1), dtype=float
+    )
+
+
+def typical(drawn: np.ndarray, cells: np.ndarray) -> float:
+    """Median over draws and some cells."""
+    return float(np.median(drawn[:, cells]))
+
+
+@pytest.mark.parametrize("model_class", [MosaicVI, FactorVI])
+def test_kinds_have_their_own_totals(model_class: Any) -> None:
+    mdata = two_kinds()
+    model = fit(mdata, model_class)
+    kind, drawn = kinds(mdata), totals(model)
+    lacks = ~np.isin(mdata.obs_names, mdata["rna"].obs_names)
+    true = {0: 25.0 * 3 * N_FEATURES, 1: 5.0 * 3 * N_FEATURES}
+    for each, expected in true.items():
+        assert typical(drawn, lacks & (kind == each)) == pytest.approx(expected, rel=0.2)
+    # Draws from all measured cells would be a mixture, alike for both kinds.
+    model.library_pool = library_pools(model.adata_manager.data)
+    mixed = totals(model)
+    spread = mixed[:, lacks & (kind == 0)].mean() / mixed[:, lacks & (kind == 1)].mean()
+    assert spread == pytest.approx(1.0, abs=0.2)
+
+
+def test_depth_of_one_assay_tells_that_of_another() -> None:
+    rng = np.random.default_rng(1)
+    deep = np.exp(rng.normal(0, 0.7, N_CELLS))[:, None]
+    shape = np.stack([np.linspace(1, 5, N_FEATURES), np.linspace(5, 1, N_FEATURES)])
+    shape = shape[np.arange(N_CELLS) % 2]
+    lacks = np.arange(N_CELLS) % 4 == 0
+    everywhere = np.ones(N_CELLS, dtype=bool)
+    mdata = make_mudata(
+        {
+            "rna": table(shape * 20 * deep, ~lacks, "g"),
+            "atac": table(shape * 10 * deep, everywhere, "a"),
+        }
+    )
+    model = fit(mdata)
+    assert model.library_pool["rna"].rule.depth["atac"] > 0.5
+    asked = ~np.isin(mdata.obs_names, mdata["rna"].obs_names)
+    drawn = np.log(totals(model, indices=np.flatnonzero(asked)))
+    known = np.log(deep[[int(name[1:]) for name in mdata.obs_names[asked]], 0])
+    assert np.corrcoef(drawn.mean(0), known)[0, 1] > 0.9
+    # Intervals are those of sizes whose depth is known, not of all cells.
+    assert drawn.std(0).mean() < 0.5 * np.log(deep).std()
+
+
+def test_batches_keep_their_own_level() -> None:
+    mdata = two_kinds()
+    rna = mdata["rna"]
+    batch = np.array(["ab"[int(name[1:]) % 4 // 2] for name in mdata.obs_names])
+    own = np.array(["ab"[int(name[1:]) % 4 // 2] for name in rna.obs_names])
+    rna.X = sp.csr_matrix(rna.X.multiply(np.where(own == "b", 4.0, 1.0)[:, None]), dtype=np.float32)
+    mdata.obs["batch"] = batch
+    MosaicVI.setup_mudata(mdata, {"rna": "nb", "protein": "nb_mixture"}, batch_key="batch")
+    model = MosaicVI(mdata, n_latent=4, n_hidden=16)
+    model.train(15, **QUIET)
+    kind = kinds(mdata)
+    for level, answered in ((1.0, "a"), (4.0, "b")):
+        drawn = totals(model, transform_batch=answered)
+        for each, mean in ((0, 25.0), (1, 5.0)):
+            found = typical(drawn, kind == each)
+            assert found == pytest.approx(level * mean * 3 * N_FEATURES, rel=0.25)
+
+
+def test_a_saved_model_gives_the_same_answers(tmp_path: Path) -> None:
+    mdata = two_kinds()
+    model = fit(mdata)
+    before = totals(model)
+    model.save(tmp_path / "model")
+    loaded = MosaicVI.load(tmp_path / "model", mdata)
+    np.testing.assert_array_equal(totals(loaded), before)
+    assert loaded.library_pool["rna"].arrays().keys() == model.library_pool["rna"].arrays().keys()
+
+
+def test_cells_alone_are_answered_as_among_others() -> None:
+    mdata = two_kinds()
+    model = fit(mdata)
+    some = np.array([411, 3, 90])
+    np.testing.assert_array_equal(totals(model, indices=some), totals(model)[:, some])
+
+
+def test_few_cells_tell_nothing() -> None:
+    mdata = two_kinds(n_cells=LEAST_CELLS)
+    model = fit(mdata)
+    pool = model.library_pool["rna"]
+    assert pool.rule is None
+    np.testing.assert_array_equal(pool.told, 0)
+
+
+def test_a_pool_without_a_rule_draws_its_sizes() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(0, 50, 40).astype(np.float32)
+    pool = LibraryPool(sizes, np.arange(40) % 2, np.zeros(40, dtype=np.float32))
+    uniform = (np.arange(20, dtype=np.float32)[:, None] + 0.5) / 20
+    drawn, source = pool.draw(np.array([1]), uniform, 0.0)
+    np.testing.assert_allclose(drawn[:, 0], np.sort(sizes[1::2]), rtol=1e-6)
+    np.testing.assert_array_equal(source, 1)
+    # A batch that never measured draws of all.
+    everywhere, _ = pool.draw(np.array([7]), (np.arange(40)[:, None] + 0.5) / 40, 0.0)
+    np.testing.assert_allclose(everywhere[:, 0], np.sort(sizes), rtol=1e-6)
+
+
+def test_what_is_told_moves_sizes_no_farther_than_those_of_measured_cells() -> None:
+    told = np.linspace(-1, 1, 40).astype(np.float32)
+    sizes = np.exp(told).astype(np.float32)
+    pool = LibraryPool(sizes, np.zeros(40, dtype=np.int64), told)
+    uniform = np.full((3, 4), 0.5, dtype=np.float32)
+    drawn, _ = pool.draw(np.zeros(4, dtype=np.int64), uniform, np.array([-9.0, -0.5, 0.5, 9.0]))
+    np.testing.assert_allclose(drawn[0], np.exp([-1, -0.5, 0.5, 1]), rtol=1e-5)
+    empty = replace(pool, sizes=np.zeros_like(sizes))
+    assert (empty.draw(np.zeros(4, dtype=np.int64), uniform, told[:4])[0] == 0).all()
