@@ -73,7 +73,7 @@ def test_totals_are_those_of_counterparts() -> None:
     mdata = draw(APART, 1200)
     state = pd.Series(mdata.obsm["truth_z"][:, 0], index=mdata.obs_names)
     rna = mdata["rna"]
-    more = np.exp(state[rna.obs_names].to_numpy())
+    more = np.exp(0.5 * state[rna.obs_names].to_numpy())
     rna.X = sp.csr_matrix(np.rint(rna.X.multiply(more[:, None]).toarray()), dtype=np.float32)
     model = fit(mdata, graph_of(mdata, mdata.uns["links"]), epochs=8)
     rule = model.library_pool["rna"].rule

@@ -11,6 +11,7 @@ from tests.fits import QUIET, answer
 from tests.helpers import cell_names, counts_modality, make_mudata
 
 from mosaicvi import MosaicVI
+from mosaicvi.model import _libraries
 from mosaicvi.model._libraries import library_pools
 
 N_CELLS = 90
@@ -78,3 +79,13 @@ def test_answers_of_empty_cells_are_finite(likelihood: str, panel: bool) -> None
         assert np.abs(values).max() < 1e-4
     expected = model.get_normalized_expression("x", from_modalities=["rna"], n_samples=3)
     assert np.isfinite(np.asarray(expected)).all()
+
+
+def test_of_many_batches_each_has_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sparse_model("poisson")
+    monkeypatch.setattr(_libraries, "MOST_KEPT", 60)
+    monkeypatch.setattr(_libraries, "LEAST_POOL", 10)
+    pool = library_pools(model.adata_manager.data)["x"]
+    np.testing.assert_array_equal(np.bincount(pool.batches), [30, 30])
+    monkeypatch.setattr(_libraries, "LEAST_POOL", 40)
+    assert len(library_pools(model.adata_manager.data)["x"].sizes) == 80

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MAX_POOL = 2000
 """Cells of a batch whose library sizes are kept, at most."""
 
+MOST_KEPT, LEAST_POOL = 100_000, 100
+"""Cells kept of all batches: of many, each has a smaller part, but not less than so many cells."""
+
 LEAST_CELLS = 100
 """Cells with counts and another modality from which on a regression is fitted."""
 
@@ -202,7 +205,8 @@ def library_pools(data: MosaicData) -> dict[str, LibraryPool]:
 
     Returns
     -------
-    Modality with library sizes to at most :data:`MAX_POOL` cells a batch.
+    Modality with library sizes to at most :data:`MAX_POOL` cells a batch, fewer where batches are
+    many.
     """
     return {name: _pool(data.modalities[name], rows) for name, rows in _kept(data).items()}
 
@@ -244,12 +248,11 @@ def _kept(data: MosaicData) -> dict[str, np.ndarray]:
     for name, modality in data.modalities.items():
         if not likelihoods.get(modality.spec.likelihood).uses_library_size:
             continue
-        kept = []
-        for code in np.unique(modality.batch):
+        kept, codes = [], np.unique(modality.batch)
+        most = min(MAX_POOL, max(LEAST_POOL, MOST_KEPT // max(len(codes), 1)))
+        for code in codes:
             rows = np.flatnonzero(modality.batch == code)
-            kept.append(
-                rows if len(rows) <= MAX_POOL else rng.choice(rows, MAX_POOL, replace=False)
-            )
+            kept.append(rows if len(rows) <= most else rng.choice(rows, most, replace=False))
         found[name] = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
     return found
 
