@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mosaicvi import likelihoods
 from mosaicvi.bm._input import BATCH, TYPE, ImputationInput, Prediction
 from mosaicvi.bm._load import combine
 from mosaicvi.bm.methods._base import Method
@@ -86,14 +87,19 @@ class MosaicVIMethod(Method):
 
     def _draws(self) -> Prediction:
         mdata = self.task.mdata
-        draws = self._model.posterior_predictive_sample(
-            self.task.target,
-            [name for name in mdata.mod if name != self.task.target],
-            adata=None if self._with_query else mdata,
-            indices=mdata.obs_names.get_indexer(list(self.task.query)),
+        asked = {
+            "modality": self.task.target,
+            "from_modalities": [name for name in mdata.mod if name != self.task.target],
+            "adata": None if self._with_query else mdata,
+            "indices": mdata.obs_names.get_indexer(list(self.task.query)),
             **self._arguments("predict"),
-        )
-        return Prediction(np.asarray(draws, dtype=np.float32))
+        }
+        draws = self._model.posterior_predictive_sample(**asked)
+        if not likelihoods.get(self.task.likelihoods[self.task.target]).is_count:
+            return Prediction(np.asarray(draws, dtype=np.float32))
+        # The point that users get. Baselines state theirs without noise, too.
+        mean = self._model.impute(**asked, quantiles=(), scale="log1p").X
+        return Prediction(np.asarray(draws, dtype=np.float32), np.asarray(mean, dtype=np.float64))
 
     def _mixing(self) -> float | None:
         """Mixing of batches in the latent space of the source, within types."""
