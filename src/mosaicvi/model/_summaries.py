@@ -50,6 +50,18 @@ def on_scale(chunk: PredictiveChunk, counts: Tensor, scale: str) -> Tensor:
     return parameters["foreground_mean"] * torch.sigmoid(-parameters["mixing_logit"])
 
 
+def average(draws: Tensor) -> Tensor:
+    """Mean over draws, ``(n_cells, n_features)``, added up one after the other.
+
+    So that a cell's is the same bits wherever it stands: how torch adds along the first dimension
+    depends on the place.
+    """
+    total = torch.zeros_like(draws[0])
+    for draw in draws:
+        total += draw
+    return total / len(draws)
+
+
 def mean_of(values: Tensor, counts: Tensor, means: Tensor, scale: str) -> Tensor:
     r"""Mean of draws on a scale, without most of what their count noise does to it.
 
@@ -74,15 +86,15 @@ def mean_of(values: Tensor, counts: Tensor, means: Tensor, scale: str) -> Tensor
     -------
     Shape ``(n_cells, n_features)``.
     """
-    mean = values.mean(0)
+    mean = average(values)
     if scale == "foreground" or len(values) < LEAST_DRAWS:  # the foreground has no count noise
         return mean
     if scale == "clr":
         logs = mean_of(torch.log1p(counts), counts, means, "log1p")
         return logs - logs.mean(-1, keepdim=True)
-    chance = counts.mean(0) - means.mean(0)
     if scale == "counts":
-        return mean - chance
+        return average(means)
+    chance = average(counts) - average(means)
     covariance, variance = torch.zeros_like(mean), torch.zeros_like(mean)
     # A draw at a time: products of all would need the memory of the draws several times over.
     for value, count, expected in zip(values, counts, means, strict=True):
@@ -200,7 +212,7 @@ class Summaries:
         put(
             self.layers["sd"], values.std(0) if values.shape[0] > 1 else torch.zeros_like(values[0])
         )
-        put(self.layers["denoised"], means.mean(0))
+        put(self.layers["denoised"], average(means))
         if self.is_count:
             logs = values if self.scale == "log1p" else torch.log1p(counts)
             put(self.layers["log1p_mean"], mean_of(logs, counts, means, "log1p"))
