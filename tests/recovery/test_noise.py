@@ -81,11 +81,12 @@ def test_noise_changes_no_bit_of_an_answer(without: MosaicVI, noisy: MosaicVI) -
     np.testing.assert_array_equal(
         noisy.get_latent_representation(), without.get_latent_representation()
     )
-    draws = [
-        model.posterior_predictive_sample("protein", n_samples=5, seed=0)
-        for model in (noisy, without)
-    ]
-    np.testing.assert_array_equal(*draws)
+    for name in ("protein", "rna"):
+        draws = [
+            model.posterior_predictive_sample(name, n_samples=5, seed=0)
+            for model in (noisy, without)
+        ]
+        np.testing.assert_array_equal(*draws, err_msg=name)
     assert noisy.history["validation_loss"].equals(without.history["validation_loss"])
 
 

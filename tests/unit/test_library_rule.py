@@ -13,7 +13,8 @@ from tests.fits import QUIET
 from tests.helpers import make_mudata
 
 from mosaicvi import FactorVI, MosaicVI
-from mosaicvi.model._libraries import LEAST_CELLS, LibraryPool, library_pools
+from mosaicvi.model._libraries import LEAST_CELLS, library_pools
+from mosaicvi.model._library_pool import LibraryPool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +134,23 @@ def test_batches_keep_their_own_level() -> None:
         for each, mean in ((0, 25.0), (1, 5.0)):
             found = typical(drawn, kind == each)
             assert found == pytest.approx(level * mean * 3 * N_FEATURES, rel=0.25)
+
+
+def test_an_assay_alone_has_its_own_spread_of_totals() -> None:
+    """Sizes are told by posterior means, of which single draws are wider by far."""
+    kind = np.arange(N_CELLS) % 2
+    shape = np.stack([np.linspace(1, 5, N_FEATURES), np.linspace(5, 1, N_FEATURES)])[kind]
+    level = np.where(kind == 0, 25.0, 5.0)[:, None]
+    everywhere = np.ones(N_CELLS, dtype=bool)
+    mdata = make_mudata({"rna": table(shape * level, everywhere, "g")})
+    MosaicVI.setup_mudata(mdata, {"rna": "nb"})
+    model = MosaicVI(mdata, n_latent=4, n_hidden=16)
+    model.train(1, **QUIET)
+    drawn = np.log(totals(model, from_modalities=["rna"]))
+    measured = np.log(np.asarray(mdata["rna"].X.sum(1)).ravel())
+    assert drawn.std() == pytest.approx(measured.std(), rel=0.25)
+    kinds_apart = typical(drawn, kinds(mdata) == 0) - typical(drawn, kinds(mdata) == 1)
+    assert kinds_apart == pytest.approx(np.log(5), rel=0.25)
 
 
 def test_a_saved_model_gives_the_same_answers(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mosaicvi.graph import FeatureGraph
     from mosaicvi.model._counterparts import Counterparts
     from mosaicvi.model._imputation import Imputability
-    from mosaicvi.model._libraries import LibraryPool
+    from mosaicvi.model._library_pool import LibraryPool
     from mosaicvi.train import FitResult
 
 

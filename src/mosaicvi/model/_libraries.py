@@ -14,17 +14,15 @@ places to which the modality itself contributed, :math:`w` would be that of its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.linear_model import RidgeCV
 
 from mosaicvi import likelihoods
+from mosaicvi.model._library_pool import LibraryPool, LibraryRule, depth_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
     from mosaicvi.model._posterior import PosteriorSampler
 
@@ -40,164 +38,8 @@ LEAST_CELLS = 100
 PENALTIES = tuple(float(each) for each in np.logspace(-1, 5, 13))
 """Ridge penalties among which generalised cross-validation chooses."""
 
-
-@dataclass(frozen=True)
-class LibraryRule:
-    """What cells tell of the log of a library size.
-
-    Attributes
-    ----------
-    latent
-        Weights of latent dimensions, ``(n_latent,)``.
-    depth
-        Modality to the weight of the log1p of its counts.
-    typical
-        Modality to the mean of that log1p in each of its batches, ``(n_batches,)``; NaN where no
-        cell of the regression had it.
-    at_draws
-        Whether it is read at draws of places (of cells that hold the modality) or at posterior
-        means.
-    """
-
-    latent: np.ndarray
-    depth: Mapping[str, float]
-    typical: Mapping[str, np.ndarray]
-    at_draws: bool
-
-    def told(
-        self, places: np.ndarray, data: MosaicData, cells: np.ndarray, evidence: Sequence[str]
-    ) -> np.ndarray:
-        """What is known of the log of library sizes, up to a constant, ``(..., n_cells)``.
-
-        Parameters
-        ----------
-        places
-            In the latent space, ``(..., n_cells, n_latent)``.
-        data
-            Registered data.
-        cells
-            Rows of the MuData.
-        evidence
-            Modalities whose counts may be used.
-        """
-        # Row by row: last bits of a matrix product depend on how many rows there are.
-        told = (places * self.latent).sum(axis=-1)
-        for name in self.depth.keys() & set(evidence) & data.modalities.keys():
-            modality = data.modalities[name]
-            told = told + self.depth[name] * depth_of(modality, cells, self.typical[name])
-        return np.asarray(told, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class LibraryPool:
-    """Library sizes from which answers for unmeasured cells draw.
-
-    Attributes
-    ----------
-    sizes, batches
-        Size and batch code of cells that were measured, ``(n_kept,)`` each. Cells without a count
-        are among them: they were measured as well.
-    told
-        What the rule says of these cells, ``(n_kept,)``; zeros without one.
-    rule
-        What cells tell of their sizes; None: nothing.
-    """
-
-    sizes: np.ndarray
-    batches: np.ndarray
-    told: np.ndarray
-    rule: LibraryRule | None = None
-
-    def draw(
-        self, codes: np.ndarray, uniform: np.ndarray, told: np.ndarray | float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Library sizes, and the batch each comes from, both of ``uniform``'s shape.
-
-        Parameters
-        ----------
-        codes
-            Batch that is answered for, broadcastable to ``uniform``.
-        uniform
-            Noise on [0, 1), ``(n_samples, n_cells)``.
-        told
-            What the rule says of the cells asked about, broadcastable to ``uniform``. Nothing
-            beyond what it says of cells that were measured is believed.
-        """
-        with np.errstate(divide="ignore"):
-            rest = np.log(self.sizes) - self.told
-        drawn, source = np.empty_like(uniform), np.empty(uniform.shape, dtype=np.int64)
-        wanted = np.broadcast_to(codes, uniform.shape)
-        known = np.clip(told, self.told.min(), self.told.max()) if len(self.told) else told
-        shift = np.broadcast_to(known, uniform.shape)
-        for code in np.unique(wanted):
-            pool = np.flatnonzero(self.batches == code)
-            pool = np.arange(len(self.sizes)) if len(pool) == 0 else pool
-            pool = pool[np.argsort(rest[pool], kind="stable")]
-            asked = wanted == code
-            picks = pool[(uniform[asked] * len(pool)).astype(np.int64)]
-            drawn[asked] = self.sizes[picks] * np.exp(shift[asked] - self.told[picks])
-            source[asked] = self.batches[picks]
-        return drawn, source
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Everything by name, for a file."""
-        found = {"sizes": self.sizes, "batches": self.batches, "told": self.told}
-        if self.rule is not None:
-            rule = self.rule
-            found |= {"latent": rule.latent, "at_draws": np.array(rule.at_draws)}
-            for name, weight in rule.depth.items():
-                found[f"depth.{name}"] = np.array(weight, dtype=np.float32)
-                found[f"typical.{name}"] = rule.typical[name]
-        return found
-
-    @classmethod
-    def from_arrays(cls, found: Mapping[str, np.ndarray]) -> LibraryPool:
-        """What :meth:`arrays` gave; of files without ``told``, sizes of which nothing is told."""
-        sizes = found["sizes"]
-        rule = None
-        if "latent" in found:
-            names = [name.removeprefix("depth.") for name in found if name.startswith("depth.")]
-            rule = LibraryRule(
-                found["latent"],
-                {name: float(found[f"depth.{name}"]) for name in names},
-                {name: found[f"typical.{name}"] for name in names},
-                bool(found["at_draws"]),
-            )
-        return cls(sizes, found["batches"], found.get("told", np.zeros_like(sizes)), rule)
-
-
-@dataclass
-class _Evidence:
-    """What the other modalities say of cells that hold one.
-
-    Attributes
-    ----------
-    names
-        Those used of each cell, by the code in ``used``.
-    used
-        Code of each cell, ``(n_cells,)``.
-    """
-
-    names: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    used: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-
-    def __iter__(self) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-        for code, names in self.names.items():
-            yield names, np.flatnonzero(self.used == code)
-
-
-def depth_of(modality: ModalityData, cells: np.ndarray, typical: np.ndarray) -> np.ndarray:
-    """Log1p of the counts of cells beside the mean of their batch, ``(n_cells,)``.
-
-    Zero where a cell lacks the modality, or no such mean is known.
-    """
-    rows = modality.rows[cells]
-    held = rows >= 0
-    found = np.zeros(len(cells), dtype=np.float32)
-    codes = modality.batch[rows[held]]
-    known = np.where(codes >= 0, typical[codes], np.nan)
-    found[held] = np.nan_to_num(np.log1p(modality.library_size[rows[held]]) - known)
-    return found
+Evidence = list[tuple[tuple[str, ...], np.ndarray]]
+"""Modalities that are read of cells, and the places of these cells among those asked about."""
 
 
 def library_pools(data: MosaicData) -> dict[str, LibraryPool]:
@@ -224,30 +66,34 @@ def fit_libraries(sampler: PosteriorSampler, training: np.ndarray) -> dict[str, 
     training
         Rows of the MuData that trained it.
     """
-    data = sampler.data
-    pools = {}
+    data, pools = sampler.data, {}
     for name, rows in _kept(data).items():
         pool, cells = _pool(data.modalities[name], rows), _cells_of(data.modalities[name], rows)
         usable = np.isin(cells, training) & (pool.sizes > 0)
-        evidence = _others(data, name, cells)
-        paired = np.array([len(evidence.names[code]) > 0 for code in evidence.used], dtype=bool)
+        others = _trusted(sampler, name)
+        evidence = _evidence(data, others, cells)
+        paired = np.zeros(len(cells), dtype=bool)
+        for names, chosen in evidence:
+            paired[chosen] = len(names) > 0
         at_draws = int((usable & paired).sum()) < LEAST_CELLS
         if at_draws:
-            evidence = _Evidence({0: (name,)}, np.zeros(len(cells), dtype=np.int64))
+            evidence, others = [((), np.arange(len(cells)))], []
         fitted = usable if at_draws else usable & paired
         if int(fitted.sum()) >= LEAST_CELLS:
-            pool = _told(sampler, pool, name, cells, evidence, fitted, at_draws=at_draws)
+            known, typical = _known(sampler, name, others, cells, evidence, fitted)
+            pool = _told(pool, known, typical, fitted, at_draws=at_draws)
         pools[name] = pool
     return pools
 
 
 def _kept(data: MosaicData) -> dict[str, np.ndarray]:
     """Rows of each modality with library sizes whose sizes are kept."""
-    rng = np.random.default_rng(0)
     found = {}
     for name, modality in data.modalities.items():
         if not likelihoods.get(modality.spec.likelihood).uses_library_size:
             continue
+        # Of its own: another modality changes nothing in it.
+        rng = np.random.default_rng(0)
         kept, codes = [], np.unique(modality.batch)
         most = min(MAX_POOL, max(LEAST_POOL, MOST_KEPT // max(len(codes), 1)))
         for code in codes:
@@ -270,64 +116,74 @@ def _cells_of(modality: ModalityData, rows: np.ndarray) -> np.ndarray:
     return np.asarray(cell[rows])
 
 
-def _others(data: MosaicData, name: str, cells: np.ndarray) -> _Evidence:
+def _trusted(sampler: PosteriorSampler, name: str) -> list[str]:
+    """Other modalities, without those that must not change an answer."""
+    muted = sampler.module.muted
+    return [other for other in sampler.data.modalities if other != name and other not in muted]
+
+
+def _evidence(data: MosaicData, others: list[str], cells: np.ndarray) -> Evidence:
     """Some of the other modalities of each cell, drawn so that a rule serves any part of them."""
-    others = [other for other in data.modalities if other != name]
     held = np.zeros((len(cells), len(others)), dtype=bool)
     for column, other in enumerate(others):
         held[:, column] = data.modalities[other].rows[cells] >= 0
     drawn = held & (np.random.default_rng(0).random(held.shape) < 0.5)
     drawn = np.where(drawn.any(1, keepdims=True), drawn, held)
-    used = drawn @ (1 << np.arange(len(others), dtype=np.int64))
-    names = {
-        int(code): tuple(other for bit, other in enumerate(others) if code >> bit & 1)
-        for code in np.unique(used)
+    patterns, pattern = np.unique(drawn, axis=0, return_inverse=True)
+    return [
+        (
+            tuple(other for other, chosen in zip(others, row, strict=True) if chosen),
+            np.flatnonzero(pattern.ravel() == number),
+        )
+        for number, row in enumerate(patterns)
+    ]
+
+
+def _known(
+    sampler: PosteriorSampler,
+    name: str,
+    others: list[str],
+    cells: np.ndarray,
+    evidence: Evidence,
+    fitted: np.ndarray,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Places of cells and depths of their other modalities, and what is typical of these.
+
+    ``(n_cells, n_latent + n_depths)``, float64.
+    """
+    data, n_latent = sampler.data, sampler.module.n_latent
+    typical = {
+        other: _typical(data.modalities[other], cells[fitted])
+        for other in others
+        if likelihoods.get(data.modalities[other].spec.likelihood).uses_library_size
     }
-    return _Evidence(names, used)
+    known = np.zeros((len(cells), n_latent + len(typical)))
+    for names, chosen in evidence:
+        # A cell of one modality has no other place than its own.
+        for chunk in sampler.latent(cells[chosen], names or (name,)):
+            known[chosen[chunk.places], :n_latent] = chunk.posterior.mean.cpu().numpy()
+        for column, (other, level) in enumerate(typical.items(), n_latent):
+            if other in names:
+                known[chosen, column] = depth_of(data.modalities[other], cells[chosen], level)
+    return known, typical
 
 
 def _told(
-    sampler: PosteriorSampler,
     pool: LibraryPool,
-    name: str,
-    cells: np.ndarray,
-    evidence: _Evidence,
+    known: np.ndarray,
+    typical: dict[str, np.ndarray],
     fitted: np.ndarray,
     *,
     at_draws: bool,
 ) -> LibraryPool:
     """A pool with a rule, fitted to some of its cells."""
-    data, n_latent = sampler.data, sampler.module.n_latent
-    places = np.zeros((len(cells), n_latent), dtype=np.float32)
-    # A cell of one modality has no other place than its own.
-    for names, chosen in evidence:
-        for chunk in sampler.latent(cells[chosen], names or (name,)):
-            places[chosen[chunk.places]] = chunk.posterior.mean.cpu().numpy()
-    counted = [] if at_draws else _counted(data, name)
-    typical = {other: _typical(data.modalities[other], cells[fitted]) for other in counted}
-    columns = [places.astype(np.float64)]
-    for other in counted:
-        column = np.zeros((len(cells), 1))
-        for names, chosen in evidence:
-            if other in names:
-                modality = data.modalities[other]
-                column[chosen, 0] = depth_of(modality, cells[chosen], typical[other])
-        columns.append(column)
-    known = np.concatenate(columns, axis=1)
     weights = _regression(known[fitted], np.log(pool.sizes[fitted]), pool.batches[fitted])
     # As a file holds them, so that a loaded model has the same answers.
-    depth = {other: float(np.float32(weights[n_latent + i])) for i, other in enumerate(counted)}
-    rule = LibraryRule(weights[:n_latent].astype(np.float32), depth, typical, at_draws)
+    weights = weights.astype(np.float32)
+    n_latent = known.shape[1] - len(typical)
+    depth = dict(zip(typical, weights[n_latent:].tolist(), strict=True))
+    rule = LibraryRule(weights[:n_latent], depth, typical, at_draws)
     return LibraryPool(pool.sizes, pool.batches, (known @ weights).astype(np.float32), rule)
-
-
-def _counted(data: MosaicData, name: str) -> list[str]:
-    """Other modalities whose cells have library sizes."""
-    return [
-        other
-        for other, modality in data.modalities.items()
-        if other != name and likelihoods.get(modality.spec.likelihood).uses_library_size
-    ]
 
 
 def _typical(modality: ModalityData, cells: np.ndarray) -> np.ndarray:

@@ -271,6 +271,8 @@ class MosaicVI(FitGetters):
         remember(self, earlier)
         self.history_, self.fit_result, self.is_trained_ = result.history, result, True
         self.imputability.clear()
+        # What an earlier fit knew is of another latent space, also if what follows is interrupted.
+        self.library_pool, self.counterparts = library_pools(prepared.data), {}
         self.counterparts = find_counterparts(
             prepared, self.module, self.anchors, datamodule.train_idx, seed=self.seed
         )

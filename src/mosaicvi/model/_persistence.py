@@ -19,7 +19,7 @@ from mosaicvi.graph import Edges, FeatureGraph
 from mosaicvi.model import _io
 from mosaicvi.model._counterparts import Apart, Counterparts
 from mosaicvi.model._imputation import Imputability
-from mosaicvi.model._libraries import LibraryPool
+from mosaicvi.model._library_pool import LibraryPool
 from mosaicvi.train import FitResult
 
 if TYPE_CHECKING:

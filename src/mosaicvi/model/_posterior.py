@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mosaicvi.data._dataset import MultiDataset
     from mosaicvi.data._mosaic_data import MosaicData
     from mosaicvi.model._counterparts import Counterparts
-    from mosaicvi.model._libraries import LibraryPool
+    from mosaicvi.model._library_pool import LibraryPool
     from mosaicvi.module import MultimodalModule
 
 CHUNK_BYTES = 128 * 2**20
@@ -118,14 +118,15 @@ class PosteriorSampler:
         for chunk in self.latent(indices, request.from_modalities, n_cells=size):
             rows = chunk.batch.indices.cpu().numpy()
             names = self.data.obs_names[rows]
-            z = self._carried_over(chunk, request, self.draw_latent(chunk, request.n_samples))
+            own = self.draw_latent(chunk, request.n_samples)
+            z = self._carried_over(chunk, request, own)
             modality = self.data.modalities[request.modality]
             codes, batches = modality.cell_batch[rows], modality.cell_batch_names[rows]
             offsets, batch = self._offsets(request, codes, batches)
             design = self.module.design(chunk.batch)
             library = None
             if decoder.likelihood.uses_library_size:
-                library, source = self._libraries(request, chunk, z, codes)
+                library, source = self._libraries(request, chunk, (own, z), codes)
                 library = self._complete(
                     request, library, source, (z, batch, offsets, design, linked)
                 )
@@ -213,10 +214,15 @@ class PosteriorSampler:
         return offsets.draw_new(noise.normal(*shape).to(device), noise.uniform(*shape).to(device))
 
     def _libraries(
-        self, request: PredictiveRequest, chunk: LatentChunk, z: Tensor, codes: np.ndarray
+        self,
+        request: PredictiveRequest,
+        chunk: LatentChunk,
+        draws: tuple[Tensor, Tensor],
+        codes: np.ndarray,
     ) -> tuple[Tensor, Tensor | None]:
         """Library sizes ``(n_samples or 1, n_cells)``, and the batch each comes from.
 
+        ``draws`` are latent ones of cells' own posteriors, and those that the answer is read at.
         Sizes that the user gives come from no batch: None.
         """
         device = self.module.device
@@ -246,7 +252,11 @@ class PosteriorSampler:
             wanted = np.resize(request.transform_batch, request.n_samples)[:, None]
         told: np.ndarray | float = 0.0
         if pool.rule is not None:
-            places = z if pool.rule.at_draws else chunk.posterior.mean
+            places = chunk.posterior.mean
+            if pool.rule.at_draws:
+                # Those carried over are places of cells; a cell's own are wider than its place.
+                own, z = draws
+                places = torch.where((own == z).all(-1, keepdim=True), places, z)
             told = pool.rule.told(places.cpu().numpy(), self.data, rows, request.from_modalities)
         drawn, source = pool.draw(wanted, uniform, told)
         return torch.as_tensor(drawn, device=device), torch.as_tensor(source, device=device)

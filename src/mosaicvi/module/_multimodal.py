@@ -30,6 +30,8 @@ class MultimodalModule(nn.Module):
     decoders: NamedModules[Decoder]
     n_latent: int
     n_categories: tuple[int, ...]
+    muted: tuple[str, ...] = ()
+    """Modalities without trust, which change nothing in the answers to others."""
 
     @property
     def device(self) -> torch.device:

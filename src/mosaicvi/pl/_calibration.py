@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from anndata import AnnData
 from matplotlib.ticker import PercentFormatter
+from mudata import MuData
 
 from mosaicvi import metrics
 from mosaicvi._errors import RequestError
@@ -120,7 +122,8 @@ def calibration(
 
 def _numbers(draws: Any) -> np.ndarray:
     # numpy would index an AnnData a value at a time, without end
-    array = np.empty(0, dtype=object) if hasattr(draws, "obs_names") else np.asarray(draws)
+    is_data = isinstance(draws, AnnData | MuData)
+    array = np.empty(0, dtype=object) if is_data else np.asarray(draws)
     if array.dtype.kind not in "biuf":
         raise RequestError(
             f"found {type(draws).__name__}",
