@@ -1,4 +1,4 @@
-"""What it is worth that library sizes are told: ``python -m tests.benchmarks.library_sizes --help``.
+"""Library sizes told or not: ``python -m tests.benchmarks.library_sizes --data pbmc_mosaic``.
 
 Fits once, and prints as JSON the scores of two answers: with library sizes as other modalities tell
 them, and with those of any measured cell of the batch. Each is scored twice, by the point of
@@ -25,7 +25,7 @@ SCORES = ("crps_log1p", "pearson", "rmse_log1p", "coverage_80%")
 def main() -> None:
     """Fit, and answer both ways."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default=None, help="or --train and --test")
+    parser.add_argument("--data", default=None, help="with --hide, or --train and --test")
     parser.add_argument("--train", default=None)
     parser.add_argument("--test", default=None)
     parser.add_argument("--source", default="protein")

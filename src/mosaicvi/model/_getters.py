@@ -115,12 +115,12 @@ class PosteriorGetters(MultimodalModel):
         Returns
         -------
         AnnData ``(n_cells, n_features)``. ``X``: posterior predictive mean on ``scale``, from ten
-        draws on without most of their count noise. Layers: ``log1p_mean`` (the same of log1p; of
-        counts only, not of ``normal``, ``lognormal`` and ``beta_binomial``), ``sd`` and quantiles
-        on ``scale``, ``denoised`` (mean of the likelihood, without count noise).
-        ``obs["measured"]``, ``obs["evidence"]``. ``var``: ``imputability`` (held-out Pearson
-        correlation on log1p, NaN with too few paired held-out cells) and ``imputable`` (at least
-        0.5). Cells without evidence are NaN.
+        draws on without most of their count noise (on counts: as ``denoised``). Layers:
+        ``log1p_mean`` (the same of log1p; of counts only, not of ``normal``, ``lognormal`` and
+        ``beta_binomial``), ``sd`` and quantiles on ``scale``, ``denoised`` (mean of the likelihood,
+        without count noise). ``obs["measured"]``, ``obs["evidence"]``. ``var``: ``imputability``
+        (held-out Pearson correlation on log1p, NaN with too few paired held-out cells) and
+        ``imputable`` (at least 0.5). Cells without evidence are NaN.
 
         Raises
         ------
