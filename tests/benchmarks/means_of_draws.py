@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import warnings
+from dataclasses import replace
 
 import torch
 
@@ -33,7 +34,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     seed = asked.pop("seed")
     task = Imputation(**asked, hide=0.25, validate=0.25).task(seed).public
-    method = MosaicVIMethod(task)
+    method = MosaicVIMethod(replace(task, options={"train.enable_progress_bar": False}))
     method.fit()
     cells = task.mdata.obs_names.get_indexer(list(task.query))[:N_CELLS]
 
