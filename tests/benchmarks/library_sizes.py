@@ -47,7 +47,7 @@ def main() -> None:
     for sizes in ("told", "any"):
         if sizes == "any":
             model.library_pool = library_pools(model.adata_manager.data)
-        answer = method.predict()[""]
+        answer = method._draws()
         for point in ("impute", "draws"):
             given = answer if point == "impute" else Prediction(answer.draws)
             scores = score(given, task.truth)
