@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from tests.helpers import (
     GENES,
     PROTEINS,
@@ -24,7 +25,7 @@ from tests.helpers import (
 )
 
 import mosaicvi
-from mosaicvi import MosaicVI
+from mosaicvi import FactorVI, MosaicVI
 from mosaicvi._errors import DataError, MosaicviError, MosaicviWarning, RequestError
 from mosaicvi.data import ModalitySpec, build_manager
 from mosaicvi.graph import Edges, FeatureGraph
@@ -191,6 +192,14 @@ def species_between(mdata: mudata.MuData) -> mudata.MuData:
     return make_mudata({"rna": human, "protein": mouse})
 
 
+def relative_size_factors(mdata: mudata.MuData) -> None:
+    """As scran and scanpy give them; scvi-tools takes these, where means need not sum to one."""
+    rna = mdata.mod["rna"]
+    rna.X = rna.X * 100
+    totals = np.asarray(rna.X.sum(axis=1)).ravel()
+    rna.obs["depth"] = totals / totals.mean()
+
+
 def size_factor(value: float) -> Callable[[mudata.MuData], None]:
     def spoil(mdata: mudata.MuData) -> None:
         factors = np.ones(mdata.mod["rna"].n_obs)
@@ -322,8 +331,14 @@ CASES = {
     "unknown likelihood": Case(
         nothing,
         RequestError,
-        ("'gauss'", "nb", "zinb", "nb_mixture", "poisson", "normal"),
+        ("modality 'rna'", "'gauss'", "nb", "zinb", "nb_mixture", "poisson", "normal"),
         {"rna": "gauss"},
+    ),
+    "modalities as totalVI takes them": Case(
+        nothing,
+        RequestError,
+        ("modality 'rna_layer'", "unknown likelihood 'rna'", '"rna": "zinb"'),
+        {"rna_layer": "rna", "protein_layer": "protein"},
     ),
     "no modalities": Case(nothing, RequestError, ("modalities",), {}),
     "size factor without library size": Case(
@@ -347,6 +362,12 @@ CASES = {
     ),
     "size factor with a missing value": Case(
         size_factor(np.nan), DataError, ("missing", "'rna'"), options={"size_factor_key": "depth"}
+    ),
+    "size factors with a mean of one": Case(
+        relative_size_factors,
+        DataError,
+        ("'depth'", "'rna'", "1 on average", "scale of counts", "multiply the column by"),
+        options={"size_factor_key": "depth"},
     ),
     "mixed species within a modality": Case(
         species_mixed, DataError, ("mixed species", "'ACTB0'", "'Actb0'", "'rna'")
@@ -636,3 +657,69 @@ def test_values_in_units_that_single_precision_cannot_hold(
     mdata = mosaic()
     mdata.mod["rna"].X = values
     MosaicVI.setup_mudata(mdata, {"rna": "normal"})
+
+
+@pytest.mark.parametrize("model", [MosaicVI, FactorVI])
+def test_arguments_of_another_model(model: type[MosaicVI | FactorVI]) -> None:
+    """Such as totalVI's: scvi-tools' own message speaks of a function that nobody called."""
+    with pytest.raises(RequestError, match=r"unknown arguments \['labels_key', 'rna_layer'\]") as e:
+        model.setup_mudata(mosaic(), BOTH, rna_layer="counts", labels_key="cell_type")
+    for word in ("'layer'", "'batch_key'", "'empty_droplets'", "layer={'rna': 'counts'}"):
+        assert word in str(e.value)
+
+
+def test_one_modalitys_column_as_the_batch_of_all() -> None:
+    """As mudata shows it, ``rna:batch``; the cells that lack RNA have a batch of their own."""
+    mdata = mosaic()
+    for each in mdata.mod.values():
+        each.obs["lane"] = "a"
+    with pytest.raises(DataError, match=r"'rna:lane'.*no value.*Remedy: pass 'lane'"):
+        MosaicVI.setup_mudata(mdata, BOTH, batch_key="rna:lane")
+    MosaicVI.setup_mudata(mdata, BOTH, batch_key="lane")
+
+
+@pytest.mark.filterwarnings("ignore:Trying to query inferred values")
+@pytest.mark.parametrize(
+    ("name", "found"), [("set_default_dtype", torch.float64), ("set_default_device", "meta")]
+)
+@pytest.mark.parametrize("kind", [MosaicVI, FactorVI])
+def test_defaults_of_torch_are_told_of(
+    name: str, found: Any, kind: type[MosaicVI | FactorVI]
+) -> None:
+    """What another package sets for itself had ended in errors of matrix products."""
+    mdata = mosaic()
+    kind.setup_mudata(mdata, BOTH)
+    model = kind(mdata, 3)
+    getattr(torch, name)(found)
+    try:
+        for ask in (lambda: kind(mdata, 3), model.train, lambda: model.impute("protein")):
+            with pytest.raises(RequestError, match=rf"torch\.{name}.*Remedy: torch\.{name}"):
+                ask()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+def test_a_modality_without_a_name_is_refused() -> None:
+    parts = mosaic().mod
+    mdata = make_mudata({"": parts["rna"], "protein": parts["protein"]})
+    with pytest.raises(RequestError, match=r"'modalities': a modality has no name.*pop"):
+        MosaicVI.setup_mudata(mdata, {"": "zinb"})
+
+
+@pytest.mark.filterwarnings("ignore:Trying to query inferred values")
+def test_a_sparse_representation_is_read_as_a_dense_one() -> None:
+    """Its contents are compared before each answer."""
+    found = []
+    for kind in (np.asarray, sp.csr_matrix):
+        mdata = mosaic()
+        values = np.random.default_rng(0).normal(size=(mdata["rna"].n_obs, 4))
+        mdata["rna"].obsm["topics"] = kind(values)
+        MosaicVI.setup_mudata(
+            mdata, {"rna": ModalitySpec("nb", representation="topics"), "protein": "nb_mixture"}
+        )
+        model = MosaicVI(mdata, n_latent=3, n_hidden=8)
+        found.append(model.get_latent_representation(mdata.copy()))
+        found.append(model.get_latent_representation(mdata))
+    for each in found[1:]:
+        np.testing.assert_array_equal(each, found[0])

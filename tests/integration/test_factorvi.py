@@ -464,3 +464,18 @@ def test_stability_needs_two_models(model: FactorVI) -> None:
         tl.factor_stability(["a", "b"])  # type: ignore[list-item]
     with pytest.raises(RequestError, match="by"):
         tl.factor_stability([model, model], by="genes")  # type: ignore[arg-type]
+
+
+def test_variance_that_factors_take_away_is_drawn(
+    model: FactorVI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An R2 below zero was left blank, like one of zero."""
+    from mosaicvi import pl
+
+    table = model.get_variance_explained()
+    first = (table["factor"] == model.factors[0]) & (table["modality"] == "rna")
+    r2 = np.where(first, -0.2, 0.0)
+    monkeypatch.setattr(model, "get_variance_explained", lambda: table.assign(r2=r2))
+    texts = [each.get_text() for each in pl.variance_explained(model).texts]
+    assert texts.count("-20.0") == 1
+    assert set(texts) == {"-20.0", ""}

@@ -13,7 +13,7 @@ from tests.fits import QUIET, small_mosaic
 from tests.helpers import make_mudata, pulling_nothing
 
 from mosaicvi import FactorVI
-from mosaicvi._errors import DataError, MosaicviWarning
+from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -195,3 +195,14 @@ def test_mofa_slots_go_by_feature_where_orders_differ(saved: Path) -> None:
     for name in LIKELIHOODS:
         weights = model.get_weights(name)
         np.testing.assert_array_equal(written.loc[weights.index], weights)
+
+
+def test_cells_without_a_modality_of_the_model_are_no_part_of_the_bound() -> None:
+    mdata = small_mosaic(N_CELLS)
+    FactorVI.setup_mudata(mdata, {"protein": "nb_mixture"}, batch_key="batch")
+    model = fit(FactorVI(mdata, n_factors=3))
+    held = mdata.obs_names.isin(mdata.mod["protein"].obs_names)
+    assert 0 < held.sum() < N_CELLS
+    assert model.get_elbo() == model.get_elbo(indices=held)
+    with pytest.raises(RequestError, match=r"none of the .* selected cells holds 'protein'"):
+        model.get_elbo(indices=~held)

@@ -323,7 +323,7 @@ def test_model_saved_by_another_version(place: str) -> None:
     expected = safetensors.torch.load_file(folder / "expected.safetensors")
     np.testing.assert_allclose(model.get_latent_representation(), expected.pop("latent"), atol=1e-5)
     got = layers(answer(model, "protein", ["rna"], indices=np.arange(12)))
-    # "X" and "log1p_mean" are of the present rule for means, which that version had not.
+    # "X", "log1p_mean" and quantiles are of the present rules, which that version had not.
     for name in ("denoised",):
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
     assert set(got) == set(expected)
@@ -331,3 +331,17 @@ def test_model_saved_by_another_version(place: str) -> None:
         # Counts are drawn: an entry may move where a rate differs in its last bit.
         close = np.isclose(values, expected[name], rtol=1e-4, atol=1e-4, equal_nan=True)
         assert close.mean() > 0.98, name
+
+
+def test_data_that_a_file_cannot_hold_or_that_are_cut_off(model: MosaicVI, tmp_path: Path) -> None:
+    parts = small_mosaic(40).mod
+    slash = build(mudata.MuData({"a/b": parts["rna"], "c": parts["protein"]}), {"a/b": "nb"})
+    with pytest.raises(RequestError, match=r"'save_anndata'.*'a/b'.*slash"):
+        slash.save(tmp_path / "slash", save_anndata=True)
+    slash.save(tmp_path / "slash")
+    assert MosaicVI.load(tmp_path / "slash", slash.adata).module_spec.modalities.keys() == {"a/b"}
+    model.save(tmp_path / "cut", save_anndata=True)
+    file = tmp_path / "cut" / "mdata.h5mu"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(FileError, match=r"mdata\.h5mu is truncated or damaged"):
+        load(tmp_path / "cut")

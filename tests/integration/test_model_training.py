@@ -438,3 +438,38 @@ def test_no_validation_cells_are_no_reason_to_warn() -> None:
 def test_what_the_data_module_does_not_take_is_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(RequestError, match=says):
         build(small_mosaic(40)).train(1, datasplitter_kwargs=given, **QUIET)
+
+
+@pytest.mark.parametrize("step", ["find_counterparts", "fit_libraries"])
+def test_interrupted_after_its_last_epoch_a_fit_says_what_answers_lack(
+    step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupt(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    model = build(small_mosaic(60))
+    monkeypatch.setattr(f"mosaicvi.model._mosaicvi.{step}", interrupt)
+    with caplog.at_level("WARNING", logger="mosaicvi"):
+        fit(model, 2)
+    assert "counterparts" in caplog.text
+    assert model.fit_result.status == "interrupted"
+    assert model.fit_result.n_epochs == 2
+    assert np.isfinite(answer(model, "protein", ["rna"]).X).any()
+
+
+@pytest.mark.parametrize("step", ["remember", "find_counterparts", "fit_libraries"])
+def test_what_fails_after_the_last_epoch_leaves_the_model_as_it_was(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New weights beside no counterparts would answer otherwise than either fit, in silence."""
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise MemoryError
+
+    model = fit(build(small_mosaic(60)), 1)
+    before, fitted = answer(model, "protein", ["rna"]), model.fit_result
+    monkeypatch.setattr(f"mosaicvi.model._mosaicvi.{step}", fail)
+    with pytest.raises(MemoryError):
+        fit(model, 3)
+    assert model.fit_result is fitted
+    assert_same_answer(answer(model, "protein", ["rna"]), before)

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import anndata
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -213,3 +214,38 @@ def test_what_is_asked_for_is_looked_at_before_anything_is_trained(
     monkeypatch.setattr(MosaicVI, "train", None)
     with pytest.raises(RequestError, match=f"'{key}'"):
         tl.impute_protein(rna, reference, batch_key="batch", **{key: value})
+
+
+class InterruptStep(pl.Callback):
+    """Ctrl-C in a step of an epoch, from 0."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:training was interrupted before its first epoch")
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_interrupted_fit_gives_no_answer(
+    epoch: int, rna: ad.AnnData, reference: mudata.MuData
+) -> None:
+    """It would not say that half a fit, or none, is behind it."""
+    with pytest.raises(KeyboardInterrupt):
+        tl.impute_protein(
+            rna,
+            reference,
+            n_samples=5,
+            train_kwargs={**TRAINING, "callbacks": InterruptStep(epoch)},
+        )
+
+
+def test_nothing_is_kept_of_a_model_that_is_not_returned(
+    rna: ad.AnnData, reference: mudata.MuData
+) -> None:
+    """scvi-tools keeps all data that are set up, which nobody could ask it to forget."""
+    before = set(MosaicVI._setup_adata_manager_store)
+    tl.impute_protein(rna, reference, n_samples=5, train_kwargs=TRAINING)
+    assert set(MosaicVI._setup_adata_manager_store) == before

@@ -8,10 +8,11 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
+from lightning.pytorch import Callback
 from tests.fits import QUIET, build, fit, small_mosaic, without_truth
 from tests.helpers import counts_modality, fingerprint, make_mudata
 
-from mosaicvi import graph, pl, tl
+from mosaicvi import MosaicVI, graph, pl, tl
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.tl._atlas_graph import AtlasGraph, tied
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mudata import MuData
-
-    from mosaicvi import MosaicVI
 
 TYPES, CONFIDENCE = "cell_type", "mosaicvi_alignment_confidence"
 
@@ -456,3 +455,36 @@ def test_what_is_no_model_or_graph_is_named(model: MosaicVI) -> None:
             tl.integration_consistency(model, links, **{key: 0})
     with pytest.raises(RequestError, match=r"'separate'.*'RNA'.*'rna'"):
         tl.negative_transfer(model, TYPES, separate={"RNA": model})
+
+
+def test_figure_takes_columns_of_the_modalities(model: MosaicVI, mdata: MuData) -> None:
+    """Assays that share no cells bring their labels in an obs of their own."""
+    mdata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(mdata.n_obs, 2))
+    for name, each in mdata.mod.items():
+        kinds = [f"{name} {kind}" for kind in "ba"]
+        each.obs["kind"] = pd.Categorical(np.resize(kinds, each.n_obs), kinds)
+    panel = pl.alignment(mdata, "kind")[1]
+    shown = [text.get_text() for text in panel.get_legend().texts]
+    # Of cells with both the first modality's.
+    assert shown == ["rna b", "rna a", "protein b", "protein a"]
+    panel = pl.alignment(mdata, "protein:kind")[1]
+    names = [text.get_text() for text in panel.get_legend().texts]
+    assert names[:2] == ["protein b", "protein a"]
+
+
+class InterruptStep(Callback):
+    def on_train_batch_end(self, *args: object) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:training was interrupted before its first epoch")
+def test_an_interrupted_fit_is_no_result(model: MosaicVI, paired: MuData) -> None:
+    settings = {**QUIET, "max_epochs": 2, "callbacks": InterruptStep()}
+    with pytest.raises(KeyboardInterrupt):
+        tl.negative_transfer(model, "cell_type", modalities=["protein"], train_kwargs=settings)
+    with pytest.raises(KeyboardInterrupt):
+        tl.build_atlas({name: paired[name].copy() for name in paired.mod}, train_kwargs=settings)
+    del settings["callbacks"]
+    known = set(MosaicVI._setup_adata_manager_store)
+    tl.negative_transfer(model, "cell_type", modalities=["protein"], train_kwargs=settings)
+    assert set(MosaicVI._setup_adata_manager_store) == known

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+import scipy.sparse as sp
 from tests.helpers import make_mudata
 
 import mosaicvi
@@ -260,3 +261,34 @@ def test_a_query_without_rna_is_on_the_scale_of_the_model(
     # the same cells from the same evidence, but for draws
     values = found[same.obs_names].X[:, _columns(found, "rna")]
     np.testing.assert_allclose(values.mean(), same.X[:, _columns(adata, "rna")].mean(), rtol=0.05)
+
+
+def test_genes_of_a_panel_are_on_the_scale_of_other_batches() -> None:
+    """Counts of half of the genes, scaled to the sum of all, were nearly twice too high."""
+    mdata = datasets.simulate(
+        300,
+        {"rna": SimulatedModality.rna(60, likelihood="nb"), "protein": SimulatedModality.protein()},
+        patterns={"rna+protein": 1.0},
+        batches=("a", "b"),
+        seed=2,
+    )
+    rna, panel = mdata.mod["rna"], (mdata.obs["batch"] == "b").to_numpy()
+    counts = rna.X.toarray()
+    share = counts[:, :30].sum(axis=1) / counts.sum(axis=1)
+    rna.varm["panel"] = pd.DataFrame({"a": True, "b": np.arange(60) < 30}, index=rna.var_names)
+    counts[np.ix_(panel, np.arange(60) >= 30)] = 0
+    rna.X = sp.csr_matrix(counts)
+    MosaicVI.setup_mudata(
+        mdata,
+        {"rna": "nb", "protein": "nb_mixture"},
+        batch_key="batch",
+        panel_key={"rna": "panel"},
+    )
+    model = MosaicVI(mdata, n_latent=4)
+    model.train(max_epochs=5, enable_progress_bar=False)
+    adata = tl.to_anndata(model, n_samples=10)
+    target = adata.uns["mosaicvi"]["target_sum"]["rna"]
+    scaled = np.expm1(adata[:, _columns(adata, "rna")].X)[:, :30].sum(axis=1) / target
+    np.testing.assert_allclose(scaled[~panel], share[~panel], rtol=1e-4)
+    assert share[panel].mean() < 0.8
+    assert scaled[panel].mean() == pytest.approx(share[panel].mean(), abs=0.1)

@@ -24,6 +24,7 @@ from mosaicvi.bm.aligners import CEILINGS, PEERS, TABLE, get
 from mosaicvi.bm.aligners._cca import canonical
 from mosaicvi.bm.aligners._features import linked_features
 from mosaicvi.bm.aligners._smoothed import smooth
+from mosaicvi.metrics import foscttm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,6 +187,14 @@ def test_labels_that_are_no_types_are_not_scored(comparison: Alignment) -> None:
     assert task.describe()["n_types"] == 3
     assert set(task.truth.typed("rna")[1]) == {"0", "1", "2"}
     assert len(task.truth.matches[0]) == N_CELLS
+    embedding = answer(task, "linked")[""]
+    rows = task.truth.matches
+    types = task.truth.cells["rna"].iloc[rows[0]]["type"]
+    known = types.notna().to_numpy()
+    sides = [embedding.latents[n][r][known] for n, r in zip(MODALITIES, rows, strict=True)]
+    wanted = foscttm(*sides, groups=types[known].astype(str), standardise=False)
+    found = score_alignment(embedding, task.truth)["foscttm_as_given"]["within_type"]
+    assert found == pytest.approx(wanted)
 
 
 def test_unpaired_data_are_scored_by_label_alone(files: dict[str, str]) -> None:

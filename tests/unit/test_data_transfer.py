@@ -333,3 +333,12 @@ def test_two_columns_for_one_batch_are_refused() -> None:
     mdata.mod["protein"].varm["panel"] = table
     with pytest.raises(DataError, match=r"'protein'.*'panel'.*several columns for batches '1'"):
         build_manager(mdata, BOTH, batch_key="batch", panel_key="panel")
+
+
+def test_covariates_in_another_unit_are_told_of() -> None:
+    """Age in months for years: its effect, drawn out, had made means of 400,000 counts."""
+    mdata, query = mosaic(), mosaic()
+    mdata.obs["age"], query.obs["age"] = np.arange(30.0), 12 * np.arange(20.0, 50.0)
+    manager = build_manager(mdata, BOTH, continuous_covariate_keys=["age"])
+    with pytest.warns(MosaicviWarning, match=r"'age' of \d+ cells is up to 66 standard deviations"):
+        manager.transfer_fields(query)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -151,3 +153,15 @@ def test_fewer_cells_than_groups() -> None:
     few, many = group_cells([rng.normal(size=(4, 3)), rng.normal(size=(50, 3))], seed=0)
     assert len(few) == 4
     assert max(few.max(), many.max()) < 4
+
+
+def test_no_group_of_cells_says_nothing_of_edges() -> None:
+    """Numpy had warned of means of nothing."""
+    edges = np.arange(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = edge_confidence(
+            np.zeros((0, 3)), np.zeros((0, 3)), edges, edges, np.ones(3), seed=0
+        )
+    assert np.isfinite(found).all()
+    assert np.ptp(found) == 0.0

@@ -13,7 +13,8 @@ from tests.fits import QUIET, small_mosaic
 
 from mosaicvi import FactorVI
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
-from mosaicvi.factor._enrichment import adjusted
+from mosaicvi.factor._enrichment import adjusted, enrichment
+from mosaicvi.factor._gene_sets import match_sets
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::mosaicvi._errors.MosaicviWarning"),
@@ -148,3 +149,19 @@ def test_refusals(model: FactorVI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "decoupler", None)
     with pytest.raises(RequestError, match=r"pip install 'mosaicvi\[explain\]'"):
         model.enrich(SETS)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_permutations_of_any_seed_tell_a_set_that_acts(seed: int) -> None:
+    """decoupler takes a seed of 0 for none, and permutes nothing."""
+    pytest.importorskip("decoupler")
+    names = [f"g{number}" for number in range(200)]
+    weights = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(200, 2)), index=names, columns=["acts", "idle"]
+    )
+    weights.loc[names[:20], "acts"] += 2.0
+    members = match_sets({"set": names[:20]}, {"rna": tuple(names)}, "rna", least=5)
+    table = enrichment(weights, members, "gsea", times=200, seed=seed).set_index("factor")
+    assert table.loc["acts", "p_value"] < 0.01
+    assert table.loc["acts", "statistic"] > 1.5
+    assert 0.02 < table.loc["idle", "p_value"] < 1

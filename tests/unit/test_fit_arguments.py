@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.accelerators import MPSAccelerator
+from lightning.pytorch.callbacks import ModelCheckpoint
+from scvi.train import SaveCheckpoint
 
 from mosaicvi import MosaicVI
 from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.module import ObjectiveSpec
 from mosaicvi.train import OptimizerSpec, _runner
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -186,3 +191,36 @@ def test_a_limit_of_steps_stops_a_fit_early(model: MosaicVI) -> None:
 def test_processes_that_fit_copies_are_refused(model: MosaicVI, strategy: str) -> None:
     with pytest.raises(RequestError, match="strategy"):
         fit(model, strategy=strategy, devices=2)
+
+
+@pytest.mark.parametrize("kind", [SaveCheckpoint, ModelCheckpoint])
+def test_callbacks_that_write_checkpoints_are_refused_by_name(
+    model: MosaicVI, tmp_path: Path, kind: type[pl.Callback]
+) -> None:
+    callback = kind(dirpath=str(tmp_path / "fits"), monitor="validation_loss")
+    for given in (callback, [callback]):
+        with pytest.raises(RequestError, match=rf"key 'callbacks'.*{kind.__name__}.*save\(\)"):
+            fit(model, callbacks=given)
+    assert not model.is_trained_
+
+
+def test_how_a_fit_went_is_one_line(model: MosaicVI) -> None:
+    """A notebook shows what the last line of a cell returns; tables of history are asked for."""
+    result = fit(model)
+    assert repr(result) == "FitResult(n_epochs=1, best_epoch=0, status='completed')"
+    assert "train_loss" in result.history
+
+
+def test_the_progress_bar_shows_the_losses(model: MosaicVI) -> None:
+    """As in scvi-tools; once an epoch, so that no step waits for them."""
+    shown = []
+
+    class Looks(pl.Callback):
+        def on_train_end(self, trainer: pl.Trainer, plan: Any) -> None:
+            shown.append(dict(trainer.progress_bar_metrics))
+
+    fit(model, callbacks=Looks())
+    history = {name: table.iloc[-1, 0] for name, table in model.history.items()}
+    assert {"train_loss", "validation_loss"} <= shown[0].keys()
+    for name in ("train_loss", "validation_loss"):
+        assert shown[0][name] == pytest.approx(history[name])

@@ -13,7 +13,9 @@ from tests.fits import QUIET
 from tests.helpers import make_mudata
 
 from mosaicvi import FactorVI, MosaicVI
-from mosaicvi.model._libraries import LEAST_CELLS, library_pools
+from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.model._chunks import PredictiveRequest
+from mosaicvi.model._libraries import LEAST_CELLS, _told, library_pools
 from mosaicvi.model._library_pool import LibraryPool
 
 if TYPE_CHECKING:
@@ -200,3 +202,63 @@ def test_what_is_told_moves_sizes_no_farther_than_those_of_measured_cells() -> N
     np.testing.assert_allclose(drawn[0], np.exp([-1, -0.5, 0.5, 1]), rtol=1e-5)
     empty = replace(pool, sizes=np.zeros_like(sizes))
     assert (empty.draw(np.zeros(4, dtype=np.int64), uniform, told[:4])[0] == 0).all()
+
+
+def half_paired(seed: int = 3) -> MuData:
+    """Cells of one batch: a third with RNA and regions, a third with RNA alone, and the rest."""
+    specs = {
+        "rna": SimulatedModality.rna(200, likelihood="nb"),
+        "atac": SimulatedModality.rna(300, likelihood="poisson"),
+    }
+    patterns = {"rna+atac": 0.34, "rna": 0.33, "atac": 0.33}
+    return simulate(900, specs, patterns=patterns, batches=1, seed=seed)
+
+
+def test_sizes_of_cells_that_other_modalities_tell_nothing_of() -> None:
+    """The rule is of places that other modalities give: at RNA's own it says anything."""
+    mdata = half_paired()
+    MosaicVI.setup_mudata(mdata, {"rna": "nb", "atac": "poisson"})
+    model = MosaicVI(mdata)
+    model.train(15, **QUIET)
+    both = np.isin(mdata["rna"].obs_names, mdata["atac"].obs_names)
+    pool = model.library_pool["rna"]
+    assert len(pool.sizes) == both.sum() >= LEAST_CELLS
+    alone = np.flatnonzero(np.isin(mdata.obs_names, mdata["rna"].obs_names[~both]))
+    observed = np.log(np.asarray(mdata["rna"].X.sum(1)).ravel()[both])
+    for evidence in (None, ["rna"]):
+        drawn = np.log(totals(model, from_modalities=evidence, indices=alone))
+        assert drawn.std() == pytest.approx(observed.std(), rel=0.25)
+        assert drawn.mean() == pytest.approx(observed.mean(), abs=0.1)
+
+
+def test_own_counts_are_no_evidence_of_a_size() -> None:
+    """Of a cell with both, what regions say of its depth is the same beside its own RNA."""
+    mdata = half_paired()
+    MosaicVI.setup_mudata(mdata, {"rna": "nb", "atac": "poisson"})
+    model = MosaicVI(mdata, n_latent=4, n_hidden=16)
+    model.train(3, **QUIET)
+    assert model.library_pool["rna"].rule is not None
+    has = (np.isin(mdata.obs_names, mdata[name].obs_names) for name in ("rna", "atac"))
+    cells = np.flatnonzero(np.logical_and(*has))
+    sizes = []
+    sampler = model._sampler(None, None)
+    for evidence in (("atac",), ("rna", "atac")):
+        request = PredictiveRequest("rna", evidence, n_samples=20)
+        (chunk,) = sampler.latent(cells, request.from_modalities, n_cells=len(cells))
+        draws = (sampler.draw_latent(chunk, 20),) * 2
+        codes = np.zeros(len(cells), dtype=np.int64)
+        sizes.append(sampler._libraries(request, chunk, draws, codes)[0].numpy())
+    np.testing.assert_array_equal(*sizes)
+
+
+def test_batches_of_few_pairs_keep_all_their_sizes() -> None:
+    sizes = np.exp(np.random.default_rng(0).normal(5, 1, 300)).astype(np.float32)
+    batches = np.repeat([0, 1], [200, 100])
+    placed = np.concatenate([np.arange(200) < 150, np.arange(100) < 20])
+    pool = LibraryPool(sizes, batches, np.zeros_like(sizes))
+    known = np.where(placed, np.linspace(-1, 1, 300), 50.0)[:, None]
+    told = _told(pool, known, {}, placed, placed, at_draws=False)
+    np.testing.assert_array_equal(told.sizes, np.concatenate([sizes[:150], sizes[200:]]))
+    few = told.batches == 1
+    mean = told.told[few][:20].mean()
+    np.testing.assert_allclose(told.told[few][20:], mean, rtol=1e-5)

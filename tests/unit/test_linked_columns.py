@@ -54,3 +54,29 @@ def test_values_of_other_likelihoods_are_read_as_they_are() -> None:
     values = np.ones((2, 3))
     for name in ("nb", "zinb", "nb_mixture", "poisson", "bernoulli", "normal", "lognormal"):
         assert likelihoods.get(name).shown(values) is values
+
+
+@pytest.mark.parametrize("width", [5, 30])
+def test_linked_features_are_values_where_encoders_read_a_representation(width: int) -> None:
+    """An embedding has no features that a graph could link, even where it has as many columns."""
+    specs = {
+        "rna": SimulatedModality.rna(30, likelihood="nb"),
+        "atac": SimulatedModality.rna(70, likelihood="poisson"),
+    }
+    mdata = without_truth(simulate(N_CELLS, specs, patterns={"rna+atac": 1.0}, n_latent=3, seed=1))
+    genes, regions = (mdata[name].var_names.to_numpy() for name in ("rna", "atac"))
+    links = pd.DataFrame({"source": genes[:N_GENES], "target": regions[:N_GENES]})
+    graph = from_table(mdata, links, "rna", "atac")
+    mdata["rna"].obsm["X_pca"] = np.random.default_rng(0).normal(size=(N_CELLS, width))
+    kept = {name: np.arange(N_CELLS) for name in mdata.mod}
+    found = []
+    for key in (None, "X_pca"):
+        rna = {"likelihood": "nb", "representation": key}
+        data = build_manager(mdata, {"rna": rna, "atac": "poisson"}).data
+        found.append(linked_columns(data, graph.align(features_of(data)), ("rna", "atac"), kept))
+    plain, represented = found
+    assert plain is not None
+    assert represented is not None
+    assert represented.axis == "rna"
+    for name in mdata.mod:
+        np.testing.assert_array_equal(represented.sides[name], plain.sides[name])

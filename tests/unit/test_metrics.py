@@ -317,6 +317,10 @@ def test_paired_difference_wants_pairs() -> None:
     found = metrics.paired_difference([1.0, 2.0], [0.5, 1.5])
     assert found.mean == pytest.approx(0.5)
     assert found.excludes_zero
+    single = metrics.paired_difference([1.0], [0.5])
+    assert single.mean == pytest.approx(0.5)
+    assert np.isnan([single.low, single.high]).all()
+    assert not single.excludes_zero
     with pytest.raises(RequestError, match="seed"):
         metrics.paired_difference([1.0, 2.0], [1.0])
 

@@ -102,7 +102,7 @@ def test_no_draws_are_refused(model: MosaicVI, n_samples: Any) -> None:
         model.get_reconstruction_error(n_samples=n_samples)
 
 
-@pytest.mark.parametrize("seed", ["a", -1, 1.5])
+@pytest.mark.parametrize("seed", ["a", -1, 1.5, 2**32])
 def test_a_seed_is_a_whole_number(model: MosaicVI, seed: Any) -> None:
     with pytest.raises(RequestError, match="key 'seed'"):
         MosaicVI(model.adata, seed=seed)

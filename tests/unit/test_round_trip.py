@@ -312,3 +312,31 @@ def test_purity_is_the_naive_loop() -> None:
         distance = np.linalg.norm(points - points[i], axis=1)
         near = [j for j in np.argsort(distance) if j != i][:5]
         assert value == pytest.approx(np.mean(codes[near] == codes[i]))
+
+
+@pytest.mark.parametrize("share", [3, 10])
+def test_many_cells_are_as_sure_of_few_as_of_as_many(share: int) -> None:
+    """All are of one distribution: how many cells a modality has says nothing of its kinds."""
+    few, known = types([480 // share] * 4, 0)
+    many, codes = types([480] * 4, 1)
+    confidence = alignment_confidence_of(Places.of(many), Places.of(few))
+    assert np.median(confidence) > 0.95
+    done = transfer(Places.of(few), known, Places.of(many), 4, 30, 0)
+    assert done.given().mean() > 0.8
+    assert (done.code == codes)[done.given()].mean() > 0.98
+    # those of a type that the few lack abstain as before
+    lacks = known != 2
+    given = transfer(Places.of(few[lacks]), known[lacks], Places.of(many), 4, 30, 0).given()
+    assert given[codes == 2].mean() < 0.02
+    assert given[codes != 2].mean() > 0.8
+
+
+def test_nearest_of_some_is_the_naive_loop() -> None:
+    points, _ = types([20, 10], 0)
+    some = _round_trip.as_many(30, 10, 0)
+    assert len(set(some.tolist())) == 10
+    found = _round_trip.nearest_of(points, some, 4)
+    for i, point in enumerate(points):
+        order = np.argsort(((points[some] - point) ** 2).sum(1))
+        assert found[i].tolist() == [j for j in order if some[j] != i][:4]
+    assert _round_trip.as_many(30, 30, 0).tolist() == list(range(30))

@@ -119,9 +119,9 @@ def test_summaries_equal_numpy(scale: str, likelihood: str) -> None:
         "sd": values.std(0, ddof=1),
         "log1p_mean": freed(np.log1p(counts), counts, means, "log1p"),
         "denoised": means.mean(0),
-        "q05": np.quantile(values, 0.05, axis=0),
-        "q50": np.quantile(values, 0.5, axis=0),
-        "q97.5": np.quantile(values, 0.975, axis=0),
+        "q05": np.quantile(values, 0.05, axis=0, method="weibull"),
+        "q50": np.quantile(values, 0.5, axis=0, method="weibull"),
+        "q97.5": np.quantile(values, 0.975, axis=0, method="weibull"),
     }
     assert set(got) == set(wanted)
     for name, value in wanted.items():
@@ -230,3 +230,39 @@ def test_a_single_quantile_is_one(level: Any) -> None:
 def test_what_is_no_quantile_is_refused(bad: Any) -> None:
     with pytest.raises(RequestError, match=r"'quantiles'.*levels from 0 to 1.*quantiles=\(\)"):
         check_quantiles(bad)
+
+
+@pytest.mark.parametrize("n_samples", [19, 25, 100])
+def test_intervals_hold_as_often_as_they_say(n_samples: int) -> None:
+    """Values that are one draw more, of 40,000 cells and features."""
+    rng = np.random.default_rng(0)
+    summaries = Summaries(20_000, 2, (0.05, 0.95), "counts", is_count=False)
+    parameters = {"mean": torch.zeros(n_samples, 20_000, 2), "sd": torch.ones(2)}
+    names = [f"c{i}" for i in range(20_000)]
+    summaries.add(
+        PredictiveChunk(
+            places=np.arange(20_000),
+            evidence=np.ones(20_000, dtype=bool),
+            likelihood=likelihoods.get("normal"),
+            parameters=parameters,
+            noise=CellNoise(0, names, purpose="test"),
+        )
+    )
+    measured = rng.normal(size=(20_000, 2))
+    held = (measured > summaries.layers["q05"]) & (measured < summaries.layers["q95"])
+    assert held.mean() == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 5])
+def test_quantiles_beyond_the_draws_are_the_outermost(n_samples: int) -> None:
+    values = torch.rand(n_samples, 3, 2)
+    levels = torch.tensor(_summaries.places_of((0.0, 0.01, 0.5, 0.99, 1.0), n_samples))
+    found = _summaries._quantiles(values, levels)
+    for level, wanted in ((0, values.amin(0)), (1, wanted_median(values)), (2, values.amax(0))):
+        torch.testing.assert_close(found[2 * level], wanted)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[3], found[4])
+
+
+def wanted_median(values: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(np.median(values.numpy(), axis=0))

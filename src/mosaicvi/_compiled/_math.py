@@ -2,14 +2,14 @@
 
 Exponential and logarithm are Cephes' polynomials (Moshier 1989), within two units of the last
 place: calls of the mathematical library cannot be made part of vector instructions.
-
-A compiled function that is kept on disk does not notice that functions of another file have
-changed. Whoever edits this file deletes the ``__pycache__`` beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from numba import njit
@@ -40,15 +40,48 @@ vectorised = njit(fastmath=MATH, error_model="numpy", nogil=True, forceinline=Tr
 exact = njit(error_model="numpy", nogil=True, forceinline=True)
 
 
+_SOURCES = hashlib.blake2b(digest_size=8)
+for _path in sorted(Path(__file__).parent.glob("*.py")):
+    _SOURCES.update(_path.read_bytes())
+
+
 def compiled(function):
     """Compile at the first call, once for all processes: the result is kept on disk.
 
     Where neither the package's folder nor the user's cache can be written, each process compiles.
     """
     try:
-        return njit(error_model="numpy", nogil=True, cache=True)(function)
+        found = njit(error_model="numpy", nogil=True, cache=True)(function)
     except RuntimeError:  # numba found no place for its files
         return exact(function)
+    _guard(found._cache)
+    return found
+
+
+def _guard(cache):
+    """Read nothing that was compiled of other sources, and compute without the files of a cache.
+
+    numba asks whether the function's own file has changed, not those of functions that it calls;
+    and it writes that code is there before the code, in whose place that of other sources may lie.
+    """
+    file, load, save = cache._cache_file, cache.load_overload, cache.save_overload
+    file._source_stamp = (file._source_stamp, _SOURCES.hexdigest())
+    file._data_name_pattern = f"{_SOURCES.hexdigest()}.{file._data_name_pattern}"
+
+    def load_overload(*args):
+        try:
+            return load(*args)
+        except Exception:  # noqa: BLE001  (a damaged file may raise anything)
+            return None
+
+    def save_overload(*args):
+        try:
+            save(*args)
+        except Exception:  # noqa: BLE001  (a full disk, or an index that is damaged)
+            with suppress(OSError):
+                Path(file._index_path).unlink()
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload
 
 
 @elementary

@@ -131,6 +131,8 @@ def edge_confidence(
 
 
 def _scaled(values: Float[np.ndarray, "groups features"]) -> Float[np.ndarray, "groups features"]:
+    if not len(values):  # of a handful of cells, no group may hold both modalities
+        return values
     centred = values - values.mean(0)
     length = np.linalg.norm(centred, axis=0)
     return np.asarray(centred / np.maximum(length, 1e-12))

@@ -100,7 +100,8 @@ def _match_scores(latents: tuple[Floats, Floats], truth: AlignmentTruth) -> dict
     strata = metrics.depth_strata(cells[DEPTH], cells[BATCH].astype(str))
     groups: dict[str, Any] = {"overall": None, "stratified": strata}
     if cells[TYPE].notna().any():
-        groups["within_type"] = cells[TYPE].astype(str).to_numpy()
+        # cells that are of no type are no type of their own
+        groups["within_type"] = cells[TYPE].to_numpy(dtype=object)
     n_queries = N_QUERIES if len(rows[0]) > MANY_CELLS else None
     found: dict[str, Any] = {"n_pairs": len(rows[0])}
     for key, standardise in (("foscttm", True), ("foscttm_as_given", False)):

@@ -255,7 +255,8 @@ def comparison_table(records: Sequence[Record], *, reference: str | None = None)
     Text with line ends. Rows that are trivial or told the truth are marked so. ELBO (nats a cell,
     of the validation cells, at weight one) and mixing of batches (1: as expected by chance) are
     there for methods that have them. Differences carry a 95 % bootstrap interval over the shared
-    seeds, an asterisk where it excludes zero, and none where fewer than three seeds are shared.
+    seeds, an asterisk where it excludes zero (as it does of a true zero in .24 of the cases with
+    three seeds, .15 with five), and none where fewer than three seeds are shared.
     """
     parts: dict[tuple[str, str], list[Record]] = {}
     for record in with_ratios(distinct(records)):

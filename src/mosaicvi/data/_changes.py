@@ -74,7 +74,8 @@ def contents(
         if spec.layer is None or spec.layer == AUTO:
             found[name, "X"] = total(adata.X)
         if spec.representation in adata.obsm:
-            found[name, "obsm"] = total(np.asarray(adata.obsm[spec.representation]))
+            table = adata.obsm[spec.representation]
+            found[name, "obsm"] = total(table if sp.issparse(table) else np.asarray(table))
         if spec.panel_key in adata.varm:
             found[name, "varm"] = _hash(pd.DataFrame(adata.varm[spec.panel_key]))
         own = keys | {part.batch_key, spec.size_factor_key}

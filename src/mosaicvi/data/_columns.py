@@ -286,8 +286,16 @@ def _complete(
                 key=key,
                 expected="a value for every cell of the modality, in mdata.obs or in the "
                 "modality's own obs",
-                remedy="fill in the column, or remove these cells",
+                remedy=_instead(mdata, key) + "fill in the column, or remove these cells",
             )
+
+
+def _instead(mdata: MuData, key: str) -> str:
+    """Advice where the key names the column of one modality only."""
+    named, _, column = key.partition(":")
+    if not column or named not in mdata.mod:
+        return ""
+    return f"pass {column!r}, which is read in the obs of each modality; else "
 
 
 def _places(mdata: MuData, key: str, rows: Rows) -> bool:

@@ -28,11 +28,14 @@ from mosaicvi.data._structure import (
     rows_of,
 )
 from mosaicvi.data._value_checks import check_values
-from mosaicvi.data._values import choose_layer, read_layer
+from mosaicvi.data._values import choose_layer, read_layer, row_totals
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
+
+FARTHEST = 2.0
+"""How many times all size factors may differ from all counts."""
 
 MANY_GENES = 10_000
 
@@ -166,7 +169,8 @@ def _register_modality(
         unmeasured = read_panel(adata, spec.panel_key, categories, present, name)
         check_panel(var_names, matrix, layer, codes, categories, unmeasured, name)
     if spec.size_factor_key is not None:
-        _columns.size_factors(mdata, name, spec.size_factor_key, rows)
+        factors = _columns.size_factors(mdata, name, spec.size_factor_key, rows)
+        _check_scale(factors, row_totals(matrix), spec.size_factor_key, name)
     warn_many_genes(var_names, spec, name)
     warn_odd_features(adata, name, likelihood_of(spec))
     return RegisteredModality(
@@ -181,6 +185,20 @@ def _register_modality(
         n_representation=check_representation(adata, name, spec),
         species=species,
     )
+
+
+def _check_scale(factors: np.ndarray, totals: np.ndarray, key: str, name: str) -> None:
+    """Refuse size factors that are no library sizes, such as those with a mean of one."""
+    scale = float(totals.sum() / factors.sum())
+    if scale > 0 and not 1 / FARTHEST <= scale <= FARTHEST:
+        raise DataError(
+            f"size factors are {factors.mean():.3g} on average, and cells hold "
+            f"{totals.mean():.3g} counts",
+            modality=name,
+            key=key,
+            expected="size factors on the scale of counts: they are the sums of the means",
+            remedy=f"multiply the column by {scale:.6g}, here and for new cells",
+        )
 
 
 def _n_measured(

@@ -38,7 +38,8 @@ class ModalitySpec:
         pretrained embedding, shape ``(n_modality_cells, n_inputs)``.
     size_factor_key
         Column of the modality's ``obs``, else of ``mdata.obs``, that replaces counts a cell as
-        library size (on the scale of counts, above zero).
+        library size: on the scale of counts, above zero. Factors with a mean of one, as scran and
+        scanpy give, are to be multiplied by the mean of counts a cell.
     panel_key
         Key of ``mdata.mod[modality].varm`` that says which features each batch measured:
         features x batches, True where measured; a DataFrame with batch names as columns, or an
@@ -184,7 +185,14 @@ def make_specs(
         )
     specs = {str(name): _one_spec(name, asked) for name, asked in modalities.items()}
     for name, spec in specs.items():
-        likelihoods.get(spec.likelihood)
+        if spec.likelihood not in likelihoods.TABLE:
+            raise RequestError(
+                f"unknown likelihood {spec.likelihood!r}",
+                modality=name,
+                key="modalities",
+                expected="one of " + ", ".join(map(repr, likelihoods.TABLE)),
+                remedy='name one for each modality: {"rna": "zinb", "protein": "nb_mixture"}',
+            )
         _check_fits(name, spec)
     specs = _spread(specs, "layer", layer, unset=AUTO)
     specs = _spread(specs, "size_factor_key", size_factor_key, unset=None)

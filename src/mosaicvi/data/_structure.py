@@ -63,6 +63,12 @@ def check_known(mdata: MuData, names: Sequence[str]) -> None:
             key="modalities",
             expected=f"some of {list(mdata.mod)}",
         )
+    if "" in names:
+        raise RequestError(
+            "a modality has no name",
+            key="modalities",
+            remedy='mdata.mod["rna"] = mdata.mod.pop(""), then mdata.update()',
+        )
 
 
 def check_modality(adata: AnnData, name: str) -> None:

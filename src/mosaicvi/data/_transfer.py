@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+FAR = 20.0
+"""Standard deviations from its mean at setup from which a covariate is hardly in the same unit."""
+
 
 def transfer(mdata: MuData, state: MosaicState, *, extend_batches: bool = False) -> MosaicState:
     """Validate a new MuData against an earlier registration; change nothing.
@@ -258,5 +261,17 @@ def _check_covariates(mdata: MuData, state: MosaicState, rows: dict[str, np.ndar
                 expected=f"some of {list(categories)}",
                 remedy="map them to known categories",
             )
-    for key in state.continuous:
-        _columns.numbers(mdata, key, rows, option="continuous_covariate_keys")
+    for key, (mean, deviation) in state.continuous.items():
+        values = _columns.numbers(mdata, key, rows, option="continuous_covariate_keys")
+        away = np.abs(values - mean) / deviation
+        n_far = int((away > FAR).sum())
+        if n_far:
+            warnings.warn(
+                f"the continuous covariate {key!r} of {n_far} cells is up to "
+                f"{np.nanmax(away):,.0f} standard deviations away from its mean at setup "
+                f"({mean:.4g}, standard deviation {deviation:.4g}). Its effect is drawn out in a "
+                "straight line, on the log scale for counts, so that answers may be out of all "
+                "proportion. Bring it to the unit of the setup.",
+                MosaicviWarning,
+                stacklevel=2,
+            )

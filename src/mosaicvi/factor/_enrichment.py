@@ -20,6 +20,9 @@ METHODS = ("ulm", "zscore", "gsea")
 SIGNS = ("both", "positive", "negative", "absolute")
 """What of the weights is tested."""
 
+SEED_OF_ZERO = 2**31 - 1
+"""Seed of permutations in the place of 0, with which decoupler permutes nothing: p values of 1."""
+
 COLUMNS = ("factor", "gene_set", "n_genes", "statistic", "p_value", "p_adjusted")
 
 
@@ -132,6 +135,8 @@ def _tested(
         If the test does not take an option.
     """
     test = tests_of(method)
+    if options.get("seed") == 0:
+        options = {**options, "seed": SEED_OF_ZERO}
     try:
         found, p = test(table, net, tmin=1, empty=False, **options)
     except TypeError as error:

@@ -28,13 +28,13 @@ from mosaicvi.factor._refinement_gain import refinement_gains
 from mosaicvi.factor._sampler import N_STEPS
 from mosaicvi.factor._stability import stability
 from mosaicvi.factor._variance import most_explained
-from mosaicvi.factor._whole_change import whole_change
 from mosaicvi.graph._gene_sets import read_sets
 from mosaicvi.model import _training
 from mosaicvi.model._cells import Indices, PreparedData, select
 from mosaicvi.model._earlier_cells import held_out, remember, trained_keys
 from mosaicvi.model._libraries import fit_libraries, library_pools
-from mosaicvi.model._requests import check_whole
+from mosaicvi.model._requests import check_seed, check_whole
+from mosaicvi.model._whole_change import whole_change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +139,7 @@ class FactorVI(FactorGetters):
         super().__init__(adata, registry)
         if refine is not None:
             check_whole(refine, "refine", 0, other=", or None")
-        check_whole(seed, "seed", 0)
+        check_seed(seed)
         self.seed, self.groups, self.refine = seed, groups, refine
         gene_sets = None if gene_sets is None else read_sets(gene_sets)
         self.init_params_ = self._get_init_params(locals())
@@ -247,7 +247,7 @@ class FactorVI(FactorGetters):
             trained already is to be restarted.
         """
         _training.check_epochs(max_epochs)
-        check_whole(seed, "seed", 0)
+        check_seed(seed)
         check_fit(
             restarts, self.fit_result, least_share=least_share, least_stability=least_stability
         )

@@ -13,6 +13,7 @@ from mosaicvi.factor._bound import cell_bounds, parameter_nats
 from mosaicvi.factor._sampler import FactorSampler
 from mosaicvi.factor._set_getters import GeneSetGetters
 from mosaicvi.factor._variance import cell_deviances, most_explained, variance_table
+from mosaicvi.model._answers import check_evidence
 from mosaicvi.model._cells import Indices, select
 from mosaicvi.model._requests import check_whole
 
@@ -155,16 +156,22 @@ class FactorGetters(GeneSetGetters):
 
         Returns
         -------
-        Mean over cells, in nats per cell; higher is better.
+        Mean over the cells that hold a modality, in nats per cell; higher is better.
 
         Raises
         ------
         RequestError
-            If indices are out of range, or ``n_samples`` is no number of draws.
+            If indices are out of range, no selected cell holds a modality, or ``n_samples`` is no
+            number of draws.
         """
         check_whole(n_samples, "n_samples")
         sampler = self._sampler(adata, seed)
-        cells = cell_bounds(sampler, select(sampler.data, indices), n_samples)
+        rows = select(sampler.data, indices)
+        # A cell without any has no nats: the more of them, the better a mean would look.
+        held = sampler.data.presence[rows].any(axis=1)
+        if not held.any():
+            check_evidence(held, self.module.modalities, "bound")
+        cells = cell_bounds(sampler, rows[held], n_samples)
         trained: Any = self.train_indices_
         if trained is None:
             trained = self.split_keys.get("train", np.arange(sampler.data.n_cells))

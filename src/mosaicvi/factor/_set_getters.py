@@ -119,7 +119,7 @@ class GeneSetGetters(PosteriorGetters):
             Modality whose features are genes; None: the one with most members.
         method
             ``"ulm"``: t statistic of a regression of the weights on membership; ``"zscore"``;
-            ``"gsea"`` (permutations).
+            ``"gsea"`` (permutations; a p value of 0 is one below 1 over their number).
         sign
             Weights to test: ``"both"``, as they are, so that the sign of the statistic is that of
             the members' weights; ``"positive"`` or ``"negative"``, the others set to zero;

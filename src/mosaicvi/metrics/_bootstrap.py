@@ -23,7 +23,7 @@ class Difference:
     mean
         Mean over seeds of the first minus the second.
     low, high
-        Bounds of the interval.
+        Bounds of the interval; NaN of one seed, which says nothing of others.
     level
         Nominal level of the interval.
     n_pairs
@@ -53,8 +53,9 @@ def paired_difference(
     """Percentile bootstrap interval of the mean difference of two scores, paired by seed.
 
     Seeds are resampled, so the interval speaks of other splits of the same data, not of other
-    data (Efron & Tibshirani 1993, chapter 13). With five seeds it cannot reach beyond the largest
-    and smallest difference seen, and holds less often than its level says.
+    data (Efron & Tibshirani 1993, chapter 13). With few seeds it cannot reach beyond the largest
+    and smallest difference seen, and holds less often than its level says: of normal differences
+    an interval of 95 % holds .76 with three seeds, .85 with five and .91 with ten.
 
     Parameters
     ----------
@@ -89,6 +90,9 @@ def paired_difference(
             expected="one score a seed in both, the same seeds",
         )
     differences = left - right
+    if left.size == 1:
+        nothing = float("nan")
+        return Difference(float(differences[0]), nothing, nothing, level, 1)
     rows = np.random.default_rng(seed).integers(0, left.size, size=(n_resamples, left.size))
     means = differences[rows].mean(axis=1)
     low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])

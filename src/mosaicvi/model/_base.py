@@ -34,6 +34,7 @@ class MultimodalModel(SavedModel):
     """Column of groups of cells, in models that have some."""
 
     def __init__(self, adata: MuData | None, registry: dict[str, Any] | None) -> None:
+        _requests.check_torch()
         super().__init__(adata, registry)
         self._prepared: dict[str, PreparedData] = {}
 
@@ -70,6 +71,7 @@ class MultimodalModel(SavedModel):
 
     def _cells(self, adata: MuData | None) -> PreparedData:
         """Registered data of a MuData, with encoder inputs; computed once a registration."""
+        _requests.check_torch()
         if adata is None and self.adata is None:
             raise RequestError(
                 "the model was loaded without data",
@@ -132,7 +134,7 @@ class MultimodalModel(SavedModel):
 
     def _sampler(self, adata: MuData | None, seed: int | None) -> PosteriorSampler:
         if seed is not None:
-            _requests.check_whole(seed, "seed", 0, other="; None: the model's")
+            _requests.check_seed(seed, other="; None: the model's")
         self._check_if_trained(warn=True)
         prepared = self._cells(adata)
         return PosteriorSampler(

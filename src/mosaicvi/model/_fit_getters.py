@@ -95,7 +95,7 @@ class FitGetters(PosteriorGetters):
         """
         graph = self._graph()
         if seed is not None:
-            _requests.check_whole(seed, "seed", 0, other="; None: the model's")
+            _requests.check_seed(seed, other="; None: the model's")
         data, sizes = self._cells(None).data, self.module_spec.modalities
         projected = {
             name: project(modality, self.module.projections[name], sizes[name].target_sum)

@@ -98,7 +98,10 @@ class PosteriorGetters(MultimodalModel):
         n_samples
             Draws a cell.
         quantiles
-            Quantiles to report, each in a layer such as ``q05``.
+            Quantiles to report, each in a layer such as ``q05``. The k-th smallest of n draws is
+            the quantile k / (n + 1), so that a measured value lies between 5 and 95 % in nine of
+            ten cells, if the draws are right; 19 draws or more reach these, fewer end at their
+            smallest and largest.
         transform_batch
             Answer as if cells were of this batch, in offsets and library sizes (or of these, which
             draws take in turn: as many draws as batches, or more).
@@ -107,7 +110,8 @@ class PosteriorGetters(MultimodalModel):
             the cell's other modalities tell (see :doc:`/models/mosaicvi`).
         scale
             ``"counts"``; ``"log1p"``; ``"clr"`` (log1p minus the cell's mean over features;
-            Stoeckius et al. 2017); ``"foreground"`` (``nb_mixture`` only: mean counts of the
+            Stoeckius et al. 2017; ``muon.prot.pp.clr(adata, axis=1, flavor="stoeckius")``, whose
+            defaults are another scale); ``"foreground"`` (``nb_mixture`` only: mean counts of the
             foreground component times its probability, without count noise).
         seed
             Seed of the draws; None: the model's.
@@ -200,7 +204,8 @@ class PosteriorGetters(MultimodalModel):
         several cells nearby; ``library_size``
         is the sum to which a composition is scaled (1 by default, as in scvi-tools; ignored by
         likelihoods without a library). The mean of ``zinb`` counts its dropout, so that rows sum to
-        somewhat less.
+        somewhat less; means of ``bernoulli`` are probabilities, and sum to it only near the numbers
+        that were measured.
 
         Returns
         -------

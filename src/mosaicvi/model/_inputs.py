@@ -229,6 +229,16 @@ def encode(
     """Values of some rows as the projection reads them, ``(n_rows, n_features)``."""
     if modality.representation is not None:
         return np.array(modality.representation[rows], dtype=np.float32)
+    return encode_values(modality, target_sum, rows, values)
+
+
+def encode_values(
+    modality: ModalityData, target_sum: float, rows: np.ndarray, values: Rows
+) -> sp.csr_matrix | np.ndarray:
+    """Some rows by the likelihood's own transform, ``(n_rows, n_features)``.
+
+    Also where encoders read a representation, whose columns are no features.
+    """
     depth = modality.depth
     library = np.ones(len(rows), np.float32) if depth is None else depth[rows]
     encoded = likelihoods.get(modality.spec.likelihood).encode(

@@ -9,7 +9,8 @@ RNA counts. So a draw for cell c is the size of a measured cell i, shifted by wh
 with :math:`x` the place in the latent space that a cell's *other* modalities give it, and the log
 of their counts beside the mean of their batch. Residuals :math:`\log \ell_i - w^\top x_i` are those
 of the batch that is answered for, where it measured, so that totals of a batch stay its own. By
-places to which the modality itself contributed, :math:`w` would be that of its own depth.
+places to which the modality itself contributed, :math:`w` would be that of its own depth; and at
+such places a line that others gave says anything, so that neither i nor c is read there.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def fit_libraries(sampler: PosteriorSampler, training: np.ndarray) -> dict[str, 
         fitted = usable if at_draws else usable & paired
         if int(fitted.sum()) >= LEAST_CELLS:
             known, typical = _known(sampler, name, others, cells, evidence, fitted)
-            pool = _told(pool, known, typical, fitted, at_draws=at_draws)
+            placed = paired | at_draws
+            pool = _told(pool, known, typical, fitted, placed, at_draws=at_draws)
         pools[name] = pool
     return pools
 
@@ -173,17 +175,31 @@ def _told(
     known: np.ndarray,
     typical: dict[str, np.ndarray],
     fitted: np.ndarray,
+    placed: np.ndarray,
     *,
     at_draws: bool,
 ) -> LibraryPool:
-    """A pool with a rule, fitted to some of its cells."""
+    """A pool with a rule, fitted to some of its cells.
+
+    Of cells that are not ``placed`` by what the rule reads, it says nothing. Where a batch has
+    enough others it does without them; elsewhere they count as the others do on average.
+    """
     weights = _regression(known[fitted], np.log(pool.sizes[fitted]), pool.batches[fitted])
     # As a file holds them, so that a loaded model has the same answers.
     weights = weights.astype(np.float32)
     n_latent = known.shape[1] - len(typical)
     depth = dict(zip(typical, weights[n_latent:].tolist(), strict=True))
     rule = LibraryRule(weights[:n_latent], depth, typical, at_draws)
-    return LibraryPool(pool.sizes, pool.batches, (known @ weights).astype(np.float32), rule)
+    told = (known @ weights).astype(np.float32)
+    kept = np.ones(len(told), dtype=bool)
+    for code in np.unique(pool.batches):
+        here = pool.batches == code
+        others = here & placed
+        if others.sum() >= LEAST_POOL:
+            kept &= placed | ~here
+        else:
+            told[here & ~placed] = told[others if others.any() else placed].mean()
+    return LibraryPool(pool.sizes[kept], pool.batches[kept], told[kept], rule)
 
 
 def _typical(modality: ModalityData, cells: np.ndarray) -> np.ndarray:

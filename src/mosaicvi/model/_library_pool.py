@@ -92,8 +92,9 @@ class LibraryPool:
         uniform
             Noise on [0, 1), ``(n_samples, n_cells)``.
         told
-            What the rule says of the cells asked about, broadcastable to ``uniform``. Nothing
-            beyond what it says of cells that were measured is believed.
+            What the rule says of the cells asked about, broadcastable to ``uniform``; NaN where it
+            says nothing, which leaves sizes as they are. Nothing beyond what it says of cells that
+            were measured is believed.
         """
         with np.errstate(divide="ignore"):
             rest = np.log(self.sizes) - self.told
@@ -107,7 +108,8 @@ class LibraryPool:
             pool = pool[np.argsort(rest[pool], kind="stable")]
             asked = wanted == code
             picks = pool[(uniform[asked] * len(pool)).astype(np.int64)]
-            drawn[asked] = self.sizes[picks] * np.exp(shift[asked] - self.told[picks])
+            moved = np.nan_to_num(shift[asked] - self.told[picks])
+            drawn[asked] = self.sizes[picks] * np.exp(moved)
             source[asked] = self.batches[picks]
         return drawn, source
 

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mosaicvi import likelihoods
 from mosaicvi.alignment import regress, smooth
-from mosaicvi.model._inputs import encode, rows_read
+from mosaicvi.model._inputs import encode_values, rows_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -174,7 +174,7 @@ def is_sparse(modality: ModalityData, columns: np.ndarray | None, rows: np.ndarr
 def _axis_values(modality: ModalityData, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
     depth = modality.depth
     target = 1.0 if depth is None else float(np.median(depth[depth > 0]))
-    encoded = encode(modality, target, rows, rows_read(modality, rows))
+    encoded = encode_values(modality, target, rows, rows_read(modality, rows))
     chosen = encoded[:, columns]
     dense = chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
     if not likelihoods.get(modality.spec.likelihood).uses_library_size and depth is not None:

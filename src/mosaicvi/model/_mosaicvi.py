@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mosaicvi._settings import logger
 from mosaicvi.data import MosaicDataModule
 from mosaicvi.model import _training
 from mosaicvi.model._cells import Indices, PreparedData, name_keys, prepare, select
@@ -15,9 +17,10 @@ from mosaicvi.model._earlier_cells import held_out, remember, trained_keys
 from mosaicvi.model._fit_getters import FitGetters
 from mosaicvi.model._guide import guide
 from mosaicvi.model._libraries import fit_libraries, library_pools
-from mosaicvi.model._requests import check_whole, splitter_arguments
+from mosaicvi.model._requests import check_seed, splitter_arguments
 from mosaicvi.model._scarce import visits
 from mosaicvi.model._ties import choose_alignment
+from mosaicvi.model._whole_change import whole_change
 from mosaicvi.module import ModuleSpec, MosaicModule, Objective, build_module
 from mosaicvi.train import FitResult, MosaicTrainingPlan, run_fit
 
@@ -133,7 +136,7 @@ class MosaicVI(FitGetters):
             batch_prior_weight=BATCH_PRIOR_WEIGHT,
             embedding_prior_scale=EMBEDDING_PRIOR_SCALE,
         )
-        check_whole(seed, "seed", 0)
+        check_seed(seed)
         self.seed = seed
         self.anchors: Anchors | None = None
         # The graph is saved with the weights.
@@ -206,6 +209,7 @@ class MosaicVI(FitGetters):
         ``train_loss`` and ``validation_loss`` to a DataFrame with a row an epoch, in nats per cell.
         The losses are weighted totals without modalities of trust 0. With anchors,
         ``alignment_train`` has no ``_validation``, and ``validation_loss`` lacks that term.
+        A fit that fails, or is interrupted in its first epoch, leaves the model as it was.
 
         Raises
         ------
@@ -246,38 +250,54 @@ class MosaicVI(FitGetters):
             objective_kwargs,
             anchored=anchored,
         )
-        with _training.seeded(self.seed):
-            result = run_fit(
-                MosaicTrainingPlan(
-                    self.module,
-                    Objective(spec),
-                    _training.optimizer_spec(self.module, prepared.data, optimizer_kwargs),
-                    n_steps=epochs * len(datamodule.train_dataloader()),
-                    guide=self._guide(prepared, datamodule.train_idx, batch_size),
-                ),
-                datamodule,
-                max_epochs=epochs,
-                patience=_training.patience(epochs) if early_stopping else None,
-                accelerator=accelerator,
-                devices=devices,
-                **trainer_kwargs,
-            )
-        if result.n_epochs == 0:
-            return result
+        with whole_change(self):
+            with _training.seeded(self.seed):
+                result = run_fit(
+                    MosaicTrainingPlan(
+                        self.module,
+                        Objective(spec),
+                        _training.optimizer_spec(self.module, prepared.data, optimizer_kwargs),
+                        n_steps=epochs * len(datamodule.train_dataloader()),
+                        guide=self._guide(prepared, datamodule.train_idx, batch_size),
+                    ),
+                    datamodule,
+                    max_epochs=epochs,
+                    patience=_training.patience(epochs) if early_stopping else None,
+                    accelerator=accelerator,
+                    devices=devices,
+                    **trainer_kwargs,
+                )
+            return self._take(result, prepared, datamodule, earlier) if result.n_epochs else result
+
+    def _take(
+        self,
+        result: FitResult,
+        prepared: PreparedData,
+        datamodule: MosaicDataModule,
+        earlier: np.ndarray,
+    ) -> FitResult:
+        """Become what a fit ended as; cells of earlier fits stay among those that trained it."""
         self.train_indices_ = datamodule.train_idx
         self.validation_indices_ = datamodule.val_idx
         self.test_indices_ = datamodule.test_idx
-        self.split_keys = {}
+        self.imputability, self.split_keys = {}, {}
         remember(self, earlier)
         self.history_, self.fit_result, self.is_trained_ = result.history, result, True
-        self.imputability.clear()
         # What an earlier fit knew is of another latent space, also if what follows is interrupted.
         self.library_pool, self.counterparts = library_pools(prepared.data), {}
-        self.counterparts = find_counterparts(
-            prepared, self.module, self.anchors, datamodule.train_idx, seed=self.seed
-        )
-        self.library_pool = fit_libraries(self._sampler(None, None), datamodule.train_idx)
-        return result
+        try:
+            self.counterparts = find_counterparts(
+                prepared, self.module, self.anchors, datamodule.train_idx, seed=self.seed
+            )
+            self.library_pool = fit_libraries(self._sampler(None, None), datamodule.train_idx)
+        except KeyboardInterrupt:
+            logger.warning(
+                "Training was interrupted after its last epoch, while counterparts of cells and "
+                "library sizes were sought. The model can be used, but answers across modalities "
+                "go without them. Call train() again for a full fit."
+            )
+            self.fit_result = replace(result, status="interrupted")
+        return self.fit_result
 
     def _guide(
         self, prepared: PreparedData, training: np.ndarray, n_pairs: int

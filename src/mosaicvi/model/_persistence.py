@@ -58,6 +58,13 @@ def save(
         raise RequestError(
             "the model was loaded without data", key="save_anndata", remedy="pass False"
         )
+    if save_anndata and any("/" in name for name in model.adata.mod):
+        # mudata 0.3 writes a file that nothing can read.
+        raise RequestError(
+            f"modalities are {list(model.adata.mod)}, and a file cannot hold a name with a slash",
+            key="save_anndata",
+            remedy="pass False, or set up and train with a modality of another name",
+        )
     result = model.fit_result
     meta = {
         "class": type(model).__name__,
@@ -139,7 +146,14 @@ def load(
                 key="adata",
                 remedy="pass the MuData, or adata=False to load the model alone",
             )
-        adata = mudata.read_h5mu(path)
+        try:
+            adata = mudata.read_h5mu(path)
+        except OSError as error:
+            raise FileError(
+                f"{path} is truncated or damaged ({error})",
+                key="adata",
+                remedy="save or copy the model again, or pass the MuData",
+            ) from error
     registry = meta["registry"]
     arguments = {k: v for k, v in meta["init"].items() if k not in {"adata", "registry"}}
     model = cls(None, registry=registry, **arguments)

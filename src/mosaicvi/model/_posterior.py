@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mosaicvi.data._dataset import MultiDataset
     from mosaicvi.data._mosaic_data import MosaicData
     from mosaicvi.model._counterparts import Counterparts
-    from mosaicvi.model._library_pool import LibraryPool
+    from mosaicvi.model._library_pool import LibraryPool, LibraryRule
     from mosaicvi.module import MultimodalModule
 
 CHUNK_BYTES = 128 * 2**20
@@ -250,16 +250,34 @@ class PosteriorSampler:
         wanted = codes
         if request.transform_batch is not None:
             wanted = np.resize(request.transform_batch, request.n_samples)[:, None]
-        told: np.ndarray | float = 0.0
-        if pool.rule is not None:
-            places = chunk.posterior.mean
-            if pool.rule.at_draws:
-                # Those carried over are places of cells; a cell's own are wider than its place.
-                own, z = draws
-                places = torch.where((own == z).all(-1, keepdim=True), places, z)
-            told = pool.rule.told(places.cpu().numpy(), self.data, rows, request.from_modalities)
+        told = 0.0 if pool.rule is None else self._told(pool.rule, request, chunk, draws)
         drawn, source = pool.draw(wanted, uniform, told)
         return torch.as_tensor(drawn, device=device), torch.as_tensor(source, device=device)
+
+    def _told(
+        self,
+        rule: LibraryRule,
+        request: PredictiveRequest,
+        chunk: LatentChunk,
+        draws: tuple[Tensor, Tensor],
+    ) -> np.ndarray:
+        """What evidence tells of the log of library sizes; NaN where it tells nothing."""
+        rows, evidence = chunk.batch.indices.cpu().numpy(), request.from_modalities
+        places, known = chunk.posterior.mean, chunk.evidence
+        if rule.at_draws:
+            # Those carried over are places of cells; a cell's own are wider than its place.
+            own, z = draws
+            places = torch.where((own == z).all(-1, keepdim=True), places, z)
+        elif request.modality in evidence:
+            # The rule is of places that other modalities give.
+            without = (request.modality, *self.module.muted)
+            evidence = tuple(each for each in evidence if each not in without)
+            if not evidence:
+                return np.full(len(rows), np.nan, dtype=np.float32)
+            (other,) = self.latent(rows, evidence, n_cells=len(rows))
+            places, known = other.posterior.mean, other.evidence
+        told = rule.told(places.cpu().numpy(), self.data, rows, evidence)
+        return np.where(known, told, np.float32(np.nan))
 
     def _complete(
         self,

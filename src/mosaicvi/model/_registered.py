@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from mosaicvi._errors import DataError, RequestError
@@ -53,7 +54,8 @@ class RegisteredModel(BaseModelClass):
         layer
             Where counts are: ``"auto"`` takes X if it holds counts, else ``layers["counts"]``.
         size_factor_key
-            Column that replaces counts a cell as library size.
+            Column that replaces counts a cell as library size, on their scale: factors with a mean
+            of one are to be multiplied by the mean of counts a cell.
         categorical_covariate_keys, continuous_covariate_keys
             Columns of further covariates of the decoders.
         panel_key
@@ -69,8 +71,17 @@ class RegisteredModel(BaseModelClass):
         DataError
             If the data are not what the model needs; the message names modality, key and remedy.
         RequestError
-            If a modality, likelihood or option is unknown.
+            If a modality, likelihood, option or argument is unknown.
         """
+        if kwargs and source_registry is None:
+            known = [*signature(cls.setup_mudata).parameters][1:-1]
+            raise RequestError(
+                f"unknown arguments {sorted(kwargs)}",
+                key="setup_mudata",
+                expected="some of " + ", ".join(map(repr, known)),
+                remedy="layers are named by modality, layer={'rna': 'counts'}; labels are given to "
+                "the functions that use them",
+            )
         arguments = cls._get_setup_method_args(
             cls=cls,
             mdata=mdata,

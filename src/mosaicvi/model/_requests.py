@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from mosaicvi._errors import RequestError
 from mosaicvi.data._columns import as_label
@@ -21,6 +22,46 @@ SPLITTER = ("blocks", "drop_last", "loader_kwargs", "resident", "shuffle", "visi
 
 SAMPLER = {"batch_sampler", "batch_size", "drop_last", "sampler", "shuffle"}
 """Arguments of torch's loaders that are our samplers' matter."""
+
+
+def check_seed(seed: object, *, other: str = "") -> None:
+    """Refuse what is no seed of all that draws random numbers; scikit-learn's are the smallest.
+
+    Raises
+    ------
+    RequestError
+        If it is no whole number, or none of 32 bits.
+    """
+    check_whole(seed, "seed", 0, other=other)
+    if seed >= 2**32:  # type: ignore[operator]  # a whole number by now
+        raise RequestError(
+            f"found {seed}", key="seed", expected=f"a whole number below {2**32}{other}"
+        )
+
+
+def check_torch() -> None:
+    """Refuse defaults of torch, which another package may have set, that networks cannot work with.
+
+    Raises
+    ------
+    RequestError
+        If new tensors are not of single precision, or not on the processor.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    if dtype != torch.float32:
+        raise RequestError(
+            f"torch's default is {dtype}",
+            key="torch.set_default_dtype",
+            expected="torch.float32, in which models compute",
+            remedy="torch.set_default_dtype(torch.float32)",
+        )
+    if device.type != "cpu":
+        raise RequestError(
+            f"torch's default is {device}",
+            key="torch.set_default_device",
+            expected="cpu, from where fits take data to the GPU as they need them",
+            remedy="torch.set_default_device(None)",
+        )
 
 
 def check_whole(

@@ -71,7 +71,10 @@ def mean_of(values: Tensor, counts: Tensor, means: Tensor, scale: str) -> Tensor
     .. math:: \bar v - \beta (\bar x - \bar \mu), \qquad
         \beta = \operatorname{Cov}(v, x - \mu) / \operatorname{Var}(x - \mu).
 
-    Of genes with few counts some hundred draws say little by themselves: most are zero.
+    Of genes with few counts some hundred draws say little by themselves: most are zero. As the
+    slope is of the same draws, the mean is a little too high (about 1 % of log1p with 100 draws,
+    two with 25, more where counts vary most); slopes of the other draws alone would have no bias,
+    and a larger error.
 
     Parameters
     ----------
@@ -217,9 +220,24 @@ class Summaries:
             logs = values if self.scale == "log1p" else torch.log1p(counts)
             put(self.layers["log1p_mean"], mean_of(logs, counts, means, "log1p"))
         if self.quantiles:
-            levels = torch.tensor(list(self.quantiles), dtype=values.dtype, device=values.device)
+            levels = torch.tensor(
+                places_of(self.quantiles, len(values)), dtype=values.dtype, device=values.device
+            )
             for level, values_at in zip(self.quantiles, _quantiles(values, levels), strict=True):
                 put(self.layers[quantile_name(level)], values_at)
+
+
+def places_of(quantiles: Sequence[float], n_samples: int) -> list[float]:
+    """Where quantiles lie between the smallest draw, 0, and the largest, 1.
+
+    The k-th of n draws is their quantile k / (n + 1) (Weibull 1939; type 6 of Hyndman & Fan 1996):
+    a value that is one draw more lies between two levels as often as these say. Between the usual
+    quantiles, (k - 1) / (n - 1), it lies less often: at 5 and 95 % of 100 draws .88, of 25 .83.
+    """
+    if n_samples == 1:
+        return [0.5] * len(quantiles)
+    places = ((n_samples + 1) * np.asarray(quantiles, dtype=np.float64) - 1) / (n_samples - 1)
+    return [float(place) for place in np.clip(places, 0.0, 1.0)]
 
 
 def _quantiles(values: Tensor, levels: Tensor) -> Tensor:

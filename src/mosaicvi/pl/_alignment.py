@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from mosaicvi import _keys
 from mosaicvi._errors import RequestError
 from mosaicvi.pl._style import GREY, INK, MAX_POINTS, PALE, palette, tidy
-from mosaicvi.pl._values import categories
+from mosaicvi.pl._values import categories, cell_column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,8 +48,8 @@ def alignment(
     data
         MuData, or a model, whose MuData is taken.
     label_key
-        Column of ``mdata.obs`` with the type, in the order of its categories; None: no panels of
-        labels.
+        Column with the type, of ``mdata.obs``, else of the modalities whose ``obs`` has it, in the
+        order of its categories; None: no panels of labels.
     batch_key
         Column with the batch; None: no such panel.
     confidence_key
@@ -77,7 +77,7 @@ def alignment(
     columns = {"modality": _modality(mdata)}
     for kind, key in (("label", label_key), ("batch", batch_key)):
         if key is not None:
-            columns[kind] = _column(mdata, key)
+            columns[kind] = cell_column(mdata, key, f"{kind}_key")
     confidence = np.full(mdata.n_obs, np.nan)
     if confidence_key in mdata.obs.columns:
         confidence = mdata.obs[confidence_key].to_numpy(dtype=float)
@@ -141,16 +141,6 @@ def _modality(mdata: MuData) -> pd.Series:
         present = np.asarray(mdata.obsmap[name]).ravel() > 0
         names[present] = np.where(names[present] == "", name, names[present] + "+" + name)
     return pd.Series(names, index=mdata.obs_names)
-
-
-def _column(mdata: MuData, key: str) -> pd.Series:
-    if key not in mdata.obs.columns:
-        raise RequestError(
-            "mdata.obs has no such column",
-            key=key,
-            expected="one of " + ", ".join(map(repr, mdata.obs.columns)),
-        )
-    return pd.Series(mdata.obs[key])
 
 
 def _panels(ax: Any, number: int) -> list[Axes]:

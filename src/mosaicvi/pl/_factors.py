@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mosaicvi._errors import RequestError
-from mosaicvi.data._structure import shown
 from mosaicvi.factor import FactorVI
 from mosaicvi.pl._style import BLUE, GREY, INK, MAX_POINTS, ORANGE, PALE, axes, ink, palette
-from mosaicvi.pl._values import categories
+from mosaicvi.pl._values import categories, cell_column
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
-    from mudata import MuData
 
 
 LEGEND_ROWS = 18
@@ -58,7 +55,7 @@ def variance_explained(model: FactorVI, ax: Axes | None = None) -> Axes:
     for row, values in enumerate(wide.to_numpy()):
         for column, value in enumerate(values):
             dark = min(value, top) > 0.6 * top
-            text = "" if value < 0.05 else f"{value:.1f}"
+            text = f"{value:.1f}" if abs(value) >= 0.05 else ""
             ax.text(column, row, text, ha="center", va="center", fontsize="x-small",
                     color="white" if dark else INK)  # fmt: skip
     ax.axhline(len(wide) - 1.5, color="white", linewidth=3)
@@ -138,7 +135,7 @@ def factors(
     first, second
         Names of the factors; None: the first two.
     color
-        Categorical column that colours cells, of ``mdata.obs``, else of the first modality whose
+        Categorical column that colours cells, of ``mdata.obs``, else of the modalities whose
         ``obs`` has it; cells without a value are pale. None: one colour.
     ax
         Axes to draw on; None: new ones.
@@ -165,7 +162,7 @@ def factors(
     if color is None:
         ax.scatter(points[:, 0], points[:, 1], s=size, color=BLUE, linewidths=0)
     else:
-        labels, known = categories(_column(model.adata, color))
+        labels, known = categories(cell_column(model.adata, color, "color"))
         for label, colour in [(None, PALE), *palette(known, ax).items()]:
             own = np.array([each == label for each in labels[rows]])
             name = "none" if label is None else label
@@ -191,22 +188,6 @@ def _check_model(model: object) -> None:
             expected="a fitted mosaicvi.FactorVI, which has factors",
             remedy="of a MosaicVI draw mosaicvi.pl.alignment",
         )
-
-
-def _column(mdata: MuData, key: str) -> pd.Series:
-    """Column of all cells, in ``mdata.obs`` or in a modality's ``obs``; NaN where unknown."""
-    if key in mdata.obs:
-        return cast("pd.Series", mdata.obs[key])
-    for name, adata in mdata.mod.items():
-        own = key.removeprefix(f"{name}:")
-        if own in adata.obs:
-            return cast("pd.Series", adata.obs[own].astype(object).reindex(mdata.obs_names))
-    columns = {*mdata.obs, *(each for adata in mdata.mod.values() for each in adata.obs)}
-    raise RequestError(
-        f"no column {key!r} in mdata.obs or in a modality's obs",
-        key="color",
-        expected=f"one of {shown(sorted(columns)) or 'no columns'}",
-    )
 
 
 def _factor(model: FactorVI, name: str | None, place: int = 0) -> str:

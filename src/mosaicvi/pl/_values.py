@@ -15,6 +15,7 @@ from mosaicvi import _keys
 from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi.data._columns import as_label
 from mosaicvi.data._structure import shown
+from mosaicvi.tl._obs import joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,33 @@ LAYER_DRAW = "draw"
 
 MAX_CATEGORIES = 100
 """More different numbers than this are measurements, and no categories."""
+
+
+def cell_column(mdata: MuData, key: str, option: str) -> pd.Series:
+    """Column of all cells, of ``mdata.obs``, else of the modalities that have it.
+
+    Of a cell in several of these the first one's value; NaN where unknown.
+
+    Raises
+    ------
+    RequestError
+        If no ``obs`` has the column.
+    """
+    if key in mdata.obs:
+        return pd.Series(mdata.obs[key])
+    columns = [
+        adata.obs[own]
+        for name, adata in mdata.mod.items()
+        if (own := key.removeprefix(f"{name}:")) in adata.obs
+    ]
+    if not columns:
+        known = {*mdata.obs, *(each for adata in mdata.mod.values() for each in adata.obs)}
+        raise RequestError(
+            f"no column {key!r} in mdata.obs or in a modality's obs",
+            key=option,
+            expected=f"one of {shown(sorted(known)) or 'no columns'}",
+        )
+    return joined(columns, mdata.obs_names).rename(key)
 
 
 def categories(values: pd.Series) -> tuple[np.ndarray, list[str]]:

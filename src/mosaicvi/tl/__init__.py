@@ -2,6 +2,7 @@
 
 from mosaicvi.tl._alignment_confidence import alignment_confidence
 from mosaicvi.tl._build_atlas import build_atlas
+from mosaicvi.tl._correct_latent import correct_latent
 from mosaicvi.tl._factor_stability import factor_stability
 from mosaicvi.tl._impute_protein import impute_protein
 from mosaicvi.tl._integration_consistency import integration_consistency
@@ -14,6 +15,7 @@ from mosaicvi.tl._transfer_labels import transfer_labels
 __all__ = [
     "alignment_confidence",
     "build_atlas",
+    "correct_latent",
     "factor_stability",
     "impute_protein",
     "integration_consistency",

@@ -45,7 +45,8 @@ def alignment_confidence(
     with D, D0 and R the mean distances of the three, ``e = 0.05 R``, ``R' / d`` below one only
     for cells farther from the other modality than its random cells are from each other, and ``s``
     how far cells like this one lie from the other modality, averaged so that the noise of single
-    cells is left out, with ``t`` what is typical of the other modality's own cells.
+    cells is left out, with ``t`` its median in the modality where that is smaller. Where one
+    modality has three times as many cells as the other, or more, these are measured among as many.
     The formula and its sources are in :doc:`/models/alignment_diagnostics`.
 
     Parameters

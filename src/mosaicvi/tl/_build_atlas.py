@@ -107,6 +107,8 @@ def build_atlas(
         both a graph and how to build one are given.
     DataError
         If nothing ties two assays (no shared cell and no graph), or as setup and graph builders.
+    KeyboardInterrupt
+        If training is interrupted in its first epoch; later, ``model.fit_result`` says so.
 
     Examples
     --------
@@ -124,7 +126,10 @@ def build_atlas(
     if graph is None:
         graph = building.needed(mdata)
     model = MosaicVI(mdata, **{"seed": seed, "graph": graph, **(model_kwargs or {})})
-    model.train(**(train_kwargs or {}))
+    result = model.train(**(train_kwargs or {}))
+    if result.status == "interrupted" and not result.n_epochs:
+        # There is no fit whose latent space could be written; one of some epochs can be used.
+        raise KeyboardInterrupt
     mdata.obsm[_keys.OBSM_LATENT] = model.get_latent_representation()
     _neighbours(mdata, seed)
     alignment_confidence(model, seed=seed)

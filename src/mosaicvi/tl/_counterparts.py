@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mosaicvi.tl._latents import Floats, Ints, Places, nearest, nearest_others
-from mosaicvi.tl._round_trip import SCALES, neighbourhood, round_trip_confidence
+from mosaicvi.tl._round_trip import SCALES, as_many, neighbourhood, round_trip_confidence
 
 N_AVERAGED = 20
 """Neighbours over which places are averaged before distances are taken."""
@@ -34,20 +34,20 @@ def alignment_confidence_of(
     confidence = round_trip_confidence(own.latent, other.latent, scales=scales, seed=seed)
     if min(len(own), len(other)) < 3:
         return confidence
-    distance, reverse = distance_to_counterparts(own, other)
+    distance, reverse = distance_to_counterparts(own, other, seed=seed)
     typical = float(min(np.median(distance), np.median(reverse)))
     near = np.minimum(1.0, typical / np.maximum(distance, np.finfo(float).tiny))
     return np.asarray(confidence * np.sqrt(near))
 
 
-def distance_to_counterparts(own: Places, other: Places) -> tuple[Floats, Floats]:
+def distance_to_counterparts(own: Places, other: Places, *, seed: int = 0) -> tuple[Floats, Floats]:
     """How far cells of either modality lie from the other one's, noise of single cells left out.
 
     The shared place of each cell is averaged over its neighbours within its own modality, by what
     that modality alone says. ``d_i`` is the mean distance from there to the five nearest averaged
     places of the other modality, averaged over the same neighbours. Both directions are measured in
-    one space, so that their distances compare; a cell of few neighbours like itself is drawn
-    towards others, in both modalities alike.
+    one space, and to as many cells where one modality has more, so that their distances compare; a
+    cell of few neighbours like itself is drawn towards others, in both modalities alike.
 
     Returns
     -------
@@ -55,8 +55,8 @@ def distance_to_counterparts(own: Places, other: Places) -> tuple[Floats, Floats
     """
     first, second = _around(own), _around(other)
     ours, theirs = _averaged(own.shared, first), _averaged(other.shared, second)
-    away, _ = nearest(ours, theirs, N_NEAREST)
-    back, _ = nearest(theirs, ours, N_NEAREST)
+    away, _ = nearest(ours, theirs[as_many(len(other), len(own), seed)], N_NEAREST)
+    back, _ = nearest(theirs, ours[as_many(len(own), len(other), seed)], N_NEAREST)
     return _averaged(away.mean(axis=1), first), _averaged(back.mean(axis=1), second)
 
 

@@ -94,6 +94,8 @@ def impute_protein(
         If counts, genes or cells are not what the model needs, or no gene is shared.
     RequestError
         If an option is unknown.
+    KeyboardInterrupt
+        If training is interrupted: an answer would not say that it is of half a fit.
 
     Examples
     --------
@@ -128,7 +130,9 @@ def impute_protein(
     # What is asked for is looked at before a fit is spent on it.
     model._request(PROTEIN, [RNA], n_samples, transform_batch, None)
     check_scale(scale, model.module.decoders[PROTEIN].likelihood, PROTEIN)
-    model.train(**(train_kwargs or {}))
+    if model.train(**(train_kwargs or {})).status == "interrupted":
+        # An answer would not say that it is of half a fit, or of none.
+        raise KeyboardInterrupt
     query = None if train_on_query else joint.query
     with warnings.catch_warnings():
         # that the query is a batch of its own is what was asked for
@@ -145,7 +149,13 @@ def impute_protein(
         )
         answer.obsm[_keys.OBSM_LATENT] = model.get_latent_representation(query, joint.query_rows)
     answer = _as_query(answer, rna, joint)
-    return (answer, model) if return_model else answer
+    if return_model:
+        return answer, model
+    for known in (joint.training, joint.query):
+        if known is not None:
+            # scvi-tools would keep it for good, and nobody else knows of it.
+            model.deregister_manager(known)
+    return answer
 
 
 def _as_query(answer: AnnData, rna: AnnData, joint: Joint) -> AnnData:

@@ -89,8 +89,19 @@ def present_cells(modality: ModalityData) -> tuple[np.ndarray, np.ndarray]:
     return cells, modality.rows[cells]
 
 
-def scaled_values(modality: ModalityData, scale: Scale) -> np.ndarray:
+def scaled_values(
+    modality: ModalityData, scale: Scale, share: np.ndarray | float = 1.0
+) -> np.ndarray:
     """Measured values of the cells that have the modality, on the scale of ``X``.
+
+    Parameters
+    ----------
+    modality
+        The modality.
+    scale
+        Its scale.
+    share
+        Of all that a cell would have shown, what its batch's panel holds, ``(n_modality_cells,)``.
 
     Returns
     -------
@@ -103,6 +114,7 @@ def scaled_values(modality: ModalityData, scale: Scale) -> np.ndarray:
     if scale.target_sum is not None:
         sizes = modality.library_size[rows].astype(np.float64)
         factors = np.divide(scale.target_sum, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        factors *= share
         values *= factors[:, None].astype(np.float32)
     return np.asarray(np.log1p(values, out=values) if scale.log1p else values)
 

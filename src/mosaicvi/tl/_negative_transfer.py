@@ -78,6 +78,8 @@ def negative_transfer(
     DataError
         If the column is missing or labels fewer than two cells of a modality, or a separate model
         lacks cells.
+    KeyboardInterrupt
+        If training of a separate model is interrupted.
     """
     check_whole(n_neighbours, "n_neighbours")
     check_whole(n_resamples, "n_resamples")
@@ -111,6 +113,9 @@ def negative_transfer(
             )
         alone = (separate or {}).get(name) or _train_alone(model, mdata, name, train_kwargs or {})
         other = unimodal_cells(alone, name, None, key="separate")
+        if name not in (separate or {}):
+            # scvi-tools would keep its data for good, and nobody else knows of them.
+            alone.deregister_manager(alone.adata)
         order = pd.Index(other.names).get_indexer(pd.Index(joint.names))
         if (order < 0).any():
             raise DataError(
@@ -216,5 +221,7 @@ def _train_alone(
         batch_prior_scale=network.batch_prior_scale,
         seed=model.seed,
     )
-    separate.train(**train_kwargs)
+    if separate.train(**train_kwargs).status == "interrupted":
+        # Against half a fit, a joint model looks better than it is.
+        raise KeyboardInterrupt
     return separate

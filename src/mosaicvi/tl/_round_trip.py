@@ -16,6 +16,8 @@ SMALLEST = 5
 N_RANDOM = 256
 NO_STRUCTURE = 0.05
 """Share of the distance between random cells by which differences are softened."""
+UNEVEN = 3.0
+"""From so many times the other modality's cells on, distances are measured among as many."""
 BLOCK = 2_000_000
 """Distances held at a time."""
 
@@ -76,6 +78,26 @@ def random_distance(points: Floats, reference: Floats, seed: int) -> Floats:
     )
 
 
+def as_many(n_cells: int, n_other: int, seed: int) -> Ints:
+    """Cells of a modality at random, as many as the other one has; all where it has not fewer.
+
+    How far the nearest cells lie depends on how many there are.
+    """
+    if n_cells < UNEVEN * n_other:
+        return np.arange(n_cells)
+    return np.sort(np.random.default_rng([seed, 2]).permutation(n_cells)[:n_other])
+
+
+def nearest_of(points: Floats, some: Ints, k: int) -> Ints:
+    """Nearest of some of the points, by their place among these, each point itself left out."""
+    _, index = nearest(points, points[some], k + 1)
+    place = np.full(len(points), -1)
+    place[some] = np.arange(len(some))
+    itself = index == place[:, None]
+    itself[~itself.any(axis=1), -1] = True
+    return np.asarray(index[~itself].reshape(len(points), -1))
+
+
 def round_trip_confidence(
     own: Floats, other: Floats, *, scales: tuple[int, ...] = SCALES, seed: int = 0
 ) -> Floats:
@@ -94,7 +116,9 @@ def round_trip_confidence(
     the other modality and ``R'`` that between random cells of it. The confidence is ``K F``.
 
     All distances of ``K`` are within one modality, so a shift between modalities and other noise
-    there do not count against a cell; ranks alone choose the steps, so densities do not either.
+    there do not count against a cell; ranks alone choose the steps. A trip through few cells is
+    long: where the own modality has :data:`UNEVEN` times the cells of the other, the first step
+    within it is to as many of them as the other has, drawn at random.
 
     Returns
     -------
@@ -106,6 +130,8 @@ def round_trip_confidence(
     k_own = [neighbourhood(scale, n_own) for scale in scales]
     k_other = [neighbourhood(scale, n_other) for scale in scales]
     _, within = nearest_others(own, max(k_own))
+    some = as_many(n_own, n_other, seed)
+    through = within if len(some) == n_own else nearest_of(own, some, max(k_other))
     away, there = nearest(own, other, max(k_other))
     _, back = nearest(other, own, max(k_own))
     trips, references = np.zeros(n_own), np.zeros(n_own)
@@ -113,7 +139,8 @@ def round_trip_confidence(
         home = Steps.of(within[:, :few], n_own).matrix
         out = Steps.of(there[:, :many], n_other).matrix
         trips += trip_length(own, out, Steps.of(back[:, :few], n_own).matrix) / len(scales)
-        references += trip_length(own, home, home) / len(scales)
+        like = home if len(some) == n_own else Steps.of(through[:, :many], len(some)).matrix
+        references += trip_length(own, like, home[some]) / len(scales)
     around = within[:, : k_own[len(k_own) // 2]]
     trip, reference, chance = (
         (values + values[around].sum(axis=1)) / (1 + around.shape[1])
@@ -122,8 +149,8 @@ def round_trip_confidence(
     softened = NO_STRUCTURE * chance + np.finfo(float).tiny
     kept = (chance - trip + softened) / np.maximum(chance - reference + softened, softened)
     # Cells at random on both sides: the first ones may all be of one batch or type.
-    some = other[np.random.default_rng([seed, 1]).permutation(n_other)[:N_RANDOM]]
-    spread = random_distance(some, other, seed).mean()
+    others = other[np.random.default_rng([seed, 1]).permutation(n_other)[:N_RANDOM]]
+    spread = random_distance(others, other, seed).mean()
     far = away[:, : k_other[0]].mean(axis=1)
     outside = np.minimum(1.0, spread / np.maximum(far, np.finfo(float).tiny)) ** 2
     return np.asarray(np.clip(kept, 0.0, 1.0) * outside)

@@ -98,8 +98,9 @@ def to_anndata(
 
     - ``X``: float32. Modalities with a library size (RNA): log1p of counts scaled to the median
       library size (``uns["mosaicvi"]["target_sum"]``; that of the model's own cells if ``adata``
-      has none with counts); protein: log1p of counts; continuous: as it is. Where a value was not
-      measured: the posterior predictive mean on that scale.
+      has none with counts), those of a panel to the share of it that the model expects of the
+      panel; protein: log1p of counts; continuous: as it is. Where a value was not measured: the
+      posterior predictive mean on that scale.
     - ``layers["counts"]``: CSR, raw measured values, and zero where nothing was measured;
       ``layers["measured"]``, bool, tells the two apart.
     - ``layers["imputed"]``: float32, posterior predictive mean on the scale of ``X``, also where
@@ -196,7 +197,8 @@ def _fill(request: _Request, modality: ModalityData, scale: Scale, block: _Block
     mask = measured_mask(modality)
     present, _ = present_cells(modality)
     values = np.full(mask.shape, np.nan, dtype=np.float32)
-    np.copyto(values, scaled_values(modality, scale), where=mask)
+    share = 1.0 if scale.target_sum is None else _panel_share(request, modality.name, present, mask)
+    np.copyto(values, scaled_values(modality, scale, share), where=mask)
     block.values[present] = values
     block.measured[present] = mask
 
@@ -218,6 +220,28 @@ def _fill(request: _Request, modality: ModalityData, scale: Scale, block: _Block
         filled = block.values[cells]
         filled[gaps] = block.imputed[cells][gaps]
         block.values[cells] = filled
+
+
+def _panel_share(request: _Request, name: str, present: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Share of a cell's expected counts that its batch's panel holds, ``(n_modality_cells,)``.
+
+    Counts of a panel that are scaled to the sum of all features stand beside those of other
+    batches, and the imputed rest, as if the panel were all that there is.
+    """
+    share = np.ones(len(present))
+    part = np.flatnonzero(~mask.all(axis=1))
+    if not len(part):
+        return share
+    expected = request.model.get_normalized_expression(
+        name,
+        adata=request.adata,
+        indices=present[part],
+        n_samples=request.n_samples,
+        library_size="observed",
+        seed=request.seed,
+    ).to_numpy()
+    share[part] = (expected * mask[part]).sum(axis=1) / np.maximum(expected.sum(axis=1), 1e-12)
+    return share
 
 
 def _impute(

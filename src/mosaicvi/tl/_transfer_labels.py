@@ -87,7 +87,8 @@ def transfer_labels(
     Each target cell asks its nearest labelled source cells in the latent space, each cell placed
     there by its own modality alone. The probability of a label is calibrated by labels that went to
     the target and back (see :doc:`/models/alignment_diagnostics`), and holds where the source has
-    the cell's type. Whether it has is another question, which the alignment confidence answers
+    the cell's type, in about the target's shares or apart from others. Whether it has it is another
+    question, which the alignment confidence answers
     (:func:`alignment_confidence`): a cell abstains, that is, gets no label, if either is too low.
     Where few links tie the modalities and do not bear each other out
     (:meth:`~mosaicvi.MosaicVI.get_link_agreement`), probabilities are drawn towards the

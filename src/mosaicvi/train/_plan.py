@@ -195,7 +195,7 @@ class MosaicTrainingPlan(pl.LightningModule):
         total = f"{split}_loss"
         value = means.pop(total)
         self.log_dict(means, **how)
-        self.log(total, value, sync_dist=True, **how)
+        self.log(total, value, sync_dist=True, prog_bar=True, **how)
 
     def _steps_taken(self) -> int:
         """Steps that the trainer will take; those that were planned where it cannot tell."""

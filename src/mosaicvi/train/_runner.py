@@ -7,11 +7,12 @@ import math
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Checkpoint
 
 from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi._scvi import Trainer, parse_device_args
@@ -49,7 +50,7 @@ class FitResult:
         ``"completed"``, ``"stopped early"`` or ``"interrupted"``.
     """
 
-    history: dict[str, pd.DataFrame]
+    history: dict[str, pd.DataFrame] = field(repr=False)
     n_epochs: int
     best_epoch: int
     status: str
@@ -95,7 +96,15 @@ def run_fit(
     # What is kept is the average, which takes the last step's weights back after it.
     own = [keep, average] if average.epochs else [keep]
     given = trainer_kwargs.pop("callbacks", None) or []
-    callbacks = [*own, *([given] if isinstance(given, Callback) else given)]
+    given = [given] if isinstance(given, Callback) else list(given)
+    for each in given:
+        if isinstance(each, Checkpoint):
+            raise RequestError(
+                f"{type(each).__name__} writes checkpoints, which would be pickled",
+                key="callbacks",
+                remedy="leave it out, and call save() after train(): the best epoch is kept anyway",
+            )
+    callbacks = [*own, *given]
     settings = {
         "check_val_every_n_epoch": 1,
         "gradient_clip_val": plan.optimizer_spec.gradient_norm,
