@@ -84,7 +84,13 @@ def copied(tmp_path: Path) -> Path:
 def value_of(copied: Path, before: str = "") -> float:
     said = subprocess.run(
         [sys.executable, "-c", before + SMALL],
-        env={**os.environ, "PYTHONPATH": str(copied), "NUMBA_CACHE_DIR": str(copied / "cache")},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(copied),
+            "NUMBA_CACHE_DIR": str(copied / "cache"),
+            # Python's own files would be cut off, too, and are then not read.
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         check=True,
         capture_output=True,
         text=True,
