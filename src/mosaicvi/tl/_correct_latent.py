@@ -1,4 +1,4 @@
-"""A latent space in which batches and depths of the same kind of cell lie together."""
+"""A latent space in which batches of the same kind of cell lie together."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from mosaicvi.data import MosaicData
     from mosaicvi.model import MosaicVI
 
-CELLS_A_CLUSTER, MOST_CLUSTERS = 30, 100
+CELLS_A_CLUSTER, MOST_CLUSTERS = 60, 100
 """Clusters: one for so many cells, and at most so many."""
 SOFTNESS = 0.1
 """Squared chord over which a cell's share of a cluster falls to 1 / e."""
-PENALTY = 1.0
+PENALTY = 5.0
 """Ridge penalty of an effect, in cells."""
 LEAST_SHARE = 1e-4
 """Shares of a cluster below this are none."""
@@ -38,13 +38,13 @@ def correct_latent(
     latent: ArrayLike | None = None,
     *,
     adata: MuData | None = None,
-    depth: bool = True,
+    depth: bool = False,
     seed: int = 0,
 ) -> np.ndarray:
-    """Latent space without the batch and depth effects that cells of one kind differ by.
+    """Latent space without the batch effects that cells of one kind differ by.
 
     A model's latent space keeps what tells of values, and batch and sequencing depth do. For
-    neighbours, clusters and UMAP they are in the way. Here they are regressed out within soft
+    neighbours, clusters and UMAP batches are in the way. Here they are regressed out within soft
     clusters, as in Harmony's correction :cite:p:`korsunsky2019`, so that batches with other types
     of cells are not forced onto each other: where a cluster has one batch alone there is nothing to
     correct. Batches are those of all modalities of a cell together, and a modality that a cell
@@ -63,7 +63,9 @@ def correct_latent(
         MuData of these cells; None: the one the model was built on. Cells are corrected beside each
         other, so those of a query alone come to lie elsewhere than beside the model's.
     depth
-        Regress out log counts, too, of each modality whose likelihood has a library size.
+        Regress out log counts, too, of each modality whose likelihood has a library size. Then
+        neighbours no longer resemble each other in depth, but clusters may follow types less well:
+        types differ in depth, and so do states of a type.
     seed
         Seed of the clusters' centres.
 
