@@ -67,7 +67,7 @@ def correct_latent(
         neighbours no longer resemble each other in depth, but clusters may follow types less well:
         types differ in depth, and so do states of a type.
     seed
-        Seed of the clusters' centres.
+        Seed of the clusters' centres, on which the order of cells has a part, too.
 
     Returns
     -------

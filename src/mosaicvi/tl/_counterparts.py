@@ -46,8 +46,9 @@ def distance_to_counterparts(own: Places, other: Places, *, seed: int = 0) -> tu
     The shared place of each cell is averaged over its neighbours within its own modality, by what
     that modality alone says. ``d_i`` is the mean distance from there to the five nearest averaged
     places of the other modality, averaged over the same neighbours. Both directions are measured in
-    one space, and to as many cells where one modality has more, so that their distances compare; a
-    cell of few neighbours like itself is drawn towards others, in both modalities alike.
+    one space, and to as many cells where one modality has several times the other's, so that their
+    distances compare; a cell of few neighbours like itself is drawn towards others, in both
+    modalities alike.
 
     Returns
     -------

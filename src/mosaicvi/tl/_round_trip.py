@@ -79,7 +79,7 @@ def random_distance(points: Floats, reference: Floats, seed: int) -> Floats:
 
 
 def as_many(n_cells: int, n_other: int, seed: int) -> Ints:
-    """Cells of a modality at random, as many as the other one has; all where it has not fewer.
+    """As many cells of a modality as the other one has, at random; all but for :data:`UNEVEN` ones.
 
     How far the nearest cells lie depends on how many there are.
     """
