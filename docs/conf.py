@@ -6,6 +6,10 @@ import os
 import shutil
 import warnings
 from pathlib import Path
+from typing import get_args
+
+from numpy.typing import ArrayLike
+from sphinx_autodoc_typehints import format_annotation
 
 from mosaicvi.__about__ import __version__
 
@@ -53,11 +57,42 @@ autodoc_typehints = "none"  # sphinx_autodoc_typehints writes them into the para
 autodoc_inherit_docstrings = False
 always_use_bars_union = True
 typehints_defaults = "comma"
+suppress_warnings = ["config.cache"]  # of the function below, which sphinx cannot keep
+
+
+def typehints_formatter(annotation, config):
+    """Write numpy's ArrayLike by its name, where its members would be listed."""
+    members, parts = get_args(ArrayLike), get_args(annotation)
+    if not all(member in parts for member in members):
+        return None
+    rest = [part for part in parts if part not in members]
+    return " | ".join(["``ArrayLike``", *(format_annotation(part, config) for part in rest)])
+
+
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
 napoleon_use_rtype = True
 napoleon_use_param = True
 napoleon_preprocess_types = False
+
+
+def keep_returns_whole(app, what, name, obj, options, lines):
+    """Hand napoleon the text of a Returns section as one description.
+
+    It takes every line there for a result of its own, split at the first colon.
+    """
+    heads = [i for i, line in enumerate(lines[:-1]) if line == "Returns" and "---" in lines[i + 1]]
+    for head in reversed(heads):
+        body = head + 2
+        following = [i for i in range(body, len(lines)) if lines[i].startswith("---")]
+        end = following[0] - 1 if following else len(lines)
+        lines[body:end] = [":", *("    " + line if line else line for line in lines[body:end])]
+
+
+def setup(app):
+    """Connect what runs before napoleon, whose priority is 500."""
+    app.connect("autodoc-process-docstring", keep_returns_whole, priority=400)
+
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"

@@ -7,6 +7,7 @@ sha256, so that what is read today is what is read in a year. The package carrie
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +218,7 @@ def fetch_file(source: RemoteFile, *, needed_by: str) -> Path:
         The file is not in the cache and cannot be downloaded or written there.
     """
     name, folder = source.name, cache_folder()
-    present = (folder / name).is_file()
+    present = os.access(folder / name, os.F_OK)  # False in a folder that is closed to the user
     files = pooch.create(
         path=folder,
         base_url="",
@@ -238,14 +239,16 @@ def _download_error(
     source: RemoteFile, needed_by: str, folder: Path, *, present: bool, cause: Exception
 ) -> DownloadError:
     state = "is there but has another sha256" if present else "is not there"
+    if present and isinstance(cause, PermissionError):
+        state = "is there but may not be read or replaced"
     reason = " ".join(str(cause).split()) or type(cause).__name__
     return DownloadError(
         f"{needed_by} needs the file {source.name!r}, which {state} (looked in {folder}), "
         f"and downloading it from {source.address} failed: {_shorten(reason)}",
         expected=f"a file with sha256 {source.sha256}",
         remedy=f"set {DATA_DIR_VARIABLE} (or mosaicvi.settings.data_dir) to a folder that holds "
-        f"{source.name!r}; or download {source.address} by hand on a machine with a network and "
-        f"save it as {folder / source.name}",
+        f"{source.name!r} or may be written to; or download {source.address} by hand on a machine "
+        f"with a network and save it as {folder / source.name}",
     )
 
 

@@ -13,7 +13,11 @@ DATA_DIR_VARIABLE = "MOSAICVI_DATA_DIR"
 
 
 class Settings:
-    """Package settings, reachable as ``mosaicvi.settings``."""
+    """Package settings, reachable as ``mosaicvi.settings``.
+
+    ``settings.data_dir`` is the folder of cached data, a path. None (default): the folder that the
+    environment variable ``MOSAICVI_DATA_DIR`` names, else one in the user's cache.
+    """
 
     def __init__(self) -> None:
         self._data_dir: Path | None = None

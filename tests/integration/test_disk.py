@@ -218,3 +218,16 @@ def test_changed_cells_are_asked_about_as_the_message_says(kind: str, tmp_path: 
     for remedy in remedies if kind == "memory" else remedies[1:]:
         other = eval(remedy, {"mudata": mudata, "mdata": mdata})
         assert np.isfinite(model.get_latent_representation(other)).all()
+
+
+@pytest.mark.parametrize("kind", ["backed", "lazy", "zarr"])
+def test_counts_in_layers_alone_are_read_from_disk(kind: str, tmp_path: Path) -> None:
+    """An AnnData may have no X; what is written of it is no matrix."""
+    if kind == "zarr":
+        pytest.importorskip("zarr")
+    mdata = mosaic(80)
+    memory = fitted(mdata, epochs=1).get_latent_representation()
+    for adata in mdata.mod.values():
+        adata.layers["counts"], adata.X = adata.X, None
+    opened = on_disk(mdata, tmp_path, kind)
+    np.testing.assert_array_equal(fitted(opened, epochs=1).get_latent_representation(), memory)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anndata
 import numpy as np
 import pytest
-from tests.fits import answer, assert_same_answer, build, fit, layers, small_mosaic
+from tests.fits import (
+    answer,
+    assert_same_answer,
+    build,
+    fit,
+    layers,
+    small_mosaic,
+    without_truth,
+)
 
 from mosaicvi import MosaicVI
 from mosaicvi._errors import MosaicviWarning, RequestError
+from mosaicvi.datasets import SimulatedModality, simulate
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -287,3 +297,21 @@ def test_transform_batch(model: MosaicVI, has: dict[str, np.ndarray]) -> None:
         )
     assert not np.allclose(first.X[has["protein"]], second.X[has["protein"]])
     assert np.isfinite(mixed.X[has["protein"]]).all()
+
+
+def test_imputability_of_positive_values_is_that_of_their_logs() -> None:
+    specs = {
+        "rna": SimulatedModality.rna(40, likelihood="nb"),
+        "own": replace(SimulatedModality.normal(12), likelihood="lognormal"),
+    }
+    mdata = without_truth(simulate(300, specs, patterns={"rna+own": 1.0}, n_latent=3, seed=1))
+    mdata["own"].X[0, :3] = np.nan
+    built = fit(build(mdata, {"rna": "nb", "own": "lognormal"}), 2)
+    cells = built.validation_indices
+    told = built.impute("own", ["rna"], indices=cells, n_samples=50)
+    predicted, measured = (np.log(np.asarray(each)) for each in (told.X, mdata["own"].X[cells]))
+    expected = [
+        np.corrcoef(x[np.isfinite(y)], y[np.isfinite(y)])[0, 1]
+        for x, y in zip(predicted.T, measured.T, strict=True)
+    ]
+    np.testing.assert_allclose(told.var["imputability"], expected, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -345,3 +346,18 @@ def test_data_that_a_file_cannot_hold_or_that_are_cut_off(model: MosaicVI, tmp_p
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(FileError, match=r"mdata\.h5mu is truncated or damaged"):
         load(tmp_path / "cut")
+
+
+def test_asking_for_fields_of_scvi_tools_spoils_no_file(tmp_path: Path) -> None:
+    """scvi-tools kept an empty field of any name asked for, with which no file could be loaded."""
+    mdata = small_mosaic(80)
+    model = fit(build(mdata), 1)
+    for asked in (model, model.adata_manager, copy.deepcopy(model)):
+        with pytest.raises(RequestError, match=r"no field 'batch'.*model\.batch_categories"):
+            asked.get_state_registry("batch")
+    assert model.adata_manager.summary_stats.n_batch == 2
+    model.save(tmp_path / "m")
+    again = MosaicVI.load(tmp_path / "m", mdata)
+    np.testing.assert_array_equal(
+        again.get_latent_representation(), model.get_latent_representation()
+    )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from matplotlib import pyplot as plt
 from tests.fits import QUIET, assert_same_answer, without_truth
 from tests.helpers import SCVI_UNS_KEYS, fingerprint
 
-from mosaicvi import FactorVI, MosaicVI, tl
+from mosaicvi import FactorVI, MosaicVI, pl, tl
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi.data import ModalitySpec, build_manager
 from mosaicvi.datasets import SimulatedModality, simulate
@@ -200,3 +201,17 @@ def test_a_cell_without_any_coverage_is_warned_of() -> None:
         cpg.layers[name] = dense
     with pytest.warns(MosaicviWarning, match="1 cells have no coverage"):
         build_manager(mdata, BOTH)
+
+
+def test_reads_are_not_drawn_beside_imputed_rates() -> None:
+    mdata = methylome()
+    MosaicVI.setup_mudata(mdata, BOTH, batch_key="batch")
+    model = MosaicVI(mdata, n_latent=4, n_hidden=16)
+    model.train(1, **QUIET)
+    imputed = model.impute("cpg", ["rna"], n_samples=4)
+    reads = mdata["cpg"].to_df(layer="methylated")
+    with pytest.raises(RequestError, match="beside imputed rates"):
+        pl.imputation(imputed, reads)
+    coverage = mdata["cpg"].to_df(layer="coverage")
+    pl.imputation(imputed, reads / coverage.where(coverage > 0))
+    plt.close("all")

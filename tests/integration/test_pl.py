@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from mudata import MuData
@@ -316,3 +317,34 @@ def test_calibration_at_levels_of_numpy(levels: np.ndarray | float) -> None:
     np.testing.assert_array_equal(bold.get_xdata(), np.atleast_1d(levels))
     with pytest.raises(RequestError, match="'levels'"):
         pl.calibration(pit=np.zeros((5, 2)), levels=95)
+
+
+def test_history_of_one_term_names_it_and_its_unit(trained: SimpleNamespace) -> None:
+    assert pl.history(trained, terms="kl").get_ylabel() == "kl (nats per cell)"
+    falling = trained.history["kl_train"]
+    trained.history |= {"graph_train": falling, "graph_validation": falling}
+    assert pl.history(trained, terms="graph").get_ylabel() == "graph (nats per edge)"
+    assert (
+        pl.history(trained, terms=["kl", "graph"]).get_ylabel() == "nats per cell (graph: per edge)"
+    )
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+def test_the_answer_comes_first(imputed: ad.AnnData, counts: pd.DataFrame, kind: Any) -> None:
+    """A sparse matrix was an error of numpy, a dense one was drawn."""
+    measured = ad.AnnData(kind(counts), obs=counts[[]], var=counts.T[[]])
+    answer = imputed.copy()
+    answer.uns["mosaicvi"] = {"modality": "protein"}
+    pl.imputation(answer, measured)
+    with pytest.raises(RequestError, match=r"other way.*pl\.imputation\(imputed, measured\)"):
+        pl.imputation(measured, answer)
+
+
+def test_measured_values_in_layers_alone_are_told_of(
+    imputed: ad.AnnData, counts: pd.DataFrame
+) -> None:
+    layers = {"counts": counts.to_numpy()}
+    measured = ad.AnnData(obs=counts[[]], var=counts.T[[]], layers=layers)
+    with pytest.raises(RequestError, match=r"'measured'.*without X.*to_df\(layer="):
+        pl.imputation(imputed, measured)
+    pl.imputation(imputed, measured.to_df(layer="counts"))

@@ -145,3 +145,51 @@ def test_totals_tell_values_apart_and_forget_their_order() -> None:
     assert same(total(values), total(values.copy()))
     assert total(object()) is None
     assert not same(None, total(values))
+
+
+def _replaced(mdata: MuData, column: str, values: object) -> None:
+    for each in (mdata, *mdata.mod.values()):
+        each.obs[column] = values
+
+
+@pytest.mark.parametrize(
+    ("column", "options"),
+    [
+        ("batch", {"batch_key": "batch"}),
+        ("batch", {"batch_key": {"protein": "batch"}}),
+        ("n", {"categorical_covariate_keys": ["n"]}),
+        ("n", {"continuous_covariate_keys": ["n"]}),
+        ("depth", {"size_factor_key": {"rna": "depth"}}),
+    ],
+)
+def test_columns_that_change_between_setup_and_model_are_refused(
+    column: str, options: dict[str, object]
+) -> None:
+    """A batch of another name had been taken for one that the model does not know."""
+    mdata = small_mosaic(120)
+    mdata.obs["n"] = np.arange(mdata.n_obs) % 2
+    mdata.mod["rna"].obs["depth"] = np.asarray(mdata.mod["rna"].X.sum(1)).ravel()
+    likelihoods = {"rna": "nb", "protein": "nb_mixture"}
+    MosaicVI.setup_mudata(mdata, likelihoods, **options)
+    MosaicVI(mdata, n_latent=3, n_hidden=8)
+    MosaicVI.setup_mudata(mdata, likelihoods, **options)
+    if column == "depth":
+        mdata.mod["rna"].obs["depth"] *= 2
+    else:
+        _replaced(mdata, column, 1)
+    with pytest.raises(DataError, match=f"key '{column}': the column changed.*setup_mudata again"):
+        MosaicVI(mdata, n_latent=3, n_hidden=8)
+
+
+def test_columns_of_another_type_say_the_same() -> None:
+    """As where mudata pulls them up, or makes categories of them."""
+    mdata = small_mosaic(120)
+    codes = mdata.obs["batch"].cat.codes
+    for each in (mdata, *mdata.mod.values()):
+        each.obs["batch"] = codes.reindex(each.obs_names).astype(int)
+    MosaicVI.setup_mudata(mdata, {"rna": "nb", "protein": "nb_mixture"}, batch_key="batch")
+    mdata.obs["batch"] = mdata.obs["batch"].astype(float).astype("category")
+    del mdata.mod["protein"].obs["batch"]
+    mdata.mod["rna"].obs["batch"] = mdata.mod["rna"].obs["batch"].astype(str)
+    mdata.update()
+    assert MosaicVI(mdata, n_latent=3, n_hidden=8).batch_categories["rna"] == ("0", "1")

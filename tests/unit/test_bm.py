@@ -493,3 +493,20 @@ def test_options_that_a_call_takes_pass() -> None:
     check_options("knn", {"anything": 1}, "imputation")
     with pytest.raises(RequestError, match=r"predict\.seed"):
         check_options("mosaicvi", {"predict.seed": 1}, "alignment")
+
+
+def test_values_of_neighbours_are_drawn(file: str, tmp_path: Path) -> None:
+    """Draws of the variant are counts that training cells show, around the same mean."""
+    task = Imputation(data=file, hide=0.25, n_draws=400).task(1)
+    task.write_input(tmp_path, options={})
+    runner = get("knn")(ImputationInput.read(tmp_path))
+    runner.fit()
+    answers = runner.predict()
+    draws = answers["values"].draws
+    shown = runner.task.counts(runner.task.target, runner.task.paired).toarray()
+    for feature in range(draws.shape[2]):
+        assert np.isin(np.rint(draws[..., feature]), shown[:, feature]).all()
+    np.testing.assert_array_equal(answers["values"].mean, answers[""].mean)
+    np.testing.assert_allclose(np.log1p(draws).mean(0), answers[""].mean, atol=0.6)
+    scores = {name: score(answer, task.truth) for name, answer in answers.items()}
+    assert scores["values"]["crps_log1p"]["mean"] < 1.1 * scores[""]["crps_log1p"]["mean"]

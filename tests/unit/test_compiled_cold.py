@@ -139,3 +139,19 @@ def test_damaged_files_are_compiled_anew(copied: Path) -> None:
     assert value_of(copied) == first
     assert value_of(copied) == first
     assert any(file.stat().st_size > 5 for file in (copied / "cache").rglob("*.nbi"))
+
+
+def test_without_a_compiler_functions_are_those_of_python() -> None:
+    """Numba's own switch for debugging and coverage, with which scanpy runs, too."""
+    script = (
+        "import numba\nfrom mosaicvi._compiled import student_prior\n"
+        "print(numba.config.DISABLE_JIT, type(student_prior).__name__)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert said.split() == ["1", "function"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import anndata
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -182,3 +183,33 @@ def test_continuous_values_keep_missing_ones() -> None:
     assert part.missing
     np.testing.assert_array_equal(part.values, adata.X.astype(np.float32))
     assert np.array_equal(part.library_size, np.ones(6))
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "lognormal"])
+@pytest.mark.parametrize("kind", ["csr", "dense"])
+def test_cells_whose_values_are_all_missing_are_told(likelihood: str, kind: str) -> None:
+    values = np.random.default_rng(0).gamma(2.0, size=(30, 6)).astype(np.float32)
+    values[3, 2] = np.nan
+    mdata = make_mudata({"own": anndata.AnnData(FORMATS[kind](values))})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MosaicviWarning)
+        build_manager(mdata, {"own": likelihood})
+    values[4:6] = np.nan
+    mdata = make_mudata({"own": anndata.AnnData(FORMATS[kind](values))})
+    with pytest.warns(MosaicviWarning, match="'own': all values of 2 cells are missing in X"):
+        build_manager(mdata, {"own": likelihood})
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "beta_binomial"])
+def test_features_without_a_value_are_told(likelihood: str) -> None:
+    values = np.random.default_rng(0).poisson(4.0, size=(30, 6)).astype(np.float32)
+    part = anndata.AnnData(values)
+    part.var_names = [f"region{number}" for number in range(6)]
+    part.layers["methylated"], part.layers["coverage"] = values.copy(), values + 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MosaicviWarning)
+        build_manager(make_mudata({"own": part}), {"own": likelihood})
+    part.X[:, 2] = np.nan
+    part.layers["methylated"][:, 2] = part.layers["coverage"][:, 2] = 0
+    with pytest.warns(MosaicviWarning, match="'own': features .*region2.* no value in any cell"):
+        build_manager(make_mudata({"own": part}), {"own": likelihood})

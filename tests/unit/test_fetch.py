@@ -141,3 +141,15 @@ def test_level_of_pooch_is_left_as_it_was(folder, asked):
     with pytest.raises(DownloadError):
         _fetch.fetch(NAME, dataset="snareseq_cortex")
     assert pooch.get_logger().level == level
+
+
+def test_what_may_not_be_read_is_explained(folder, asked, monkeypatch):
+    """As in another user's cache."""
+
+    def closed(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(folder / NAME))
+
+    (folder / NAME).write_bytes(b"closed")
+    monkeypatch.setattr(pooch.core, "hash_matches", closed)
+    with pytest.raises(DownloadError, match="may not be read"):
+        _fetch.fetch(NAME, dataset="snareseq_cortex")

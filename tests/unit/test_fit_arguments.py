@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import sys
 import warnings
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -15,13 +18,14 @@ from lightning.pytorch.accelerators import MPSAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from scvi.train import SaveCheckpoint
 
-from mosaicvi import MosaicVI
+from mosaicvi import FactorVI, MosaicVI
 from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.module import ObjectiveSpec
 from mosaicvi.train import OptimizerSpec, _runner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -224,3 +228,95 @@ def test_the_progress_bar_shows_the_losses(model: MosaicVI) -> None:
     assert {"train_loss", "validation_loss"} <= shown[0].keys()
     for name in ("train_loss", "validation_loss"):
         assert shown[0][name] == pytest.approx(history[name])
+
+
+class Does(pl.Callback):
+    """Calls something as the second epoch starts."""
+
+    def __init__(self, what: Callable[[], Any]) -> None:
+        self.what = what
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, plan: Any) -> None:
+        if trainer.current_epoch == 1:
+            self.what()
+
+
+@pytest.mark.parametrize("kind", [MosaicVI, FactorVI])
+@pytest.mark.parametrize(
+    ("way", "code"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), 128 + signal.SIGTERM),
+        (lambda: sys.exit(3), 3),
+    ],
+)
+def test_what_is_to_end_the_process_ends_it(
+    model: MosaicVI, kind: type[MosaicVI | FactorVI], way: Callable[[], Any], code: int
+) -> None:
+    """A script that a batch system stops would else go on, and save half a fit."""
+    if kind is FactorVI:
+        FactorVI.setup_mudata(model.adata, {"rna": "nb", "protein": "nb_mixture"})
+        model = FactorVI(model.adata, n_factors=2)
+    before = {name: each.clone() for name, each in model.module.state_dict().items()}
+    with pytest.raises(SystemExit) as ended:
+        fit(model, max_epochs=3, callbacks=Does(way))
+    assert ended.value.code == code
+    assert all(torch.equal(before[name], e) for name, e in model.module.state_dict().items())
+    assert not model.is_trained_
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder in which a job of SLURM fits."""
+    given = {"NTASKS": 1, "NTASKS_PER_NODE": 1, "JOB_ID": 7, "JOB_NAME": "fit", "PROCID": 0}
+    for name, value in {**given, "LOCALID": 0, "NODEID": 0, "NNODES": 1}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    monkeypatch.setattr("scvi.settings.logging_dir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_job_of_slurm_writes_no_checkpoint(slurm: Path, model: MosaicVI) -> None:
+    found = []
+    fit(model, max_epochs=2, callbacks=Does(lambda: found.append(signal.getsignal(signal.SIGUSR1))))
+    assert found == [signal.SIG_DFL]
+    assert not list(slurm.iterdir())
+
+
+def test_a_job_of_slurm_starts_from_no_checkpoint(
+    slurm: Path, model: MosaicVI, tmp_path: Path
+) -> None:
+    """Lightning reads weights of whatever fit was stopped in the folder, without being asked."""
+    (slurm / "hpc_ckpt_1.ckpt").write_bytes(b"weights of another model")
+    with pytest.raises(RequestError, match=r"default_root_dir.*hpc_ckpt_1\.ckpt.*remove the file"):
+        fit(model)
+    assert not model.is_trained_
+    assert fit(model, default_root_dir=str(tmp_path / "own")).status == "completed"
+
+
+def test_epochs_may_be_a_number_of_numpy(model: MosaicVI) -> None:
+    assert fit(model, max_epochs=np.int64(2)).n_epochs == 2
+
+
+@pytest.mark.parametrize("key", ["patience", "datamodule", "plan", "epochs", "module"])
+@pytest.mark.parametrize("kind", [MosaicVI, FactorVI])
+def test_arguments_that_no_trainer_takes(
+    model: MosaicVI, kind: type[MosaicVI | FactorVI], key: str
+) -> None:
+    if kind is FactorVI:
+        FactorVI.setup_mudata(model.adata, {"rna": "nb", "protein": "nb_mixture"})
+        model = FactorVI(model.adata, n_factors=2)
+    with pytest.raises(RequestError, match=f"unexpected keyword argument '{key}'.*Expected"):
+        fit(model, **{key: 3})
+
+
+def test_callbacks_see_each_restart_anew(model: MosaicVI) -> None:
+    """One that stopped the first fit had stopped all others after an epoch."""
+    epochs = []
+
+    class Counts(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, plan: Any) -> None:
+            epochs.append(trainer.current_epoch)
+
+    FactorVI.setup_mudata(model.adata, {"rna": "nb", "protein": "nb_mixture"})
+    stops = pl.callbacks.EarlyStopping("train_loss", patience=2, min_delta=1e9)
+    fit(FactorVI(model.adata, n_factors=2), max_epochs=9, restarts=3, callbacks=[stops, Counts()])
+    assert epochs == [0, 1, 2] * 3

@@ -92,7 +92,7 @@ def test_truncated_text_is_refused(tmp_path, kept):
     ("text", "words"),
     [
         ("", ["rows of kind none"]),
-        ("chr1\t5\t9\tx\n", ["truncated", "ninth column"]),
+        ("chr1\t5\t9\tx\n", ["cannot be read as GTF", "ninth column", "pass a DataFrame"]),
         (GTF.replace("\tgene\t", "\tCDS\t"), ["'CDS'", "none of 'gene'"]),
         (GTF.replace("gene_id", "id"), ["no gene_id"]),
         (GTF.replace("\t101\t", "\tx\t"), ["malformed", "ENSMUSG01"]),
@@ -110,6 +110,8 @@ def test_other_files_are_refused(tmp_path, text, words):
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"there is no file.*fetch_annotation"):
         read_annotation(tmp_path / "nothing.gtf")
+    with pytest.raises(DataError, match=r"fetch_annotation\('mm10'\)"):
+        read_annotation("mm10")
     with pytest.raises(DataError, match="cannot be read as GTF"):
         read_annotation(tmp_path)
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
+import pytest
 import torch
+from anndata import AnnData
+from tests.helpers import make_mudata
 from torch import Tensor
 
+from mosaicvi.data import build_manager
+from mosaicvi.model._inputs import measured_table
 from mosaicvi.nn._batch_offsets import BatchOffsets
 from mosaicvi.nn._measured import Measured, Remembered
 
@@ -60,3 +66,20 @@ def test_offsets_follow_a_loaded_table() -> None:
         torch.testing.assert_close(each.table(), new.table())
         assert each.table()[1].tolist() == [0, 0, 0]
         torch.testing.assert_close(each.negative_log_prior(), new.negative_log_prior())
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "beta_binomial"])
+def test_missing_in_a_whole_batch_is_unmeasured_there(likelihood: str) -> None:
+    values = np.random.default_rng(0).poisson(3, (20, 4)).astype(np.float32)
+    batch = np.repeat(["a", "b"], 10)
+    values[batch == "a", 1] = values[:, 3] = np.nan
+    values[0, 2] = np.nan
+    part = AnnData(np.nan_to_num(values) if likelihood == "beta_binomial" else values)
+    part.obs["batch"] = batch
+    if likelihood == "beta_binomial":
+        part.layers["methylated"] = part.X
+        part.layers["coverage"] = np.where(np.isnan(values), 0, values + 1)
+    mdata = make_mudata({"own": part})
+    data = build_manager(mdata, {"own": likelihood}, batch_key="batch").data
+    found = measured_table(data.modalities["own"], 2)
+    assert found.tolist() == [[True, False, True, False], [True, True, True, False]]

@@ -197,3 +197,11 @@ def test_series_are_matched_by_name() -> None:
     assert metrics.paired_difference(score, measured[0].iloc[order]) == metrics.paired_difference(
         score, measured[0]
     )
+
+
+@pytest.mark.parametrize("score", [metrics.coverage, metrics.miscoverage, metrics.pit_distance])
+@pytest.mark.parametrize("draws", [np.zeros((5, 4, 3)), np.full((4, 3), 7.0)])
+def test_what_is_no_pit_is_refused(score: Callable[[Any], Any], draws: np.ndarray) -> None:
+    """Draws or counts in place of the PIT: shares of them would mean nothing."""
+    with pytest.raises(RequestError, match=r"randomised_pit\(draws, measured\)"):
+        score(draws)

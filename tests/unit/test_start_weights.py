@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from tests.fits import build, small_mosaic
 
 from mosaicvi import RequestError
 from mosaicvi.model import _training
 from mosaicvi.model._construct import modality_weights
+from mosaicvi.module._objective import Objective
+from mosaicvi.module._objective_spec import ObjectiveSpec
 
 if TYPE_CHECKING:
     from mosaicvi import MosaicVI
@@ -29,12 +32,16 @@ def nats(model: MosaicVI, cells: np.ndarray) -> dict[str, float]:
     return _training.start_nats(model.module, model._cells(None).dataset, cells)
 
 
-def weights(model: MosaicVI, given: dict[str, Any]) -> dict[str, float]:
+def spec(
+    model: MosaicVI, given: dict[str, Any] | None = None, *, anchored: bool = False
+) -> ObjectiveSpec:
     dataset = model._cells(None).dataset
-    spec = _training.objective_spec(
-        model.module, dataset, np.arange(N_CELLS), given, anchored=False
-    )
-    return dict(spec.modality_weights)
+    cells = np.arange(dataset.data.n_cells)
+    return _training.objective_spec(model.module, dataset, cells, given or {}, anchored=anchored)
+
+
+def weights(model: MosaicVI, given: dict[str, Any]) -> dict[str, float]:
+    return dict(spec(model, given).modality_weights)
 
 
 def test_a_modality_of_few_cells_is_measured_on_all_of_them(
@@ -85,3 +92,38 @@ def test_modalities_without_trust_alone() -> None:
     found = modality_weights({"a": 100.0, "b": 50.0}, 0.5, {"a": 0.0, "b": 0.0, "c": 1.0})
     assert found == {"a": 1.0, "b": pytest.approx(2**0.5)}
     assert modality_weights({}, 0.5, {"c": 1.0}) == {}
+
+
+@pytest.mark.parametrize(("reliable", "power"), [(0.2, 0.0), (0.45, 0.25), (0.7, 1.0)])
+def test_reconstructions_of_noise_do_without_their_weight(
+    reliable: float, power: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_training, "reliability", lambda *_, **__: reliable)
+    model = drawn(0.5)
+    found = spec(model)
+    small = [name for name, weight in found.modality_weights.items() if weight > 1]
+    assert len(small) == 1
+    weight = found.modality_weights[small[0]]
+    assert found.own_weights == {small[0]: pytest.approx(weight**power)}
+    # What a user gives stands, and fits from anchors are as they were.
+    assert spec(model, {"own_weights": {small[0]: 3.0}}).own_weights == {small[0]: 3.0}
+    assert spec(model, {"modality_weights": {small[0]: weight}}).own_weights == {}
+    assert spec(model, anchored=True).own_weights == {}
+
+
+def test_the_weight_of_a_reconstruction_is_its_own() -> None:
+    """The total changes by what the weight says, and nothing else does."""
+    model = drawn(1.0)
+    batch = model._cells(None).dataset.fetch(np.arange(60))
+    model.module.eval()
+    losses = []
+    for own in (1.0, 3.0):
+        torch.manual_seed(0)
+        objective = Objective(ObjectiveSpec(own_weights={"protein": own}))
+        losses.append(objective(model.module, batch))
+    one, three = losses
+    added = 2 * one.terms["reconstruction/protein"]
+    torch.testing.assert_close(three.total - one.total, added, rtol=1e-4, atol=1e-3)
+    assert one.by_cell is not None
+    assert three.by_cell is not None
+    torch.testing.assert_close((three.by_cell - one.by_cell).mean(), added, rtol=1e-4, atol=1e-3)

@@ -71,7 +71,7 @@ def freed(values: np.ndarray, counts: np.ndarray, means: np.ndarray, scale: str)
     for cell, feature in np.ndindex(found.shape):
         noise = (counts - means)[:, cell, feature]
         slope = np.log(2)
-        if counts[:, cell, feature].any():
+        if (counts[:, cell, feature] > 1).any():
             slope = np.clip(np.polyfit(noise, values[:, cell, feature], 1)[0], 0, 1)
         found[cell, feature] -= slope * noise.mean()
     return np.maximum(found, 0)
@@ -93,6 +93,17 @@ def test_means_are_free_of_most_chance(scale: str, mean: float) -> None:
     # What is left is that rates themselves are drawn.
     assert np.sqrt(np.square(calm - wanted).mean()) < (0.5 if mean < 1 else 0.95) * plain
     assert np.abs(calm.mean(0) - wanted).max() < 0.1 * plain
+
+
+@pytest.mark.parametrize("probability", [0.02, 0.5, 0.98])
+def test_log1p_of_zeros_and_ones_is_as_sure_as_their_mean(probability: float) -> None:
+    """Also where all of a few draws are ones, which say nothing of what zeros would do."""
+    rng = np.random.default_rng(0)
+    means = np.clip(probability + rng.normal(0, 0.01, (20, 50, 4)), 0, 1)
+    counts = torch.tensor(rng.random(means.shape) < means, dtype=torch.float32)
+    expectations = torch.tensor(means, dtype=torch.float32)
+    found = mean_of(torch.log1p(counts), counts, expectations, "log1p")
+    torch.testing.assert_close(found, expectations.mean(0) * np.log(2), atol=1e-5, rtol=1e-5)
 
 
 def test_few_draws_are_averaged_as_they_are() -> None:

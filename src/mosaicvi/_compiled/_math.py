@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 
 ZERO, HALF, ONE = (np.float32(each) for each in (0.0, 0.5, 1.0))
 LOG2_E, LN2_HIGH, LN2_LOW = (np.float32(e) for e in (1.44269504, 0.693359375, -2.12194440e-4))
@@ -54,7 +54,8 @@ def compiled(function):
         found = njit(error_model="numpy", nogil=True, cache=True)(function)
     except RuntimeError:  # numba found no place for its files
         return exact(function)
-    _guard(found._cache)
+    if not config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1 leaves functions as they are
+        _guard(found._cache)
     return found
 
 

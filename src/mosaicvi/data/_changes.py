@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from mosaicvi._errors import DataError
 from mosaicvi._keys import LAYER_COUNTS, LAYER_COVERAGE, LAYER_METHYLATED
 from mosaicvi._scvi import layer_names
+from mosaicvi.data import _columns
 from mosaicvi.data._schema import AUTO
+from mosaicvi.data._transfer import batch_labels, present_rows
 from mosaicvi.data._values import stored
 
 if TYPE_CHECKING:
@@ -79,9 +82,50 @@ def contents(
         if spec.panel_key in adata.varm:
             found[name, "varm"] = _hash(pd.DataFrame(adata.varm[spec.panel_key]))
         own = keys | {part.batch_key, spec.size_factor_key}
-        found.update({(name, *key): value for key, value in _columns(adata, own).items()})
-        found.update(_columns(mdata, own))
+        found.update({(name, *key): value for key, value in _hashes(adata, own).items()})
+        found.update(_hashes(mdata, own))
     return found
+
+
+def told(mdata: MuData, state: MosaicState) -> dict[tuple[str | None, str], int]:
+    """Hash of what columns say of each cell, whatever their type and wherever they stand.
+
+    By modality, None where all have one, and column.
+    """
+    rows, shared = present_rows(mdata, state), state.shared_batch_key
+    found: dict[tuple[str | None, str], np.ndarray] = {}
+    for key in state.categorical:
+        found[None, key] = _columns.labels(mdata, key, rows, option="categorical")
+    for key in state.continuous:
+        found[None, key] = _columns.numbers(mdata, key, rows, option="continuous")
+    if shared is not None:
+        found[None, shared] = _columns.labels(mdata, shared, rows, option="batch_key")
+    for name, part in state.modalities.items():
+        size_factor = part.spec.size_factor_key
+        if part.batch_key is not None and shared is None:
+            found[name, part.batch_key] = batch_labels(mdata, state, name, rows)
+        if size_factor is not None:
+            found[name, size_factor] = _columns.size_factors(mdata, name, size_factor, rows[name])
+    return {place: hash(pd.util.hash_array(values).tobytes()) for place, values in found.items()}
+
+
+def check_told(before: Mapping[Any, int], now: Mapping[Any, int]) -> None:
+    """Refuse columns that say another thing of cells than they did; see :func:`told`.
+
+    Raises
+    ------
+    DataError
+        Names the column.
+    """
+    for (modality, column), value in before.items():
+        if now[modality, column] != value:
+            raise DataError(
+                "the column changed after it was set up",
+                modality=modality,
+                key=column,
+                expected="the values of the setup, in mdata.obs and the modalities' own obs",
+                remedy="call setup_mudata again",
+            )
 
 
 def changed(before: Mapping[Any, Any], now: Mapping[Any, Any]) -> bool:
@@ -94,7 +138,7 @@ def changed(before: Mapping[Any, Any], now: Mapping[Any, Any]) -> bool:
     )
 
 
-def _columns(table: AnnData | MuData, keys: Collection[str | None]) -> dict[tuple[str, ...], int]:
+def _hashes(table: AnnData | MuData, keys: Collection[str | None]) -> dict[tuple[str, ...], int]:
     """Hash of each of the columns that a table's ``obs`` has, ``modality:column`` among them."""
     names = {str(key).partition(":")[2] for key in keys if key is not None} | set(keys)
     return {

@@ -19,6 +19,23 @@ if TYPE_CHECKING:
     from mosaicvi.data._schema import Request
 
 
+class FieldRegistries(dict[str, Any]):
+    """Registered fields by key; scvi-tools' own keeps an empty entry for any key it is asked for.
+
+    With such an entry, as of ``get_state_registry("batch")``, a saved model could not be loaded.
+    """
+
+    def __missing__(self, key: str) -> Any:
+        """Refuse a key of scvi-tools' own fields, of which there are none."""
+        raise RequestError(
+            f"there is no field {key!r}",
+            key="registry_key",
+            expected=f"{_keys.REGISTRY!r}, the one field of all modalities",
+            remedy="names of batches are in model.batch_categories, those of features in "
+            "model.get_var_names(), arguments of the setup in model.get_setup_arg(name)",
+        )
+
+
 class MosaicField(BaseAnnDataField):
     """All of a MuData that the model reads, as one field.
 

@@ -12,9 +12,9 @@ from torch.utils.data import Dataset, Subset
 from mosaicvi import _keys, _scvi
 from mosaicvi._errors import DataError, FileError
 from mosaicvi.data._background import with_empty_droplets
-from mosaicvi.data._changes import changed, contents, same, total
+from mosaicvi.data._changes import changed, check_told, contents, same, told, total
 from mosaicvi.data._dataset import MultiDataset
-from mosaicvi.data._field import MosaicField
+from mosaicvi.data._field import FieldRegistries, MosaicField
 from mosaicvi.data._mosaic_data import MosaicData, resolve
 from mosaicvi.data._schema import (
     AUTO,
@@ -71,9 +71,11 @@ class MosaicManager(_scvi.AnnDataManager):
             setup_method_args=setup_method_args,
             validation_checks=_scvi.validation_checks(),
         )
+        self._registry[_scvi.FIELD_REGISTRIES_KEY] = FieldRegistries()
         self._data: MosaicData | None = None
         self._names: dict[str, pd.Index] = {}
         self._sums: dict[str, list[float]] = {}
+        self._told: dict[tuple[str | None, str], int] = {}
         self._totals: dict[str, complex | None] = {}
         self._contents: dict[tuple[str, ...], Any] = {}
 
@@ -112,8 +114,9 @@ class MosaicManager(_scvi.AnnDataManager):
         super().register_fields(adata, source_registry, **kwargs)
         _OWNERS[self.adata_uuid] = adata
         self._names = _names_of(adata)
-        self._sums = {}
+        self._sums, self._told = {}, {}
         if source_registry is None:
+            self._told = told(adata, self.state)
             for name, part in self.state.modalities.items():
                 if likelihood_of(part.spec).is_count:
                     self._sums[name] = count_sums(adata.mod[name], part.spec, name)
@@ -177,9 +180,11 @@ class MosaicManager(_scvi.AnnDataManager):
         Raises
         ------
         DataError
-            If values changed since they were checked.
+            If values, or columns, changed since they were checked.
         """
         if self._data is None:
+            if self._told:
+                check_told(self._told, told(self.adata, self.state))
             data = resolve(self.adata, self.state)
             for name, sums in self._sums.items():
                 values = data.modalities[name].values

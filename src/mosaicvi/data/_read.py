@@ -86,4 +86,6 @@ def _modality(group: Any) -> AnnData:
 
 def _matrix(stored: Any) -> Any:
     kind = str(stored.attrs.get("encoding-type", ""))
+    if kind == "null":  # X of an AnnData that has layers alone
+        return None
     return sparse_dataset(stored) if kind in {"csr_matrix", "csc_matrix"} else stored

@@ -27,7 +27,7 @@ from mosaicvi.data._structure import (
     check_object,
     rows_of,
 )
-from mosaicvi.data._value_checks import check_values
+from mosaicvi.data._value_checks import check_values, warn_unknown_features
 from mosaicvi.data._values import choose_layer, read_layer, row_totals
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ def _register_modality(
     var_names = tuple(str(feature) for feature in adata.var_names)
     species = _species(var_names, spec, name)
     layer = checked_layer(adata, spec, name)
+    whole = coverage_layers(adata, spec, name)[1] if likelihood_of(spec).reads_coverage else layer
+    warn_unknown_features(adata, spec, whole, name)
     matrix = read_layer(adata, layer, name)
     codes = codes_of(batch_labels, categories)[cells_of(rows, adata.n_obs)]
     unmeasured = None

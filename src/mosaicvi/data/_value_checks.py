@@ -12,6 +12,7 @@ from mosaicvi._errors import DataError, MosaicviWarning
 from mosaicvi.data._logged import looks_logged
 from mosaicvi.data._rows import RowSource
 from mosaicvi.data._schema import likelihood_of
+from mosaicvi.data._structure import shown
 from mosaicvi.data._values import place, read_layer, row_totals, stored
 from mosaicvi.likelihoods._normal import UNITS
 
@@ -47,6 +48,8 @@ def check_values(
     if likelihood.is_normal:
         _check_units(adata, matrix, layer, modality)
     if not likelihood.is_count:
+        if summary.nan:
+            _warn_missing(adata, matrix, layer, modality)
         return
     if summary.nan:
         raise _bad_value(adata, matrix, layer, modality, "NaN", summary.nan, spec)
@@ -73,6 +76,47 @@ def _warn_empty(
             "are kept as measured zeros. Cells that were not measured (padded with zeros, as other "
             "packages ask for) or whose capture failed must not be in the modality: leave them "
             f"out, {_leave_out(modality)}; then call mdata.update().",
+            MosaicviWarning,
+            stacklevel=2,
+        )
+
+
+def _warn_missing(
+    adata: AnnData, matrix: Matrix | RowSource, layer: str | None, modality: str
+) -> None:
+    """Tell of cells without a single value, which count as measured here."""
+    empty = sum(
+        int(np.isnan(block.toarray() if sp.issparse(block) else block).all(axis=1).sum())
+        for _, block in _blocks(matrix)
+    )
+    if empty:
+        warnings.warn(
+            f"modality {modality!r}: all values of {empty} cells are missing in {place(layer)}. "
+            "They count as measured, and as evidence they say what the average cell says. Cells "
+            "that were not measured (padded with NaN, as other packages ask for) must not be in "
+            f"the modality: leave them out, {_leave_out(modality)}; then call mdata.update().",
+            MosaicviWarning,
+            stacklevel=2,
+        )
+
+
+def warn_unknown_features(
+    adata: AnnData, spec: ModalitySpec, layer: str | None, modality: str
+) -> None:
+    """Tell of features of which no cell has a value: nothing can be learnt of them."""
+    if likelihood_of(spec).is_count:
+        return
+    known = np.zeros(adata.n_vars, dtype=bool)
+    for _, block in _blocks(read_layer(adata, layer, modality)):
+        values = np.asarray(block.toarray() if sp.issparse(block) else block)
+        # Of counts out of counts the layer is that of coverage, zero where nothing is known.
+        known |= ((values > 0) if likelihood_of(spec).reads_coverage else ~np.isnan(values)).any(0)
+    unknown = [str(name) for name in adata.var_names[~known]]
+    if unknown:
+        warnings.warn(
+            f"modality {modality!r}: features {shown(unknown)} have no value in any cell. What is "
+            "answered of them says nothing. Leave them out: mdata.mod"
+            f'["{modality}"] = mdata["{modality}"][:, known].copy(), then mdata.update().',
             MosaicviWarning,
             stacklevel=2,
         )

@@ -93,7 +93,7 @@ def read_layer(adata: AnnData, layer: str | None, modality: str) -> Matrix | Row
             "whose counts are in X"
             + ("; for .raw build the modality from adata.raw.to_adata()" if layer == "raw" else ""),
         )
-    matrix = adata.X if layer is None else adata.layers[layer]
+    matrix = _values_of(adata) if layer is None else adata.layers[layer]
     if matrix is None:
         raise DataError(
             "the modality has no X",
@@ -125,13 +125,18 @@ def count_sums(adata: AnnData, spec: ModalitySpec, modality: str) -> list[float]
     layers = [spec.layer]
     if spec.layer == AUTO:
         found = LAYER_COUNTS in _scvi.layer_names(adata)
-        layers = [None] * (adata.X is not None) + [LAYER_COUNTS] * found
+        layers = [None] * (_values_of(adata) is not None) + [LAYER_COUNTS] * found
     matrices = [read_layer(adata, layer, modality) for layer in layers]
     return [
         float(stored(matrix).sum(dtype=np.float64))
         for matrix in matrices
         if not isinstance(matrix, RowSource)
     ]
+
+
+def _values_of(adata: AnnData) -> Any:
+    """``X``, None where there is none, for which a backed AnnData has a dataset without shape."""
+    return None if getattr(adata.X, "shape", None) is None else adata.X
 
 
 def place(layer: str | None) -> str:
@@ -150,15 +155,16 @@ def choose_layer(adata: AnnData, spec: ModalitySpec, modality: str) -> tuple[str
     """
     if spec.layer != AUTO:
         return spec.layer, scan(read_layer(adata, spec.layer, modality))
-    if adata.X is not None:
+    there = _values_of(adata) is not None
+    if there:
         summary = scan(read_layer(adata, None, modality))
         if summary.is_counts or not likelihood_of(spec).is_count:
             return None, summary
     if LAYER_COUNTS in _scvi.layer_names(adata):
         return LAYER_COUNTS, scan(read_layer(adata, LAYER_COUNTS, modality))
     places = _integer_places(adata)
-    if adata.X is None or places:
-        found = "there is no X" if adata.X is None else "X holds no counts"
+    if places or not there:
+        found = "X holds no counts" if there else "there is no X"
         raise DataError(
             f"{found} and there is no layer {LAYER_COUNTS!r}",
             modality=modality,

@@ -110,6 +110,13 @@ def simulate(
     ------
     RequestError
         An argument is out of range, or names a modality, batch or feature that does not exist.
+
+    Examples
+    --------
+    >>> kinds = mosaicvi.datasets.SimulatedModality
+    >>> modalities = {"rna": kinds.rna(500), "atac": kinds.atac(2000)}
+    >>> patterns = {"rna+atac": 0.5, "rna": 0.3, "atac": 0.2}
+    >>> mosaicvi.datasets.simulate(1000, modalities, patterns=patterns)
     """
     specs = _specs(modalities)
     names = _batch_names(batches)

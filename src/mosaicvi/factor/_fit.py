@@ -22,6 +22,7 @@ from mosaicvi.factor._surplus import drop_surplus
 from mosaicvi.factor._sweeps import sweep_weights
 from mosaicvi.model import _training
 from mosaicvi.train import FitResult, MosaicTrainingPlan, OptimizerSpec, run_fit
+from mosaicvi.train._runner import callbacks_of
 
 if TYPE_CHECKING:
     from mosaicvi.factor._factor_module import FactorModule
@@ -161,7 +162,7 @@ class FitPlan:
             if start:
                 self.start(module, self._first(number), number)
             patience = max(5, self.epochs // 5) if self.early_stopping else None
-            result = self.fit(module, data, self.epochs, patience=patience, **self.trainer)
+            result = self.fit(module, data, self.epochs, patience=patience, trainer=self.trainer)
             everything = list(range(module.n_latent))
             fitted = Fitted(module, result, everything, math.inf)
             if not fitted.begun:
@@ -209,7 +210,7 @@ class FitPlan:
         epochs: int,
         *,
         patience: int | None,
-        **trainer: Any,
+        trainer: dict[str, Any],
     ) -> FitResult:
         """Train a network, in place."""
         plan = MosaicTrainingPlan(
@@ -218,7 +219,7 @@ class FitPlan:
             OptimizerSpec(learning_rate=self.learning_rate, averaging=0.0),
             n_steps=epochs * len(data.train_dataloader()),
         )
-        return run_fit(plan, data, max_epochs=epochs, patience=patience, **trainer)
+        return run_fit(plan, data, max_epochs=epochs, patience=patience, trainer_kwargs=trainer)
 
     def _first(self, number: int) -> np.ndarray:
         """Cells that a restart starts from."""
@@ -277,7 +278,7 @@ class HalfFits:
             epochs = max(1, min(plan.epochs, round(HALF_STEPS / len(part.train_dataloader()))))
             with _training.seeded(JUDGE_SEED):
                 plan.start(module, own, JUDGE_SEED)
-                result = plan.fit(module, part, epochs, patience=None, **trainer)
+                result = plan.fit(module, part, epochs, patience=None, trainer=trainer)
                 if result.status == "interrupted":
                     return ()
                 reduce_factors(module, dataset, own, seed=JUDGE_SEED)
@@ -317,10 +318,15 @@ def fit_best(
     if start and plan.least_stability is not None:
         halves = HalfFits(plan, copy.deepcopy(module))
     fresh = [copy.deepcopy(module) for _ in range(restarts - 1)]
+    # One that stopped the first fit would stop the others at once.
+    callbacks = callbacks_of(plan.trainer)
+    states = [copy.deepcopy(each.state_dict()) for each in callbacks]
     fits = [plan.run(module, 0, start=start, halves=halves)]
     for number, each in enumerate(fresh, start=1):
         if fits[-1].result.status == "interrupted":
             break
+        for callback, state in zip(callbacks, states, strict=True):
+            callback.load_state_dict(copy.deepcopy(state))
         fits.append(plan.run(each.to(module.device), number, start=True, halves=halves))
     best = min(fits, key=lambda fit: fit.loss)
     known = halves is not None and best.result.status != "interrupted"

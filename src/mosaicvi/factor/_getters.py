@@ -53,7 +53,19 @@ class FactorGetters(GeneSetGetters):
         *,
         from_modalities: Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        """Factors of cells by name: :meth:`get_latent_representation` as a DataFrame."""
+        """Factors of cells by name: :meth:`get_latent_representation` as a DataFrame.
+
+        Parameters
+        ----------
+        adata, indices
+            Cells; None: all cells of the model's MuData.
+        from_modalities
+            Evidence to use; None: all that a cell has.
+
+        Returns
+        -------
+        DataFrame ``(n_cells, n_factors)``; NaN for cells without evidence.
+        """
         values = self.get_latent_representation(adata, indices, from_modalities=from_modalities)
         data = self._cells(adata).data
         names = data.obs_names[select(data, indices)].astype(str)
@@ -214,9 +226,14 @@ class FactorGetters(GeneSetGetters):
         return pd.DataFrame(columns, index=pd.Index(self.factors, name="factor"))
 
     def get_activity(self, *, threshold: float = ACTIVE_R2) -> pd.DataFrame:
-        """Which factor acts in which modality: R2 of at least ``threshold`` in any group.
+        """Which factor acts in which modality.
 
         What a factor explains alone counts, or what it adds to all others, whichever is more.
+
+        Parameters
+        ----------
+        threshold
+            Least share of the deviance, in any group.
 
         Returns
         -------

@@ -148,7 +148,9 @@ def read_annotation(path: str | Path) -> pd.DataFrame:
         raise DataError(
             f"there is no file {str(file)!r}",
             key="annotation",
-            remedy="correct the path, or use mosaicvi.graph.fetch_annotation",
+            remedy=f"pass annotation=mosaicvi.graph.fetch_annotation({str(path)!r})"
+            if str(path) in ANNOTATIONS
+            else "correct the path, or use mosaicvi.graph.fetch_annotation",
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _truncated(file, f"the compressed stream breaks off ({error})") from error
@@ -202,6 +204,8 @@ def _genes(file: Path) -> pd.DataFrame:
         for chunk in chunks:
             rows = chunk[~chunk["chrom"].str.startswith("#")]
             short = rows["attributes"].isna() | (rows["attributes"].astype(str) == "")
+            if short.all() and len(rows) and last is None:
+                raise _not_gtf(file, f"row {int(rows.index[0]) + 1} has no ninth column")
             if short.any():
                 raise _truncated(file, f"row {int(rows.index[short][0]) + 1} has no ninth column")
             kinds |= set(rows["kind"])

@@ -101,6 +101,11 @@ def from_coordinates(
     -----
     The idea of guidance by genomic overlap is GLUE's :cite:p:`cao2022`. Nearness to transcription
     starts is compared with the same peaks moved by 31 and 58 kilobases.
+
+    Examples
+    --------
+    >>> annotation = mosaicvi.graph.fetch_annotation("mm10")
+    >>> mosaicvi.graph.from_coordinates(mdata, annotation=annotation, assembly="mm10")
     """
     chosen = GeneBody() if rule is None else rule
     if isinstance(chosen, type) or not isinstance(chosen, Rule):

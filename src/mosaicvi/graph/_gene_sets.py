@@ -74,6 +74,10 @@ def from_gene_sets(
         case is ignored (mixed species); or none is a member of a set.
     RequestError
         A modality or column is not known, or ``set_modality`` is one of the MuData.
+
+    Examples
+    --------
+    >>> mosaicvi.graph.from_gene_sets(mdata, "hallmark.gmt")
     """
     chosen = [modalities] if isinstance(modalities, str) else list(modalities)
     if not chosen:

@@ -93,6 +93,11 @@ def from_names(
     Notes
     -----
     The table is written from general knowledge of the antigens, with gene symbols of HGNC and MGI.
+
+    Examples
+    --------
+    >>> graph = mosaicvi.graph.from_names(mdata, "rna", "protein")
+    >>> graph.check(mdata)
     """
     gene_var = modality_var(mdata, genes, key="genes")
     protein_var = modality_var(mdata, proteins, key="proteins")

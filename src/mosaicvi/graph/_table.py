@@ -85,6 +85,11 @@ def from_table(
         itself; genes agree only when case is ignored (mixed species); or no feature is linked.
     RequestError
         A modality, column or option is not known.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"source": ["CD3E", "CD19"], "target": ["CD3", "CD19"]})
+    >>> mosaicvi.graph.from_table(mdata, table, "rna", "protein")
     """
     _check_options(rescale, unknown_sign)
     if not isinstance(table, pd.DataFrame):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaicvi._errors import RequestError
-from mosaicvi.metrics._shapes import as_table, dense
+from mosaicvi.metrics._shapes import as_pit, dense
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -64,9 +64,9 @@ def coverage(pit: ArrayLike, levels: Levels = LEVELS) -> NDArray[np.float64]:
     Raises
     ------
     RequestError
-        If a level is not between 0 and 1.
+        If a level or a PIT is not between 0 and 1.
     """
-    table, nominal = as_table(pit, "pit"), checked_levels(levels)
+    table, nominal = as_pit(pit), checked_levels(levels)
     held = np.isfinite(table)
     counts = held.sum(axis=0)
     share = np.full((len(nominal), table.shape[1]), np.nan)
@@ -90,7 +90,7 @@ def miscoverage(pit: ArrayLike, levels: Levels = LEVELS) -> NDArray[np.float64]:
     Raises
     ------
     RequestError
-        If a level is not between 0 and 1.
+        If a level or a PIT is not between 0 and 1.
     """
     nominal = checked_levels(levels)
     return np.asarray(np.abs(coverage(pit, nominal) - nominal[:, None]).mean(axis=0))

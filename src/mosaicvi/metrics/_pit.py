@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mosaicvi.metrics._shapes import as_draws, as_table
+from mosaicvi.metrics._shapes import as_draws, as_pit
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -70,8 +70,13 @@ def pit_distance(pit: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     Between 0 and 1, shape ``(n_features,)``; NaN where a feature has no PIT.
+
+    Raises
+    ------
+    RequestError
+        If a PIT is not between 0 and 1.
     """
-    table = as_table(pit, "pit")
+    table = as_pit(pit)
     found = np.full(table.shape[1], np.nan)
     for feature, column in enumerate(table.T):
         values = np.sort(column[np.isfinite(column)])

@@ -64,6 +64,35 @@ def as_table(values: ArrayLike, key: str) -> Floats:
     return table
 
 
+def as_pit(pit: ArrayLike) -> Floats:
+    """Probability integral transforms ``(n_cells, n_features)``, from 0 to 1 or NaN.
+
+    Raises
+    ------
+    RequestError
+        If these are draws or other values, of which a coverage would mean nothing.
+    """
+    remedy = "metrics.randomised_pit(draws, measured)"
+    values = dense(pit, "pit")
+    if getattr(values, "ndim", 2) > 2:
+        raise RequestError(
+            f"an array with shape {values.shape}",
+            key="pit",
+            expected="(n_cells, n_features)",
+            remedy=remedy,
+        )
+    table = as_table(values, "pit")
+    outside = int(((table < 0) | (table > 1)).sum())
+    if outside:
+        raise RequestError(
+            f"{outside} of {table.size} values are below 0 or above 1",
+            key="pit",
+            expected="probability integral transforms",
+            remedy=remedy,
+        )
+    return table
+
+
 def as_pair(predicted: ArrayLike, measured: ArrayLike) -> tuple[Floats, Floats]:
     """Both arrays as tables of one shape; of two DataFrames, the second in the order of the first.
 

@@ -167,7 +167,14 @@ class FitGetters(PosteriorGetters):
     ) -> dict[str, float]:
         """Negative expected log-likelihood of each modality given all that a cell has.
 
-        Parameters are those of :meth:`get_elbo`.
+        Parameters
+        ----------
+        adata, indices
+            Cells; None: all cells of the model's MuData.
+        n_samples
+            Latent draws a cell.
+        seed
+            Seed of the draws; None: the model's.
 
         Returns
         -------

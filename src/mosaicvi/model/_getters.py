@@ -101,7 +101,8 @@ class PosteriorGetters(MultimodalModel):
             Quantiles to report, each in a layer such as ``q05``. The k-th smallest of n draws is
             the quantile k / (n + 1), so that a measured value lies between 5 and 95 % in nine of
             ten cells, if the draws are right; 19 draws or more reach these, fewer end at their
-            smallest and largest.
+            smallest and largest. Of ``beta_binomial`` they are those of rates that coverage without
+            end would show: rates of few reads scatter more (see :doc:`/faq`).
         transform_batch
             Answer as if cells were of this batch, in offsets and library sizes (or of these, which
             draws take in turn: as many draws as batches, or more).
@@ -122,8 +123,9 @@ class PosteriorGetters(MultimodalModel):
         draws on without most of their count noise (on counts: as ``denoised``). Layers:
         ``log1p_mean`` (the same of log1p; of counts only, not of ``normal``, ``lognormal`` and
         ``beta_binomial``), ``sd`` and quantiles on ``scale``, ``denoised`` (mean of the likelihood,
-        without count noise). ``obs["measured"]``, ``obs["evidence"]``. ``var``: ``imputability``
-        (held-out Pearson correlation on log1p, NaN with too few paired held-out cells) and
+        without count noise; of ``bernoulli`` the probability). ``obs["measured"]``,
+        ``obs["evidence"]``. ``var``: ``imputability`` (held-out Pearson correlation, on log1p of
+        counts and logs of ``lognormal`` values, NaN with too few paired held-out cells) and
         ``imputable`` (at least 0.5). Cells without evidence are NaN.
 
         Raises
@@ -159,15 +161,29 @@ class PosteriorGetters(MultimodalModel):
     ) -> np.ndarray:
         """Draw counts from the posterior predictive.
 
-        Parameters are those of :meth:`impute`, but ``from_modalities=None`` uses every modality,
-        the sampled one included, as a posterior predictive check needs; ``library_size="observed"``
-        uses each cell's own.
+        Parameters
+        ----------
+        modality
+            Modality to draw.
+        from_modalities
+            Evidence to use; None: every modality, the drawn one included, as a posterior predictive
+            check needs (:meth:`impute` leaves it out).
+        adata, indices
+            Cells; None: all cells of the model's MuData.
+        n_samples
+            Draws a cell.
+        transform_batch
+            Answer as if cells were of this batch (or of these, which draws take in turn).
+        library_size
+            Counts a cell to draw for; ``"observed"``: each cell's own; None: as in :meth:`impute`.
+        seed
+            Seed of the draws; None: the model's.
 
         Returns
         -------
         Array ``(n_samples, n_cells, n_features)``, float32, counts (values of a continuous
-        modality); NaN for cells without evidence. Features are in the order of setup, whatever
-        theirs in ``adata``: that of ``impute(...).var_names``.
+        modality, rates of ``beta_binomial``); NaN for cells without evidence. Features are in the
+        order of setup, whatever theirs in ``adata``: that of ``impute(...).var_names``.
 
         Raises
         ------
@@ -198,14 +214,28 @@ class PosteriorGetters(MultimodalModel):
     ) -> pd.DataFrame:
         """Denoised expression: the likelihood's mean, averaged over latent draws.
 
-        Parameters are those of :meth:`posterior_predictive_sample`, but ``n_samples=None`` averages
-        over one draw of each batch, as scvi-tools does, and, of a :class:`~mosaicvi.MosaicVI`, over
-        25 or more for a modality that shares few cells with another, where a draw may be one of
-        several cells nearby; ``library_size``
-        is the sum to which a composition is scaled (1 by default, as in scvi-tools; ignored by
-        likelihoods without a library). The mean of ``zinb`` counts its dropout, so that rows sum to
-        somewhat less; means of ``bernoulli`` are probabilities, and sum to it only near the numbers
-        that were measured.
+        Parameters
+        ----------
+        modality
+            Modality to describe.
+        from_modalities
+            Evidence to use; None: every modality, this one included.
+        adata, indices
+            Cells; None: all cells of the model's MuData.
+        n_samples
+            Latent draws a cell. None: one of each batch, as scvi-tools does, and, of a
+            :class:`~mosaicvi.MosaicVI`, 25 or more for a modality that shares few cells with
+            another, where a draw may be one of several cells nearby.
+        transform_batch
+            Answer as if cells were of this batch, or the mean over these.
+        library_size
+            Sum to which a composition is scaled (1 by default, as in scvi-tools; ignored by
+            likelihoods without a library); ``"observed"``: each cell's own; None: drawn, as in
+            :meth:`impute`. The mean of ``zinb`` counts its dropout, so that rows sum to somewhat
+            less; means of ``bernoulli`` are probabilities, and sum to it only near the numbers that
+            were measured.
+        seed
+            Seed of the draws; None: the model's.
 
         Returns
         -------
@@ -250,9 +280,21 @@ class PosteriorGetters(MultimodalModel):
     ) -> pd.DataFrame:
         """Probability that each protein is foreground, not background.
 
-        Parameters are those of :meth:`posterior_predictive_sample`. Where a cell's own counts are
-        part of the evidence, the probability is conditioned on them. The model of background and
-        foreground follows totalVI (Gayoso et al. 2021).
+        Where a cell's own counts are part of the evidence, the probability is conditioned on them.
+        The model of background and foreground follows totalVI (Gayoso et al. 2021).
+
+        Parameters
+        ----------
+        modality
+            Modality whose likelihood is ``nb_mixture``.
+        from_modalities
+            Evidence to use; None: every modality, this one included.
+        adata, indices
+            Cells; None: all cells of the model's MuData.
+        n_samples
+            Latent draws a cell.
+        seed
+            Seed of the draws; None: the model's.
 
         Returns
         -------

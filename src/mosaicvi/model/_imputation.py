@@ -33,7 +33,8 @@ class Imputability:
     Attributes
     ----------
     correlation
-        Pearson correlation of predicted and measured values (log1p for counts), ``(n_features,)``.
+        Pearson correlation of predicted and measured values (log1p for counts, logs for positive
+        values), ``(n_features,)``.
     n_cells
         Cells on which it was measured.
     """
@@ -83,6 +84,7 @@ def impute(
     answer = AnnData(X=summaries.mean, obs=obs, var=var, layers=summaries.layers)
     answer.uns[_keys.UNS] = {
         "modality": request.modality,
+        "likelihood": likelihood.name,
         "from_modalities": list(request.from_modalities),
         "n_samples": request.n_samples,
         "scale": scale,
@@ -119,7 +121,8 @@ def measure_imputability(
     cells = check_cells(sampler.data, request.modality, request.from_modalities, held_out)
     if len(cells) < MIN_CHECK_CELLS:
         return Imputability(np.full(n_features, np.nan), len(cells))
-    is_count = likelihoods.get(modality.spec.likelihood).is_count
+    likelihood = likelihoods.get(modality.spec.likelihood)
+    is_count = likelihood.is_count
     summaries = Summaries(len(cells), n_features, (), "counts", is_count)
     for chunk in sampler.predictive(cells, request):
         summaries.add(chunk)
@@ -128,6 +131,9 @@ def measure_imputability(
     measured = values if isinstance(values, np.ndarray) else values.toarray()
     if is_count:
         measured = np.log1p(measured)
+    elif likelihood.positive:
+        # A few large values would decide the correlation of such values themselves.
+        predicted, measured = np.log(predicted), np.log(measured)
     panel = modality.measured(modality.rows[cells])
     if panel is not None:
         # A zero at a feature that the batch did not measure is no value.

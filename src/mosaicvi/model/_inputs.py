@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mosaicvi import likelihoods
 from mosaicvi._types import SparseCounts, Values
-from mosaicvi.data._stored import StoredValues
+from mosaicvi.data._stored import StoredValues, held_blocks
 from mosaicvi.nn._cross_predictor import CrossPredictor
 from mosaicvi.nn._cross_regression import (
     CELLS_A_PREDICTION,
@@ -93,11 +93,18 @@ def target_sum(modality: ModalityData) -> float:
 def measured_table(modality: ModalityData, n_batches: int) -> np.ndarray:
     """Which batch measured which feature, bool ``(n_batches, n_features)``.
 
-    A batch without a single cell of the modality measured nothing.
+    A batch without a single cell of the modality measured nothing, nor did one measure a feature of
+    which all its values are missing.
     """
     present = np.zeros(n_batches, dtype=bool)
     present[np.unique(modality.batch[modality.batch >= 0])] = True
     table = np.repeat(present[:, None], len(modality.var_names), axis=1)
+    if not likelihoods.get(modality.spec.likelihood).is_count:
+        table[:] = False
+        for part, block in held_blocks(modality.values, np.arange(modality.n_cells)):
+            codes, known = modality.batch[part], ~np.isnan(block)
+            for code in np.unique(codes[codes >= 0]):
+                table[code] |= known[codes == code].any(axis=0)
     return table if modality.panel is None else table & modality.panel
 
 

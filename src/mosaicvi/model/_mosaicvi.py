@@ -263,9 +263,11 @@ class MosaicVI(FitGetters):
                     datamodule,
                     max_epochs=epochs,
                     patience=_training.patience(epochs) if early_stopping else None,
-                    accelerator=accelerator,
-                    devices=devices,
-                    **trainer_kwargs,
+                    trainer_kwargs={
+                        "accelerator": accelerator,
+                        "devices": devices,
+                        **trainer_kwargs,
+                    },
                 )
             return self._take(result, prepared, datamodule, earlier) if result.n_epochs else result
 

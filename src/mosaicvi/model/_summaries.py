@@ -104,9 +104,9 @@ def mean_of(values: Tensor, counts: Tensor, means: Tensor, scale: str) -> Tensor
         noise = count - expected - chance
         covariance += (value - mean) * noise
         variance += noise.square()
-    # Draws that are all zero do not say what the first count would do; no logarithm is steeper.
     slope = (covariance / variance.clamp_min(1e-30)).clamp(0.0, 1.0)
-    slope = torch.where((counts == 0).all(0), math.log(2.0), slope)
+    # Of zeros and ones it is known, and draws that are all alike would not tell it.
+    slope = torch.where((counts <= 1).all(0), math.log(2.0), slope)
     return torch.where(chance.isfinite(), mean - slope * chance, mean).clamp_min(0)
 
 
@@ -125,7 +125,7 @@ def check_scale(scale: str, likelihood: object, modality: str) -> None:
             "only the 'nb_mixture' likelihood separates foreground from background",
             modality=modality,
             key="scale",
-            remedy="choose 'counts', 'log1p' or 'clr'",
+            remedy="choose 'counts'" + (", 'log1p' or 'clr'" if is_count else ""),
         )
     if scale in {"log1p", "clr"} and not is_count:
         raise RequestError(

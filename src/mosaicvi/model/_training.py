@@ -15,6 +15,7 @@ from mosaicvi._errors import RequestError
 from mosaicvi.data._splitter import split_cells
 from mosaicvi.likelihoods._rate import RateLikelihood
 from mosaicvi.model._construct import modality_weights
+from mosaicvi.model._reliability import reliability
 from mosaicvi.model._requests import check_whole
 from mosaicvi.module._objective_spec import ObjectiveSpec
 from mosaicvi.train._plan import OptimizerSpec
@@ -57,6 +58,10 @@ SAMPLING = {"decoded_features", "cross_features"}
 
 WEIGHT_ALPHA = 0.8
 """Exponent of the modality weights; see :func:`~mosaicvi.model._construct.modality_weights`."""
+
+RELIABILITY_RANGE = (0.4, 0.6)
+"""Share of a modality's projection that is not counting noise, from which its reconstruction has a
+part of its weight, and all of it."""
 
 PATIENCE_FRACTION = 0.3
 """Early stopping waits this fraction of the schedule for an improvement."""
@@ -231,10 +236,10 @@ def objective_spec(
     Raises
     ------
     RequestError
-        If ``decoded_features`` or ``modality_weights`` names a modality that the model does not
-        have.
+        If ``decoded_features``, ``modality_weights`` or ``own_weights`` names a modality that the
+        model does not have.
     """
-    for key in ("decoded_features", "modality_weights"):
+    for key in ("decoded_features", "modality_weights", "own_weights"):
         _known(module, key, given.get(key))
     sampled: dict[str, Any] = {}
     if len(indices) >= MANY_CELLS and not anchored and not SAMPLING & given.keys():
@@ -255,7 +260,32 @@ def objective_spec(
         return spec
     nats = start_nats(module, dataset, indices)
     measured = modality_weights(nats, WEIGHT_ALPHA, module.trust)
-    return replace(spec, modality_weights={**measured, **spec.modality_weights})
+    # Of fits from anchors this was not measured.
+    own = {
+        name: weight ** _reliable(module, dataset, indices, name)
+        for name, weight in measured.items()
+        if weight > 1 and not anchored and name not in {*spec.modality_weights, *module.muted}
+    }
+    return replace(
+        spec,
+        modality_weights={**measured, **spec.modality_weights},
+        own_weights={**own, **spec.own_weights},
+    )
+
+
+def _reliable(module: MosaicModule, dataset: MultiDataset, indices: np.ndarray, name: str) -> float:
+    """How far a modality's reconstruction has its weight: 0 where counts are noise, mostly 1.
+
+    A weight of ten asks encoders to tell the counts of a cell as exactly as if ten such cells had
+    shown the same. That is worth having of an antibody panel, whose counts repeat; of counts that
+    would not come out again it is learning by heart. What others predict keeps its weight.
+    """
+    modality = dataset.data.modalities[name]
+    rows = modality.rows[indices]
+    width = int(module.projections[name].scale.shape[0])
+    found = reliability(modality, rows[rows >= 0], n_components=width)
+    low, high = RELIABILITY_RANGE
+    return float(np.clip((found - low) / (high - low), 0.0, 1.0))
 
 
 def patience(epochs: int) -> int:

@@ -120,7 +120,8 @@ class Objective:
                 module, batch, name, seen, told, linked.get(name), samples[name]
             )
             terms[f"reconstruction/{name}"] = own.mean()
-            term = self._weight(name) * own.sum() / batch.n_cells
+            own_weight = self.spec.own_weights.get(name, self._weight(name))
+            term = own_weight * own.sum() / batch.n_cells
             if muted:
                 aside = aside + term
             else:
@@ -131,7 +132,7 @@ class Objective:
                 total = total + weights["cross"] * share * terms[f"cross/{name}"]
             if by_cell is not None and not muted:
                 places = batch.modalities[name].positions
-                by_cell[places] += self._weight(name) * own
+                by_cell[places] += own_weight * own
                 if hidden is not None:
                     each = self._weight(name) * weights["cross"] * hidden.scaled
                     by_cell[places[hidden.rows]] += each

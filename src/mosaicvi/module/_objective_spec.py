@@ -70,6 +70,9 @@ class ObjectiveSpec:
     modality_weights
         Modality to the weight of its reconstruction, cross and prior terms; of those that are not
         named it is measured by :meth:`mosaicvi.MosaicVI.train`, and else one.
+    own_weights
+        Modality to the weight of its reconstruction, where it is not that of its other terms:
+        measured with ``modality_weights``, for a modality whose counts are mostly noise.
     warmup
         Fraction of training over which ``kl``, ``cross``, ``consistency``, ``contrastive`` and
         ``alignment`` rise linearly to their weights.
@@ -89,6 +92,7 @@ class ObjectiveSpec:
     cross_features: int = 500
     decoded_features: int | Mapping[str, int] | None = None
     modality_weights: Mapping[str, float] = field(default_factory=dict)
+    own_weights: Mapping[str, float] = field(default_factory=dict)
     warmup: float = 0.1
     temperature_range: tuple[float, float] = (0.05, 1.0)
     n_train_cells: int = 1
@@ -103,14 +107,16 @@ class ObjectiveSpec:
         for limit in limits.values() if isinstance(limits, Mapping) else (limits,):
             if limit is not None:
                 check_number("decoded_features", limit, 1, whole=True)
-        if not isinstance(self.modality_weights, Mapping):
-            raise RequestError(
-                f"found {self.modality_weights!r}",
-                key="modality_weights",
-                expected="a dictionary of modalities and their weights",
-            )
-        for weight in self.modality_weights.values():
-            check_number("modality_weights", weight)
+        for key in ("modality_weights", "own_weights"):
+            weights = getattr(self, key)
+            if not isinstance(weights, Mapping):
+                raise RequestError(
+                    f"found {weights!r}",
+                    key=key,
+                    expected="a dictionary of modalities and their weights",
+                )
+            for weight in weights.values():
+                check_number(key, weight)
         low, high = self.temperature_range
         if not 0 < low <= high:
             raise RequestError(

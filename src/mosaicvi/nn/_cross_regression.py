@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from mosaicvi._types import Bool, Float, Float32, Int, Matrix
-from mosaicvi.nn._explained import explained_share
+from mosaicvi.nn._explained import explained_shares
 from mosaicvi.nn._ridge import Ridge, factorised, gram_of
 
 N_FOLDS = 5
@@ -111,8 +111,8 @@ class CrossRegression:
     center
         Mean of encoded values over the pairs, shape ``(n_features,)``.
     weights
-        Weights of each fold, shape ``(N_FOLDS, n_features, n_targets)``; predictions have unit
-        variance.
+        Weights of each fold, shape ``(N_FOLDS, n_features, n_targets)``; a prediction has the
+        variance that it explains of a target of unit variance, as ``explained`` measures it.
     shift
         Mean of the predictions, shape ``(n_targets,)``.
     keys
@@ -186,14 +186,17 @@ class CrossRegression:
             part = slice(start, start + _ROWS)
             block = standardised(pairing.rows[part])
             predicted[part] = _by_fold(block, solved, folds[part])
-        location, size = predicted.mean(0), np.maximum(predicted.std(0), 1e-6)
-        weights = np.zeros((N_FOLDS, int(encoded.shape[1]), targets.shape[1]), dtype=np.float32)
-        weights[:, used] = solved / scale[:, None] / size
         # The first fold chose the penalty: on its own cells, what it explains is flattered.
         rest = folds != 0
         groups = None if pairing.groups is None else pairing.groups[rest]
-        explained = explained_share(targets[rest], predicted[rest], groups)
-        return cls(center, weights, location / size, pairing.keys, explained)
+        shares = explained_shares(targets[rest], predicted[rest], groups)
+        # With unit variance, predictions of what cannot be predicted would be inputs of noise.
+        told = np.sqrt(np.maximum(shares, 0.0)).astype(np.float32)
+        gain = told / np.maximum(predicted.std(0), np.float32(1e-6))
+        weights = np.zeros((N_FOLDS, int(encoded.shape[1]), targets.shape[1]), dtype=np.float32)
+        weights[:, used] = solved / scale[:, None] * gain
+        shift = predicted.mean(0) * gain
+        return cls(center, weights, shift, pairing.keys, float(shares.max()))
 
 
 def _by_fold(

@@ -10,16 +10,16 @@ CHANCE = 4.0
 """Over the number of cells: what chance explains of the best of a few targets, now and then."""
 
 
-def explained_share(
+def explained_shares(
     targets: Float[np.ndarray, "cells targets"],
     predicted: Float[np.ndarray, "cells targets"],
     groups: Int[np.ndarray, " cells"] | None,
-) -> float:
-    r"""Largest share over targets of the variance within groups that predictions explain.
+) -> Float[np.ndarray, " targets"]:
+    r"""Share of each target's variance within groups that predictions explain, less chance.
 
-    ``1 - sum_c (e_c - mean_g(e))^2 / sum_c (t_c - mean_g(t))^2`` with ``e = t - p``: at most one,
-    zero for predictions that tell groups apart and no more, negative for worse ones. From the
-    largest, ``CHANCE / n_cells`` is subtracted.
+    ``1 - sum_c (e_c - mean_g(e))^2 / sum_c (t_c - mean_g(t))^2 - CHANCE / n_cells`` with
+    ``e = t - p``: below one, about zero for predictions that tell groups apart and no more,
+    negative for worse ones, and zero less chance for a target without variance.
 
     Parameters
     ----------
@@ -41,5 +41,6 @@ def explained_share(
     total = np.square(within(targets)).sum(0)
     left = np.square(within(targets - predicted)).sum(0)
     varies = total > 1e-12
-    best = (1.0 - left[varies] / total[varies]).max() if varies.any() else 0.0
-    return float(best - CHANCE / len(targets))
+    shares = np.zeros(len(total))
+    shares[varies] = 1.0 - left[varies] / total[varies]
+    return np.asarray(shares - CHANCE / len(targets))

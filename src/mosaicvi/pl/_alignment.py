@@ -49,7 +49,8 @@ def alignment(
         MuData, or a model, whose MuData is taken.
     label_key
         Column with the type, of ``mdata.obs``, else of the modalities whose ``obs`` has it, in the
-        order of its categories; None: no panels of labels.
+        order of its categories; None: no panels of labels. Of more than twelve the largest are
+        named in place, save where a larger one's name stands.
     batch_key
         Column with the batch; None: no such panel.
     confidence_key
@@ -70,7 +71,13 @@ def alignment(
     Raises
     ------
     RequestError
-        If a column is missing or holds measurements, there are no coordinates, or too few axes.
+        If a column is missing, holds measurements or is no name, there are no coordinates, or too
+        few axes.
+
+    Examples
+    --------
+    >>> mosaicvi.tl.alignment_confidence(model)
+    >>> mosaicvi.pl.alignment(model, "cell_type", batch_key="batch")
     """
     mdata, model = _read(data)
     place = _coordinates(mdata, model, umap_key)
@@ -211,8 +218,15 @@ def _name_in_place(ax: Axes, place: np.ndarray, text: np.ndarray, names: Sequenc
 
     # Names of few cells would cover those of many; the panel by label lists them all.
     largest = sorted(names, key=lambda name: -int((text == name).sum()))[:MANY_TYPES]
+    low, high = np.nanmin(place, axis=0), np.nanmax(place, axis=0)
+    taken: list[np.ndarray] = []  # place of a name and half of its extent, in shares of the axes
     for name in largest:
         middle = np.nanmedian(place[text == name], axis=0)
+        share = (middle - low) / np.maximum(high - low, 1e-12)
+        room = np.array([*share, 0.009 * len(name), 0.02])
+        if any((np.abs(share - other[:2]) < room[2:] + other[2:]).all() for other in taken):
+            continue
+        taken.append(room)
         ax.text(
             middle[0],
             middle[1],

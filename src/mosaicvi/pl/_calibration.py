@@ -69,6 +69,11 @@ def calibration(
     RequestError
         If neither draws with measured values nor PIT are given, these are no numbers, shapes
         differ, no value was measured, or a level is not between 0 and 1.
+
+    Examples
+    --------
+    >>> draws = model.posterior_predictive_sample("protein", ["rna"], indices=hidden, n_samples=100)
+    >>> mosaicvi.pl.calibration(draws, measured)
     """
     if pit is None:
         if draws is None or measured is None:
@@ -101,15 +106,8 @@ def calibration(
     text = f"{crowd} features, mean in bold\nmean distance {np.nanmean(off):.1%}"
     if features is not None and crowd > 1:
         ax.plot(nominal, covered[:, worst], color=ORANGE, linewidth=1.4)
-        ax.text(
-            0.97,
-            0.03,
-            f"worst: {features[worst]}, {off[worst]:.0%}",
-            color=ORANGE,
-            fontsize="small",
-            ha="right",
-            transform=ax.transAxes,
-        )
+        worst_one = f"worst: {features[worst]}, {off[worst]:.0%}"
+        note(ax, worst_one, place=(0.97, 0.03), color=ORANGE)
     ax.plot(nominal, np.nanmean(covered, axis=1), color=BLUE, linewidth=2.6)
     note(ax, text)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")

@@ -37,6 +37,10 @@ def variance_explained(model: FactorVI, ax: Axes | None = None) -> Axes:
     ------
     RequestError
         If the model has no factors.
+
+    Examples
+    --------
+    >>> mosaicvi.pl.variance_explained(model)
     """
     _check_model(model)
     table = model.get_variance_explained()
@@ -97,6 +101,10 @@ def weights(
     ------
     RequestError
         If the modality or the factor is unknown, or the model has no factors.
+
+    Examples
+    --------
+    >>> mosaicvi.pl.weights(model, "rna", "factor1")
     """
     _check_model(model)
     chosen = _factor(model, factor)
@@ -149,6 +157,10 @@ def factors(
     RequestError
         If a factor or the column is unknown, the column holds measurements, or the model has no
         factors.
+
+    Examples
+    --------
+    >>> mosaicvi.pl.factors(model, "factor1", "factor2", color="cell_type")
     """
     _check_model(model)
     names = [_factor(model, first), _factor(model, second, place=min(1, len(model.factors) - 1))]

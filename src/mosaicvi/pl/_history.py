@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from mosaicvi._errors import RequestError
 from mosaicvi.pl._style import BLUE, GREY, axes, cycle
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from mosaicvi.model import MosaicVI
 
 TOTAL = "loss"
+GRAPH = "graph"
+"""The one term that is no mean over cells."""
 SPLITS = {"train": ("-", 1.0), "validation": ("--", 1.8)}
 BURN_IN = 0.1
 """The first tenth of the epochs does not set the range of the vertical axis."""
@@ -44,6 +47,11 @@ def history(model: MosaicVI, ax: Axes | None = None, terms: Sequence[str] | None
     ------
     RequestError
         If the model was not trained, or a term is unknown.
+
+    Examples
+    --------
+    >>> mosaicvi.pl.history(model)
+    >>> mosaicvi.pl.history(model, terms=["reconstruction/protein", "cross/protein"])
     """
     recorded = model.history
     if not recorded:
@@ -66,16 +74,24 @@ def history(model: MosaicVI, ax: Axes | None = None, terms: Sequence[str] | None
     if result is not None and result.best_epoch >= 0:
         kept = result.best_epoch + 1
         ax.axvline(kept, color=GREY, linewidth=1.2, linestyle=":", label=f"kept: epoch {kept}")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
-    ax.set_ylabel("objective (nats per cell)" if chosen == (TOTAL,) else "nats per cell")
+    ax.set_ylabel(_ylabel(chosen))
     if len(chosen) == 1:
-        ax.legend(frameon=False, fontsize="small", loc="upper right")
+        ax.legend(frameon=False, fontsize="small", loc="best")
     else:
         for split, (style, width) in SPLITS.items():
             ax.plot([], [], style, color=GREY, linewidth=width, label=split)
         # beside the axes, where no line can run through it
         ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
+
+
+def _ylabel(chosen: tuple[str, ...]) -> str:
+    if len(chosen) == 1:
+        unit = "edge" if chosen == (GRAPH,) else "cell"
+        return f"{'objective' if chosen == (TOTAL,) else chosen[0]} (nats per {unit})"
+    return "nats per cell" + (f" ({GRAPH}: per edge)" if GRAPH in chosen else "")
 
 
 def _terms(recorded: Mapping[str, pd.DataFrame], terms: Sequence[str] | None) -> tuple[str, ...]:

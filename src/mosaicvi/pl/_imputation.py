@@ -28,6 +28,7 @@ from mosaicvi.pl._values import (
     LAYER_DRAW,
     LAYER_LOG1P_MEAN,
     check_counts,
+    check_rates,
     features_of,
     holds_counts,
     imputed_values,
@@ -64,8 +65,8 @@ def imputation(
         Answer of :meth:`mosaicvi.MosaicVI.impute`. Cells without an answer are left out.
     measured
         Measured values, best of cells whose values the model did not see: AnnData or DataFrame
-        (counts, not their logarithms; cells and features are matched by name), or an array like
-        ``imputed.X``.
+        (counts, not their logarithms, and rates of a ``beta_binomial`` modality; cells and features
+        are matched by name), or an array like ``imputed.X``.
     features
         What to show; None: the six with the highest imputability. A gate takes two.
     kind
@@ -91,8 +92,14 @@ def imputation(
     ------
     RequestError
         If kind, layer or a feature is unknown, a feature is named twice, no cell or no feature
-        matches, names are not unique, counts are negative, there are too few axes, a background is
-        given for continuous values, or no cell of a gate has both features measured.
+        matches, names are not unique, counts are negative, reads stand for rates, there are too few
+        axes, a background is given for continuous values, or no cell of a gate has both features
+        measured.
+
+    Examples
+    --------
+    >>> imputed = model.impute("protein", from_modalities=["rna"], indices=hidden)
+    >>> mosaicvi.pl.imputation(imputed, measured, ["CD3", "CD19"])
     """
     if kind not in ("scatter", "violin", "gate"):
         raise RequestError(f"{kind!r}", key="kind", expected="'scatter', 'violin' or 'gate'")
@@ -114,6 +121,8 @@ def imputation(
     if counted:
         check_counts(values, measured)
         values = np.log1p(values)
+    else:
+        check_rates(values, imputed)
     truth = pd.DataFrame(values, columns=names)
     answer = pd.DataFrame(imputed_values(imputed, layer)[rows][:, columns], columns=names)
     if kind == "violin":

@@ -63,7 +63,9 @@ def palette(names: Sequence[str], ax: Axes) -> dict[str, str]:
     return {name: to_hex(long[number % len(long)]) for number, name in enumerate(names)}
 
 
-def note(ax: Axes, text: str, *, place: tuple[float, float] = (0.03, 0.97)) -> None:
+def note(
+    ax: Axes, text: str, *, place: tuple[float, float] = (0.03, 0.97), color: str | None = None
+) -> None:
     """Write a few words into a corner of the axes."""
     ax.text(
         *place,
@@ -72,5 +74,7 @@ def note(ax: Axes, text: str, *, place: tuple[float, float] = (0.03, 0.97)) -> N
         ha="left" if place[0] < 0.5 else "right",
         va="top" if place[1] > 0.5 else "bottom",
         fontsize="small",
-        color=ink(ax),
+        color=ink(ax) if color is None else color,
+        # lines and dots below do not run through the words
+        bbox={"facecolor": ax.get_facecolor(), "alpha": 0.7, "linewidth": 0, "pad": 1},
     )

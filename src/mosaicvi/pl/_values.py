@@ -15,6 +15,7 @@ from mosaicvi import _keys
 from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi.data._columns import as_label
 from mosaicvi.data._structure import shown
+from mosaicvi.likelihoods import BetaBinomial
 from mosaicvi.tl._obs import joined
 
 if TYPE_CHECKING:
@@ -37,8 +38,15 @@ def cell_column(mdata: MuData, key: str, option: str) -> pd.Series:
     Raises
     ------
     RequestError
-        If no ``obs`` has the column.
+        If no ``obs`` has the column, or its name is none.
     """
+    if not isinstance(key, str):
+        raise RequestError(
+            f"found {type(key).__name__}",
+            key=option,
+            expected="the name of one column",
+            remedy="of a column a modality, join them first: mdata.obs[...] = ...",
+        )
     if key in mdata.obs:
         return pd.Series(mdata.obs[key])
     columns = [
@@ -90,10 +98,17 @@ def table(values: Any) -> np.ndarray:
     Raises
     ------
     RequestError
-        If it is something else.
+        If it is something else, or an AnnData has layers alone.
     """
     given = type(values).__name__
     if isinstance(values, AnnData):
+        if values.X is None:
+            raise RequestError(
+                "found an AnnData without X",
+                key="measured",
+                expected="values in X",
+                remedy='take them from a layer: adata.to_df(layer="counts")',
+            )
         values = values.X
     if sp.issparse(values):
         values = values.toarray()
@@ -136,8 +151,15 @@ def measured_values(measured: Any, imputed: AnnData) -> tuple[np.ndarray, np.nda
     Raises
     ------
     RequestError
-        If no cell or no feature matches, or a name is there twice.
+        If no cell or no feature matches, a name is there twice, or both stand in each
+        other's place.
     """
+    if isinstance(measured, AnnData) and _keys.UNS in measured.uns and _keys.UNS not in imputed.uns:
+        raise RequestError(
+            "measured values stand where the answer of impute() is expected, and the other way",
+            key="imputed",
+            remedy="pl.imputation(imputed, measured)",
+        )
     if not isinstance(measured, AnnData | pd.DataFrame):
         given = table(measured)
         if given.shape != imputed.shape:
@@ -203,6 +225,25 @@ def check_counts(values: np.ndarray, measured: Any) -> None:
             f"{example:.3g}: counts are expected, of which log1p is taken here. Remedy, {remedy}.",
             MosaicviWarning,
             stacklevel=3,
+        )
+
+
+def check_rates(values: np.ndarray, imputed: AnnData) -> None:
+    """Refuse reads beside an answer of rates.
+
+    Raises
+    ------
+    RequestError
+        If the answer is one of rates, and a measured value is above one.
+    """
+    likelihood = imputed.uns.get(_keys.UNS, {}).get("likelihood")
+    if likelihood == BetaBinomial.name and (values > 1).any():
+        raise RequestError(
+            f"values up to {np.nanmax(values):.4g} beside imputed rates, which are from 0 to 1",
+            key="measured",
+            expected="rates: methylated reads over coverage, NaN without coverage",
+            remedy="an array like imputed.X, or a DataFrame of rates with names of cells and "
+            "features",
         )
 
 

@@ -73,9 +73,9 @@ def alignment_confidence(
 
     - ``obs[key_added]``: from 0 to 1, the largest over pairs of modalities: low for a type that
       only one modality has. NaN for cells without any of the modalities.
-    - ``obsm[key_added]``: DataFrame ``(n_cells, n_modalities x (n_modalities - 1))``, columns such
-      as ``rna>protein``: cells of RNA against the protein's; NaN for cells without RNA.
-    - ``uns["mosaicvi"]["alignment_confidence"]``: parameters.
+    - ``obsm[key_added]``: array ``(n_cells, n_modalities x (n_modalities - 1))``, a column for each
+      pair such as ``rna>protein``: cells of RNA against the protein's; NaN for cells without RNA.
+    - ``uns["mosaicvi"]["alignment_confidence"]``: parameters; ``pairs`` names these columns.
 
     Raises
     ------
@@ -103,14 +103,15 @@ def alignment_confidence(
         )
     parts = {name: unimodal_cells(model, name, adata, key="modalities").by_name() for name in names}
     table = confidence_table(parts, mdata.n_obs, scales, seed)
-    table.index = mdata.obs_names
     key = _keys.OBS_CONFIDENCE if key_added is None else key_added
     return write(
         mdata,
         {key: table.max(axis=1).to_numpy()},
-        obsm={key: table},
+        # no DataFrame: with one in obsm, mudata 0.3 cannot reorder cells or update after a filter
+        obsm={key: table.to_numpy()},
         tool="alignment_confidence",
         parameters={
+            "pairs": table.columns.to_numpy(dtype=object),
             "modalities": np.array(names, dtype=object),
             "n_neighbours": np.array(scales),
             "key_added": key,

@@ -42,6 +42,12 @@ def factor_stability(
         If there are fewer than two models, one is no FactorVI, or ``by`` is unknown.
     DataError
         If two models share no features, or fewer than three cells.
+
+    Examples
+    --------
+    >>> again = mosaicvi.FactorVI(mdata)
+    >>> again.train(seed=1)
+    >>> mosaicvi.tl.factor_stability([model, again])
     """
     models = list(models) if isinstance(models, Sequence) else [models]
     odd = [type(model).__name__ for model in models if not isinstance(model, FactorVI)]

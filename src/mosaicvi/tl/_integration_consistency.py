@@ -74,6 +74,10 @@ def integration_consistency(
     RequestError
         If the graph is none or has no edge between two modalities of the model, a number is too
         small, or too few metacells hold cells of all modalities.
+
+    Examples
+    --------
+    >>> mosaicvi.tl.integration_consistency(model, graph)
     """
     data = registered(model, adata)
     if not isinstance(graph, FeatureGraph):

@@ -80,6 +80,10 @@ def negative_transfer(
         lacks cells.
     KeyboardInterrupt
         If training of a separate model is interrupted.
+
+    Examples
+    --------
+    >>> mosaicvi.tl.negative_transfer(model, "cell_type")
     """
     check_whole(n_neighbours, "n_neighbours")
     check_whole(n_resamples, "n_resamples")

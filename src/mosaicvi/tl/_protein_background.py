@@ -56,6 +56,11 @@ def protein_background(
     ------
     RequestError
         If the modality is unknown, or its likelihood has no background.
+
+    Examples
+    --------
+    >>> background = mosaicvi.tl.protein_background(model, from_modalities=["rna"])
+    >>> mosaicvi.pl.imputation(imputed, measured, kind="violin", background=background)
     """
     check_model(model)
     names = model.module.modalities if from_modalities is None else from_modalities

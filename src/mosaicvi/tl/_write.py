@@ -18,8 +18,6 @@ from mosaicvi.tl._measured import check_model
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
-
     from mosaicvi.model import MosaicVI
 
 
@@ -47,7 +45,7 @@ def write(
     *,
     tool: str,
     parameters: Mapping[str, Any],
-    obsm: Mapping[str, pd.DataFrame] | None = None,
+    obsm: Mapping[str, np.ndarray] | None = None,
     copy: bool,
 ) -> MuData | None:
     """Write columns of cells, and the parameters to ``uns["mosaicvi"][tool]``.
@@ -59,8 +57,8 @@ def write(
     target = copied(mdata) if copy else mdata
     for key, values in columns.items():
         target.obs[key] = values
-    for key, table in (obsm or {}).items():
-        target.obsm[key] = table
+    for key, values in (obsm or {}).items():
+        target.obsm[key] = values
     before = dict(target.uns.get(_keys.UNS, {}))
     target.uns[_keys.UNS] = {**before, tool: {**parameters, "version": __version__}}
     return target if copy else None

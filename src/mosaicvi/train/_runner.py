@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi._scvi import Trainer, parse_device_args
@@ -62,9 +67,7 @@ def run_fit(
     *,
     max_epochs: int,
     patience: int | None,
-    accelerator: str,
-    devices: int | str | list[int],
-    **trainer_kwargs: Any,
+    trainer_kwargs: Mapping[str, Any],
 ) -> FitResult:
     """Fit, restore the weights that are kept, and leave the module in evaluation mode.
 
@@ -80,10 +83,8 @@ def run_fit(
         Epochs of the whole schedule.
     patience
         Validation passes without improvement after which training stops; None never stops.
-    accelerator, devices
-        As in :class:`~scvi.train.Trainer`.
-    **trainer_kwargs
-        Passed to :class:`~scvi.train.Trainer`.
+    trainer_kwargs
+        Passed to :class:`~scvi.train.Trainer`, ``accelerator`` and ``devices`` among them.
 
     Raises
     ------
@@ -95,8 +96,7 @@ def run_fit(
     average = WeightAverage(plan.module, plan.optimizer_spec.averaging)
     # What is kept is the average, which takes the last step's weights back after it.
     own = [keep, average] if average.epochs else [keep]
-    given = trainer_kwargs.pop("callbacks", None) or []
-    given = [given] if isinstance(given, Callback) else list(given)
+    given = callbacks_of(trainer_kwargs)
     for each in given:
         if isinstance(each, Checkpoint):
             raise RequestError(
@@ -104,26 +104,26 @@ def run_fit(
                 key="callbacks",
                 remedy="leave it out, and call save() after train(): the best epoch is kept anyway",
             )
-    callbacks = [*own, *given]
-    settings = {
+    settings: dict[str, Any] = {
         "check_val_every_n_epoch": 1,
         "gradient_clip_val": plan.optimizer_spec.gradient_norm,
         # Only means of an epoch are logged; Lightning warns where this is above an epoch's steps.
         "log_every_n_steps": 1,
         **trainer_kwargs,
+        "max_epochs": int(max_epochs),  # Lightning takes no number of numpy
+        "callbacks": [*own, *given],
     }
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # Else SIGUSR1 writes a pickled checkpoint, and Lightning has the job put back in the queue.
+        settings.setdefault("plugins", [SLURMEnvironment(auto_requeue=False)])
     with _quiet_lightning():
         # As scvi-tools' own fits: without being asked, one GPU and not all, and none of Apple's,
         # which lack operations that densities need.
-        accelerator, devices, _ = parse_device_args(accelerator, devices, return_device="torch")
+        settings["accelerator"], settings["devices"], _ = parse_device_args(
+            settings["accelerator"], settings["devices"], return_device="torch"
+        )
         try:
-            trainer = Trainer(
-                max_epochs=max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                callbacks=callbacks,
-                **settings,
-            )
+            trainer = Trainer(**settings)
         except TypeError as error:
             if "unexpected keyword" not in str(error):
                 raise
@@ -141,6 +141,7 @@ def run_fit(
             expected="one of " + ", ".join(map(repr, PRECISIONS)),
             remedy="leave it out: single precision is the default",
         )
+    _check_folder(trainer)
     before = {name: value.detach().clone() for name, value in plan.module.state_dict().items()}
     # A module that was fitted or loaded is in evaluation mode, and Lightning leaves it there.
     plan.module.train()
@@ -197,16 +198,26 @@ def run_fit(
     return FitResult(_history(trainer), n_epochs, keep.best_epoch, status)
 
 
+def callbacks_of(trainer_kwargs: Mapping[str, Any]) -> list[Callback]:
+    """Callbacks that the user gave: one, several or none."""
+    given = trainer_kwargs.get("callbacks") or []
+    return [given] if isinstance(given, Callback) else list(given)
+
+
 def _fitted(trainer: Trainer, plan: MosaicTrainingPlan, datamodule: MosaicDataModule) -> bool:
     """Fit, and whether the user interrupted it."""
     try:
         with _quiet_lightning(), intra_op_threads(_threads(plan, datamodule, trainer)):
             trainer.fit(plan, datamodule=datamodule)
-    except SystemExit:
+    except SystemExit as ended:
         # Lightning turns Ctrl-C into sys.exit(1), which would end the user's notebook kernel.
-        if not trainer.interrupted:
-            raise
-        return True
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            return True
+        # What else is to end the process ends it, as SIGTERM of a batch system does: a script that
+        # went on would save and use half a fit.
+        if isinstance(ended, SIGTERMException):
+            ended.code = 128 + signal.SIGTERM  # else 0, as of a script that is done
+        raise
     return False
 
 
@@ -255,6 +266,20 @@ def _check(trainer_kwargs: Mapping[str, Any]) -> None:
             "checkpoints are not written",
             key="enable_checkpointing",
             remedy="leave it out, and call save() after train(): the best epoch is kept anyway",
+        )
+
+
+def _check_folder(trainer: Trainer) -> None:
+    """Refuse a folder from whose checkpoint Lightning would go on, without a word, under SLURM."""
+    if not SLURMEnvironment.detect():
+        return
+    found = sorted(Path(trainer.default_root_dir).glob("hpc_ckpt_*"))
+    if found:
+        raise RequestError(
+            f"{found[0]} is there, with whose weights Lightning starts any fit of a SLURM job",
+            key="default_root_dir",
+            expected="a folder without checkpoints of fits that SLURM stopped",
+            remedy="remove the file, or pass train(default_root_dir=) another folder",
         )
 
 
