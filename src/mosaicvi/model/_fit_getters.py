@@ -73,9 +73,9 @@ class FitGetters(PosteriorGetters):
         the same of cells agree; those of wrong features, and links too few to tell cells apart,
         come out at zero. 3,000 cells of each modality are asked, and a model that is not trained
         yet answers, too. ``MosaicVI`` warns where fewer than 32 features tie two modalities that
-        share fewer than 30 cells, and their mean is below .3, widens the intervals of what is
-        imputed across the two, and gives labels lower probabilities (see
-        :doc:`/models/alignment_diagnostics`).
+        share fewer than 30 cells, and their mean is below .3, or 200 or more and their mean is
+        below twelve standard errors, too; it widens the intervals of what is imputed across the
+        two, and gives labels lower probabilities (see :doc:`/models/alignment_diagnostics`).
 
         Parameters
         ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,17 @@ N_FOLDS = 10
 MOST_CELLS = 3_000
 """Cells of each modality that are asked."""
 
+FEW_FOLDS = 3
+"""The same where a model is built on many links, of which only the mean is asked."""
+
+HUNDREDS = 200
+"""From so many linked features on, most of which may be noise to no harm, it is asked how clear
+their mean is; of fewer, but :data:`~mosaicvi.model._linked_features.MANY_LINKED`, nothing is."""
+
+LEAST_CERTAINTY = 12.0
+"""Mean correlation of many links left out, in standard errors over links, below which half of the
+labels or more were wrong (decisions, "Many links that say little")."""
+
 LEAST_AGREEMENT = 0.3
 """Mean correlation of links left out below which half of the labels or more were wrong on nearly
 all data that were tried (decisions, "Links that bear each other out")."""
@@ -40,6 +52,7 @@ def link_agreement(
     n_neighbours: Mapping[tuple[str, str], int],
     *,
     seed: int,
+    n_folds: int = N_FOLDS,
 ) -> pd.DataFrame:
     """Correlation of each linked feature over pairs of cells that the other links find.
 
@@ -62,6 +75,8 @@ def link_agreement(
         are taken.
     seed
         Seed of the cells, and of the parts in which links are left out.
+    n_folds
+        Number of these parts; each link is one where there are fewer.
 
     Returns
     -------
@@ -88,7 +103,7 @@ def link_agreement(
         n_links = len(columns.features)
         found = np.full(n_links, np.nan)
         n_groups = int(columns.groups.max()) + 1
-        fold = rng.permutation(n_groups) % min(N_FOLDS, n_groups)
+        fold = rng.permutation(n_groups) % min(n_folds, n_groups)
         for part in range(fold.max() + 1 if n_groups > 1 else 0):
             out = fold[columns.groups] == part
             rest = reduced([side[:, ~out] for side in sides])
@@ -122,37 +137,52 @@ def few_links(
     *,
     seed: int,
 ) -> dict[tuple[str, str], FewLinks]:
-    """What is known of links where few tie two modalities; warn where they are in doubt.
+    """What is known of links where few tie two modalities, or many in vain; warn of doubts.
 
     Doubt goes from 0, where links left out agree as far as where cells were matched rightly, or
-    pairs tell, to 1, where they do not agree or nothing can say so.
+    pairs tell, to 1, where they do not agree or nothing can say so. Of many links most may be noise
+    to no harm: they are in doubt where their mean is not clear either.
     """
     numbers = {both: count_linked(data, graph, both) for both in n_neighbours}
-    few = {both: n for both, n in numbers.items() if 0 < n < MANY_LINKED}
-    found = {both: FewLinks(n_links, 0.0) for both, n_links in few.items()}
-    for (first, second), n_links in few.items():
-        if len(known.get((first, second), ())) >= LEAST_PAIRS:
+    found = {both: FewLinks(n, 0.0) for both, n in numbers.items() if 0 < n < MANY_LINKED}
+    for both, n_links in numbers.items():
+        few = 0 < n_links < MANY_LINKED
+        if not (few or n_links >= HUNDREDS) or len(known.get(both, ())) >= LEAST_PAIRS:
             continue
-        asked = {(first, second): n_neighbours[first, second]}
-        table = link_agreement(data, graph, technical, kept, asked, seed=seed)
-        mean = float(table["correlation"].mean())
-        missing = 1.0 - (mean / LEAST_AGREEMENT if np.isfinite(mean) else 0.0)
-        found[first, second] = FewLinks(n_links, float(np.clip(missing, 0.0, 1.0)))
-        if mean >= LEAST_AGREEMENT:
-            continue
-        said = (
-            f"left out in turn, they correlate by {mean:.2f} on average over cells that the "
-            f"others match ({LEAST_AGREEMENT} and more where most cells were matched rightly)"
-            if np.isfinite(mean)
-            else f"nothing can say whether {'they are' if n_links > 1 else 'it is'} right"
-        )
-        warnings.warn(
-            f"only {n_links} linked feature{'s tie' if n_links > 1 else ' ties'} {first!r} and "
-            f"{second!r}: {said}. Many cells may be matched to cells of other types, and imputed "
-            "values and labels be wrong. Link more features (model.get_link_agreement() lists "
-            "what each says, graph.check(mdata) why others have no link), or add cells that hold "
-            "both",
-            MosaicviWarning,
-            stacklevel=2,
-        )
+        asked = {both: n_neighbours[both]}
+        folds = N_FOLDS if few else FEW_FOLDS
+        table = link_agreement(data, graph, technical, kept, asked, seed=seed, n_folds=folds)
+        told = table["correlation"].dropna().to_numpy()
+        mean = float(told.mean()) if len(told) else math.nan
+        error = float(told.std()) / math.sqrt(max(len(told), 1))
+        share = mean / LEAST_AGREEMENT
+        if not few:
+            share = max(share, mean / max(error, 1e-12) / LEAST_CERTAINTY)
+        doubt = float(np.clip(1.0 - share, 0.0, 1.0)) if np.isfinite(share) else 1.0
+        if few or doubt:
+            found[both] = FewLinks(n_links, doubt)
+        if doubt:
+            _warn(both, n_links, mean, error)
     return found
+
+
+def _warn(both: tuple[str, str], n_links: int, mean: float, error: float) -> None:
+    few, one = n_links < MANY_LINKED, n_links == 1
+    said = f"nothing can say whether {'it is' if one else 'they are'} right"
+    if np.isfinite(mean):
+        least = f"{LEAST_AGREEMENT} and more"
+        if not few:
+            least = f"standard error {error:.2g}; {LEAST_CERTAINTY:.0f} times that and more"
+        said = (
+            f"left out in turn, they correlate by {mean:.2g} on average over cells that the others "
+            f"match ({least} where most cells were matched rightly)"
+        )
+    more = "Link more features" if few else "Link features of more counts, or more cells"
+    warnings.warn(
+        f"{'only ' if few else ''}{n_links} linked feature{' ties' if one else 's tie'} "
+        f"{both[0]!r} and {both[1]!r}: {said}. Many cells may be matched to cells of other types, "
+        f"and imputed values and labels be wrong. {more} (model.get_link_agreement() lists what "
+        "each says, graph.check(mdata) why others have no link), or add cells that hold both",
+        MosaicviWarning,
+        stacklevel=4,
+    )

@@ -261,11 +261,12 @@ def objective_spec(
     nats = start_nats(module, dataset, indices)
     measured = modality_weights(nats, WEIGHT_ALPHA, module.trust)
     # Of fits from anchors this was not measured.
-    own = {
-        name: weight ** _reliable(module, dataset, indices, name)
+    powers = {
+        name: _reliable(module, dataset, indices, name)
         for name, weight in measured.items()
         if weight > 1 and not anchored and name not in {*spec.modality_weights, *module.muted}
     }
+    own = {name: measured[name] ** power for name, power in powers.items() if power < 1}
     return replace(
         spec,
         modality_weights={**measured, **spec.modality_weights},

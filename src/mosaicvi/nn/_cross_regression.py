@@ -24,6 +24,9 @@ PENALTIES = (0.5, 2.0, 8.0, 32.0)
 """Ridge penalties tried, a paired cell and standardised feature; the best on the first fold is
 used."""
 
+WELL_EXPLAINED = 0.3
+"""Share of a target's variance from which on a prediction of it has unit variance."""
+
 _ROWS = 1024
 _DENSE_ROWS = 128
 """Rows that are made dense at a time, since that takes several copies of them."""
@@ -112,7 +115,8 @@ class CrossRegression:
         Mean of encoded values over the pairs, shape ``(n_features,)``.
     weights
         Weights of each fold, shape ``(N_FOLDS, n_features, n_targets)``; a prediction has the
-        variance that it explains of a target of unit variance, as ``explained`` measures it.
+        variance of the share that it explains, as ``explained`` measures it, over
+        :data:`WELL_EXPLAINED`, and one at most.
     shift
         Mean of the predictions, shape ``(n_targets,)``.
     keys
@@ -191,7 +195,7 @@ class CrossRegression:
         groups = None if pairing.groups is None else pairing.groups[rest]
         shares = explained_shares(targets[rest], predicted[rest], groups)
         # With unit variance, predictions of what cannot be predicted would be inputs of noise.
-        told = np.sqrt(np.maximum(shares, 0.0)).astype(np.float32)
+        told = np.sqrt(np.clip(shares / WELL_EXPLAINED, 0.0, 1.0)).astype(np.float32)
         gain = told / np.maximum(predicted.std(0), np.float32(1e-6))
         weights = np.zeros((N_FOLDS, int(encoded.shape[1]), targets.shape[1]), dtype=np.float32)
         weights[:, used] = solved / scale[:, None] * gain

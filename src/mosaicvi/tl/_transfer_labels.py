@@ -90,7 +90,7 @@ def transfer_labels(
     the cell's type, in about the target's shares or apart from others. Whether it has it is another
     question, which the alignment confidence answers
     (:func:`alignment_confidence`): a cell abstains, that is, gets no label, if either is too low.
-    Where few links tie the modalities and do not bear each other out
+    Where few links tie the modalities, or hundreds, and do not bear each other out
     (:meth:`~mosaicvi.MosaicVI.get_link_agreement`), probabilities are drawn towards the
     source's composition, all the way where they do not agree at all.
 
