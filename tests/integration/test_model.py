@@ -195,7 +195,8 @@ def test_indices(model: MosaicVI, has: dict[str, np.ndarray]) -> None:
         model.get_latent_representation(indices=[N_CELLS - 1]),
     )
     twice = answer(model, "protein", ["rna"], indices=[int(chosen[0]), int(chosen[0])])
-    np.testing.assert_array_equal(twice.X[0], twice.X[1])
+    # The same draws; the last bits of a product depend on the row that a cell has in it.
+    np.testing.assert_allclose(twice.X[0], twice.X[1], rtol=1e-6)
     for bad in ([N_CELLS], [-N_CELLS - 1], [], np.ones(3, dtype=bool)):
         with pytest.raises(RequestError, match="indices"):
             model.get_latent_representation(indices=bad)
