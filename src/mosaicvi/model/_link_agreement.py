@@ -36,8 +36,8 @@ HUNDREDS = 200
 their mean is; of fewer, but :data:`~mosaicvi.model._linked_features.MANY_LINKED`, nothing is."""
 
 LEAST_CERTAINTY = 12.0
-"""Mean correlation of many links left out, in standard errors over links, below which half of the
-labels or more were wrong (decisions, "Many links that say little")."""
+"""Mean correlation of many links left out, in standard errors over links, below which labels were
+right for .21 to .57 of the cells that got one (decisions, "Hundreds of links that say little")."""
 
 LEAST_AGREEMENT = 0.3
 """Mean correlation of links left out below which half of the labels or more were wrong on nearly
