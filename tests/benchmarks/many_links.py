@@ -13,13 +13,42 @@ import argparse
 import json
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mudata import MuData
 
 from mosaicvi import MosaicVI, datasets, graph, tl
 
+if TYPE_CHECKING:
+    from mosaicvi.graph import FeatureGraph
+
 LABEL = "type"
+
+
+def parts(genes: int, peaks: int, n_cells: int, seed: int) -> tuple[MuData, FeatureGraph]:
+    """RNA and accessibility of ``n_cells`` cells each, set up, with types, and their links."""
+    mdata = datasets.snareseq_cortex()
+    cells = np.random.default_rng(seed).permutation(mdata.n_obs)[: 2 * n_cells]
+    rna = mdata["rna"][cells[:n_cells]].copy()
+    atac = mdata["atac"][cells[n_cells:]].copy()
+    open_in = np.asarray((atac.X > 0).sum(0)).ravel()
+    atac = atac[:, np.sort(np.argsort(-open_in)[:peaks])].copy()
+    links = mdata.uns["links"]
+    links = links[links["target"].isin(atac.var_names)]
+    seen_in = np.asarray((rna.X > 0).sum(0)).ravel()
+    first = np.lexsort((-seen_in, ~rna.var_names.isin(links["source"])))
+    rna = rna[:, np.sort(first[:genes])].copy()
+    for table in (rna, atac):
+        for key, column in ((LABEL, "cell_type"), ("batch", "batch")):
+            table.obs[key] = mdata.obs[column].reindex(table.obs_names).astype(str)
+    joined = MuData({"rna": rna, "atac": atac})
+    MosaicVI.setup_mudata(
+        joined, {"rna": "nb", "atac": "poisson"}, batch_key={"rna": "batch", "atac": "batch"}
+    )
+    columns = {key: key for key in ("source", "target", "weight", "sign")}
+    known = links[links["source"].isin(rna.var_names)]
+    return joined, graph.from_table(joined, known, "rna", "atac", **columns)
 
 
 def main() -> None:
@@ -31,29 +60,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    mdata = datasets.snareseq_cortex()
-    cells = np.random.default_rng(given.seed).permutation(mdata.n_obs)[: 2 * given.n_cells]
-    rna = mdata["rna"][cells[: given.n_cells]].copy()
-    atac = mdata["atac"][cells[given.n_cells :]].copy()
-    open_in = np.asarray((atac.X > 0).sum(0)).ravel()
-    atac = atac[:, np.sort(np.argsort(-open_in)[: given.peaks])].copy()
-    links = mdata.uns["links"]
-    links = links[links["target"].isin(atac.var_names)]
-    seen_in = np.asarray((rna.X > 0).sum(0)).ravel()
-    first = np.lexsort((-seen_in, ~rna.var_names.isin(links["source"])))
-    rna = rna[:, np.sort(first[: given.genes])].copy()
-    for table in (rna, atac):
-        for key, column in ((LABEL, "cell_type"), ("batch", "batch")):
-            table.obs[key] = mdata.obs[column].reindex(table.obs_names).astype(str)
-    joined = MuData({"rna": rna, "atac": atac})
-    MosaicVI.setup_mudata(
-        joined, {"rna": "nb", "atac": "poisson"}, batch_key={"rna": "batch", "atac": "batch"}
-    )
-    columns = {key: key for key in ("source", "target", "weight", "sign")}
-    known = links[links["source"].isin(rna.var_names)]
-    model = MosaicVI(
-        joined, graph=graph.from_table(joined, known, "rna", "atac", **columns), seed=given.seed
-    )
+    joined, known = parts(given.genes, given.peaks, given.n_cells, given.seed)
+    atac = joined["atac"]
+    model = MosaicVI(joined, graph=known, seed=given.seed)
     agreed = model.get_link_agreement()["correlation"].dropna()
     model.train(enable_progress_bar=False)
     tl.transfer_labels(model, LABEL, source="rna", target="atac")

@@ -17,7 +17,7 @@ from tests.helpers import PROTEINS, fingerprint, mosaic
 import mosaicvi
 from mosaicvi import BlockShuffle, MosaicVI, tl
 from mosaicvi._errors import DataError
-from mosaicvi.model._posterior import MAX_CHUNK_CELLS
+from mosaicvi.model._posterior import LONG_ANSWER, MAX_CHUNK_CELLS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,6 +173,11 @@ def test_long_answers_show_scvi_tools_bars(
     finally:
         scvi.settings.verbosity, scvi.settings.progress_bar_style = before
     assert ("chunks of cells" in capsys.readouterr().out) == shown
+
+
+def test_places_of_many_cells_are_a_long_answer() -> None:
+    # 100,000 cells are no quick answer where values have to be read for it.
+    assert 100_000 / MAX_CHUNK_CELLS >= LONG_ANSWER
 
 
 @pytest.mark.parametrize("kind", KINDS)

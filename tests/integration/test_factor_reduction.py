@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.recovery.test_factors import fitted
 
+from mosaicvi.factor._level import level_factors
 from mosaicvi.factor._reduce import _moves, reduce_factors
 
 if TYPE_CHECKING:
@@ -91,3 +92,29 @@ def test_opposite_halves_are_no_pair_where_weights_must_not_be_negative(model: F
             moves = _moves(module, batch, len(model.train_indices_))
         pairs = {(move.kept, move.removed) for move in moves if move.kept is not None}
         assert ((0, module.n_latent - 1) in pairs) != nonnegative
+
+
+def test_a_factor_comes_back_to_the_level_where_most_weights_are_zero(model: FactorVI) -> None:
+    """All shares are what they were when one number is added to all weights of a factor."""
+    module, before = copy.deepcopy(model.module), model.module.weights["one"]
+    weights = module.weights["one"]
+    number = int(((before.inclusion > 0.5).float().mean(0) - 0.4).abs().argmin())
+    with torch.no_grad():
+        weights.loc[:, number] = before.mean()[:, number] + 0.5
+        weights.log_scale[:, number] = before.errors()[:, number].log()
+        weights.settle()
+    assert (weights.inclusion[:, number] > 0.5).float().mean() > 0.9
+    other = module.weights["two"].loc.detach().clone()
+    level_factors(module, model._cells(None).dataset, model.train_indices_, seed=0)
+    change = (weights.mean() - before.mean())[:, number].detach().abs()
+    assert change.median() < 0.01
+    assert change.max() < 0.2
+    assert ((weights.inclusion > 0.5) == (before.inclusion > 0.5))[:, number].float().mean() > 0.9
+    torch.testing.assert_close(module.weights["two"].loc, other)
+    nonnegative = copy.deepcopy(module)
+    with torch.no_grad():
+        nonnegative.weights["one"].loc[:, number] += 0.5
+        nonnegative.weights["one"].nonnegative = True
+    as_it_was = nonnegative.weights["one"].loc.clone()
+    level_factors(nonnegative, model._cells(None).dataset, model.train_indices_, seed=0)
+    torch.testing.assert_close(nonnegative.weights["one"].loc, as_it_was)

@@ -169,6 +169,12 @@ def test_groups_scale_factors() -> None:
     model = trained(mdata=mdata, groups="donor", epochs=5)
     assert set(model.get_variance_explained()["group"]) == {"a", "b"}
     assert model.module.group_variance.shape == (2, len(model.factors))
+    model.write_mofa_slots(mdata)
+    written = mdata.uns["mofa"]["variance"]
+    table = model.get_variance_explained()
+    for (name, group), part in table.groupby(["modality", "group"]):
+        r2 = part.set_index("factor")["r2"][list(model.factors)]
+        np.testing.assert_allclose(written[name][group], 100 * r2)
 
 
 def test_nonnegative_weights() -> None:
@@ -288,7 +294,7 @@ def test_constant_modality() -> None:
 def test_group_of_one_cell() -> None:
     mdata = small_mosaic(300)
     mdata.obs["donor"] = ["a"] * 299 + ["b"]
-    with pytest.warns(MosaicviWarning, match="one cell"):
+    with pytest.warns(MosaicviWarning, match="1 of 2 groups of 'donor' have one cell each.*'b'"):
         built(mdata=mdata, groups="donor")
 
 
@@ -479,3 +485,19 @@ def test_variance_that_factors_take_away_is_drawn(
     texts = [each.get_text() for each in pl.variance_explained(model).texts]
     assert texts.count("-20.0") == 1
     assert set(texts) == {"-20.0", ""}
+
+
+def test_inclusion_of_a_nonnegative_weight_is_that_of_draws() -> None:
+    """A slab below zero is clipped: such a weight is zero, however sure it is."""
+    model = trained(nonnegative=["protein"], epochs=5)
+    weights = model.module.weights["protein"]
+    with torch.no_grad():
+        weights.loc[0, 0], weights.log_scale[0, 0], weights.inclusion[0, 0] = -0.5, -3.0, 1 - 1e-6
+    tidy = model.get_weights("protein", tidy=True)
+    drawn = weights.draw(4000, 0, "test").detach().numpy().reshape(4000, -1)
+    assert tidy["weight"][0] == 0
+    assert tidy["inclusion"][0] < 0.01
+    np.testing.assert_allclose(tidy["inclusion"], (drawn != 0).mean(0), atol=0.04)
+    np.testing.assert_allclose(tidy["sd"], drawn.std(0), rtol=0.15, atol=0.01)
+    rna = model.get_weights("rna", tidy=True)["inclusion"].to_numpy(dtype=np.float32)
+    np.testing.assert_array_equal(rna, model.module.weights["rna"].inclusion.numpy().ravel())

@@ -206,3 +206,43 @@ def test_cells_without_a_modality_of_the_model_are_no_part_of_the_bound() -> Non
     assert model.get_elbo() == model.get_elbo(indices=held)
     with pytest.raises(RequestError, match=r"none of the .* selected cells holds 'protein'"):
         model.get_elbo(indices=~held)
+
+
+def test_scales_of_groups_do_not_depend_on_minibatches() -> None:
+    """One group of ten in which a factor hardly moves, and one in which it moves most."""
+    rng = np.random.default_rng(0)
+    group = np.where(np.arange(600) < 60, "still", np.where(np.arange(600) < 120, "wild", "rest"))
+    scale = np.ones((600, 2))
+    scale[group == "still", 0], scale[group == "wild", 0] = 0.2, 2.0
+    z = rng.normal(size=(600, 2)) * scale
+    loads = rng.normal(size=(30, 2)) * (np.arange(30)[:, None] % 2 == np.arange(2))
+    adata = AnnData((z @ loads.T + 0.5 * rng.normal(size=(600, 30))).astype(np.float32))
+    adata.var_names = [f"v{number}" for number in range(30)]
+    mdata = make_mudata({"values": adata})
+    mdata.obs["donor"] = group[[int(name.removeprefix("cell")) for name in mdata.obs_names]]
+    FactorVI.setup_mudata(mdata, {"values": "normal"})
+    model = FactorVI(mdata, n_factors=2, groups="donor")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        model.train(60, batch_size=54, **QUIET)
+    factors = model.get_latent_representation()
+    cells = [int(name.removeprefix("cell")) for name in mdata.obs_names]
+    own = int(np.abs(np.corrcoef(factors.T, z[cells].T)[:2, 2]).argmax())
+    scales = model.module.group_variance[:, own].tolist()
+    found = dict(zip(model.module_spec.groups, scales, strict=True))
+    # Ten cells of a common scale are added to each group's 54.
+    truth = {name: float(z[group == name, 0].var()) for name in found}
+    for name in ("still", "wild"):
+        expected = (54 * truth[name] / np.mean(z[:, 0] ** 2) + 10) / 64
+        assert abs(np.log(found[name] / expected)) < 0.25, (name, found[name], expected)
+
+
+def test_a_list_of_groups_and_half_a_fit_are_refused_by_name() -> None:
+    mdata = small_mosaic(60)
+    mdata.obs["donor"] = np.resize(["a", "b"], 60)
+    FactorVI.setup_mudata(mdata, {"rna": "nb", "protein": "nb_mixture"})
+    several: Any = ["donor"]
+    with pytest.raises(RequestError, match=r"'groups'.*one column"):
+        FactorVI(mdata, n_factors=2, groups=several)
+    with pytest.raises(RequestError, match=r"'restarts'.*1\.5"):
+        FactorVI(mdata, n_factors=2).train(1, restarts=1.5, **QUIET)

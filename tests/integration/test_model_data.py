@@ -460,3 +460,18 @@ def test_modality_names_with_a_dot_or_of_a_method() -> None:
     odd = make_mudata({"rna.v2": data["rna"].copy(), "keys": data["protein"].copy()})
     model = fit(build(odd, {"rna.v2": "nb", "keys": "nb_mixture"}), 1)
     check(model, "keys", "rna.v2")
+
+
+def test_query_of_another_depth() -> None:
+    """Cells of four times the counts are the same cells, and not giant ones."""
+    mdata = small_mosaic(300, patterns={"rna+protein": 1.0}, batches=1)
+    model = fit(build(mdata), 20)
+    query = make_mudata({"rna": mdata["rna"].copy()})
+    counts = np.random.default_rng(0).poisson(mdata["rna"].X.toarray() * 4)
+    query["rna"].X = sp.csr_matrix(counts.astype(np.float32))
+    known = answer(model, "protein", ["rna"]).layers["log1p_mean"]
+    deep = answer(model, "protein", ["rna"], adata=query).layers["log1p_mean"]
+    assert np.abs(deep - known).mean() < 0.09
+    depth = model.module.projections["rna"].scale.shape[0]
+    inputs = model._cells(query).dataset.encoder_inputs["rna"][:, depth]
+    assert abs(np.median(inputs)) < 0.3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -348,3 +349,20 @@ def test_measured_values_in_layers_alone_are_told_of(
     with pytest.raises(RequestError, match=r"'measured'.*without X.*to_df\(layer="):
         pl.imputation(imputed, measured)
     pl.imputation(imputed, measured.to_df(layer="counts"))
+
+
+def test_long_names_of_groups_do_not_run_into_each_other() -> None:
+    from tests.fits import small_mosaic
+
+    from mosaicvi import FactorVI, pl
+
+    mdata = small_mosaic(200)
+    mdata.obs["donor"] = np.resize(["donor 1 before", "donor 1 three weeks after"], 200)
+    FactorVI.setup_mudata(mdata, {"rna": "nb", "protein": "nb_mixture"})
+    model = FactorVI(mdata, n_factors=2, groups="donor")
+    model.is_trained_ = True
+    ax = pl.variance_explained(model)
+    ax.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert len(boxes) == 4
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))

@@ -90,3 +90,34 @@ def test_factors_activity_and_depth(kind: str, missing: float) -> None:
 @pytest.mark.parametrize(("kind", "missing"), CASES)
 def test_surplus_factors_are_removed(kind: str, missing: float) -> None:
     assert len(fitted(kind, missing)[0].factors) == len(ACTIVE)
+
+
+def test_features_that_take_no_part_are_told_where_there_are_many_counts() -> None:
+    """Weights of a composition may all move by one number; they are sparse at one place only."""
+    from anndata import AnnData
+
+    rng = np.random.default_rng(0)
+    z, parts = rng.normal(size=(500, 3)), {}
+    truth = rng.normal(size=(60, 3)) * (rng.random((60, 3)) < 0.3)
+    share = np.exp(0.5 * z @ truth.T + rng.normal(size=60))
+    share /= share.sum(1, keepdims=True)
+    depth = np.exp(rng.normal(np.log(1200), 0.3, 500))
+    counts = rng.poisson(share * depth[:, None])
+    values = z @ rng.normal(size=(60, 3)).T + rng.normal(size=(500, 60))
+    for name, table in (("counts", counts), ("values", values)):
+        parts[name] = AnnData(table.astype(np.float32))
+        parts[name].obs_names = [f"cell{i:04d}" for i in range(500)]
+        parts[name].var_names = [f"{name}{j}" for j in range(60)]
+    mdata = make_mudata(parts)
+    FactorVI.setup_mudata(mdata, {"counts": "poisson", "values": "normal"})
+    model = FactorVI(mdata, n_factors=6)
+    model.train(**QUIET)
+    found, order = matched(model.get_latent_representation(), z)
+    assert (found > 0.98).all(), found
+    tidy = model.get_weights("counts", tidy=True)
+    weight, inclusion = (
+        tidy[key].to_numpy().reshape(60, -1)[:, order] for key in ("weight", "inclusion")
+    )
+    assert (np.abs(np.median(weight, axis=0)) < 0.05).all(), np.median(weight, axis=0)
+    assert ((inclusion > 0.5).mean(0) < 0.7).all(), (inclusion > 0.5).mean(0)
+    assert (inclusion[np.abs(truth) > 0.3] > 0.5).all()

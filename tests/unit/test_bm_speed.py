@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mosaicvi._errors import RequestError
 from mosaicvi.bm import __main__ as command
@@ -192,6 +193,17 @@ def test_the_plot_is_written(cells: tuple[int, ...], tmp_path: Path) -> None:
     records = [record(method, n, n / 10) for n in cells for method in ("mosaicvi", "totalvi")]
     _speed_plot.draw(records, tmp_path / "new" / "speed.png")
     assert (tmp_path / "new" / "speed.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(("cells", "labelled"), [((10,), "x"), ((10, 20), "y")])
+def test_times_of_parts_are_labelled_on_their_own_axis(
+    cells: tuple[int, ...], labelled: str
+) -> None:
+    axis = Figure().subplots()
+    varied = None if len(cells) == 1 else "cells"
+    _speed_plot._parts(axis, [record("mosaicvi", n, n / 10) for n in cells], varied)
+    labels = {"x": axis.get_xlabel(), "y": axis.get_ylabel()}
+    assert [name for name, text in labels.items() if "milliseconds" in text] == [labelled]
 
 
 def test_a_gpu_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,3 +322,13 @@ def test_places_that_are_transcription_starts_are_told_of():
 def test_a_rule_is_made_before_it_is_passed():
     with pytest.raises(RequestError, match=r"'rule'.*Expected: GeneBody\(...\)"):
         from_coordinates(named({"rna": ["ACTB"], "atac": ["chr1:1-2"]}), rule=GeneBody)
+
+
+def test_a_mapping_is_offered_for_the_chromosomes_that_lack_one():
+    genes = genes_at({"A": ("1", 100, 200, "+"), "B": ("2", 100, 200, "+")})
+    mdata = named({"rna": ["A", "B"], "atac": ["chr1:150-160", "chr2:150-160", "chr9:1-9"]})
+    with pytest.warns(MosaicviWarning, match=r"1 of 3 peaks.*'chr9'") as caught:
+        from_coordinates(mdata, annotation=genes, chromosomes="auto")
+    assert "chromosomes='auto'" not in str(caught[0].message)
+    with pytest.warns(MosaicviWarning, match=r"chromosomes='auto', that is \{'chr2': '2'\}"):
+        from_coordinates(mdata, annotation=genes, chromosomes={"chr1": "1"})

@@ -130,6 +130,7 @@ def test_clone_numbers_and_ambiguity_are_kept():
             "IgG1_TotalSeqB",
         ),
         *("IgG-1", "IgG-2a", "ADT_IgG-1_A0090", "IgG1k", "IgG2aκ"),
+        "Rag-IgG2c",  # so written in the atlas of Hao et al. 2021
     ],
 )
 def test_isotype_controls(name):
@@ -292,3 +293,54 @@ def test_missing_names_and_clones_mean_nothing(missing):
     rows = graph.features.set_index("feature")
     assert rows.loc[["one", "two"], "clone"].tolist() == ["SK3", ""]
     assert rows.loc["two", "reason"] == "unknown antigen"
+
+
+@pytest.mark.parametrize(
+    ("name", "genes"),
+    [
+        # As vendors' catalogues and BD Rhapsody's pipeline write them.
+        ("TotalSeq™-C0034 anti-human CD3 Antibody", ["CD3D", "CD3E", "CD3G"]),
+        ("TotalSeq™-B0214 anti-human/mouse integrin β7", ["ITGB7"]),
+        ("CD4:SK3|CD4|AHS0032|pAbO", ["CD4"]),
+        ("HLA-DR:G46-6|CD74|AHS0035|pAbO", ["HLA-DRA", "HLA-DRB1", "HLA-DRB5"]),
+        ("anti-human FcεRI", ["FCER1A"]),
+        ("anti-human Ganglioside GD2", ["B4GALNT1"]),
+    ],
+)
+def test_names_of_catalogues(name, genes):
+    assert genes_of(name) == genes
+
+
+def test_clones_of_bd_rhapsody():
+    reading = read_antibody("CD4:SK3|CD4|AHS0032|pAbO", "human")
+    assert (reading.antigen.name, reading.clone) == ("CD4", "SK3")
+
+
+@pytest.mark.parametrize(
+    ("name", "genes"),
+    [
+        ("anti-human/mouse integrin β7", ["Itgb7"]),
+        ("anti-mouse CD209a", ["Cd209a"]),
+        ("anti-mouse CD200R3", ["Cd200r3"]),
+        ("anti-mouse Ly49C/F/I/H", ["Klra3", "Klra6", "Klra9", "Klra8"]),
+        ("anti-mouse P2X7R", ["P2rx7"]),
+        ("anti-mouse IL-33Rα", ["Il1rl1"]),
+        ("anti-mouse IL-21 Receptor", ["Il21r"]),
+        ("anti-mouse Jagged 2", ["Jag2"]),
+        ("anti-mouse EphB4", ["Ephb4"]),
+        ("anti-mouse H-2Kd", ["H2-K1"]),
+        ("anti-mouse TCR Vγ1.1", ["Tcrg-V1"]),
+    ],
+)
+def test_names_of_mouse_catalogues(name, genes):
+    assert genes_of(name, "mouse") == genes
+
+
+def test_older_symbols_of_genes_are_known():
+    for species, name, older in (
+        ("human", "JAML", "AMICA1"),
+        ("mouse", "JAML", "Amica1"),
+        ("mouse", "CD85k", "Lilrb4"),
+        ("mouse", "FR4", "Folr4"),
+    ):
+        assert older in read_antibody(name, species).antigen.genes[0]

@@ -16,7 +16,7 @@ from mosaicvi.tl._match_cells import find_matches
 from mosaicvi.tl._negative_transfer import purity
 from mosaicvi.tl._round_trip import round_trip_confidence, trip_length
 from mosaicvi.tl._transfer_labels import CONFIDENCE_RANGE, transfer
-from mosaicvi.tl._votes import Voters, at_temperature, vote
+from mosaicvi.tl._votes import Voters, alike, at_temperature, averaged, vote
 
 
 def types(
@@ -130,7 +130,8 @@ def test_few_cells() -> None:
 
 
 def test_distance_to_counterparts_is_the_naive_loop() -> None:
-    first, second = (Places(*(types(sizes, seed)[0] for seed in seeds)) for sizes, seeds in PLACES)
+    drawn = ([types(sizes, seed)[0] for seed in seeds] for sizes, seeds in PLACES)
+    first, second = (Places(*places, np.zeros_like(places[0])) for places in drawn)
 
     def averaged(values: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
         found = []
@@ -181,7 +182,10 @@ def test_neighbours_are_those_of_the_modality_alone() -> None:
         side + 5.0 * np.random.default_rng(seed).normal(size=side.shape)
         for seed, side in enumerate((own, other))
     ]
-    known = [Places(far, far, near) for far, near in zip(noisy, (own, other), strict=True)]
+    known = [
+        Places(far, far, near, np.zeros_like(far))
+        for far, near in zip(noisy, (own, other), strict=True)
+    ]
     blind = [Places.of(far) for far in noisy]
     orphan = codes == 1
     with_own, without = (
@@ -223,6 +227,52 @@ def test_probability_holds_where_types_overlap(seed: int) -> None:
         # cautious: the way back adds errors, so the labels are right rather more often
         assert -0.05 < right[part].mean() - done.probability[part].mean() < 0.25
     assert right[sure].mean() > right[~sure].mean() + 0.1
+
+
+def test_votes_are_averaged_over_cells_alike() -> None:
+    shared, _ = types([80, 70], 0)
+    latent, _ = types([80, 70], 1)
+    target = Places(latent, shared, latent, np.zeros_like(latent))
+    votes = np.random.default_rng(2).dirichlet(np.ones(3), 150)
+    found = averaged(votes, alike(target))
+    for i, point in enumerate(shared):
+        near = np.argsort(np.linalg.norm(shared - point, axis=1))[:6]  # the cell itself, five more
+        np.testing.assert_allclose(found[i], votes[near].mean(axis=0))
+    few = target.part(np.arange(19))
+    np.testing.assert_array_equal(averaged(votes[:19], alike(few)), votes[:19])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_probability_holds_where_the_target_tells_less(seed: int) -> None:
+    """Posterior means of noisy measurements of cells that are normal around their types' places.
+
+    Labels that go there and back find cells of the source's kind, and do not see the noise.
+    """
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(0.0, 0.8, (8, 12))
+
+    def measured(n: int, variance: float) -> tuple[np.ndarray, np.ndarray]:
+        codes = rng.integers(8, size=n)
+        z = centres[codes] + rng.normal(0.0, 0.6, (n, 12))
+        noise = rng.normal(0.0, np.sqrt(variance * (1.0 - variance)), z.shape)
+        return (1.0 - variance) * z + noise, codes
+
+    known, codes = measured(1500, 0.3)
+    asked, truth = measured(1500, 0.75)
+    unknown = Places.of(known), codes, Places.of(asked), 8, 30, 0
+    told = (
+        Places.of(known, np.full_like(known, 0.3)),
+        codes,
+        Places.of(asked, np.full_like(asked, 0.75)),
+        8,
+        30,
+        0,
+    )
+    before, after = (transfer(*sides) for sides in (unknown, told))
+    np.testing.assert_array_equal(before.code, after.code)
+    too_sure = [(d.probability - (d.code == truth)).mean() for d in (before, after)]
+    assert too_sure[0] > 0.08
+    assert -0.1 < too_sure[1] < 0.06
 
 
 def test_doubt_draws_probabilities_towards_the_composition() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tests.helpers import cell_names, counts_modality, make_mudata
 
-from mosaicvi._errors import DataError, MosaicviError, RequestError
+from mosaicvi._errors import DataError, MosaicviError, MosaicviWarning, RequestError
 from mosaicvi.data import build_manager
-from mosaicvi.graph import Edges, FeatureGraph
+from mosaicvi.graph import Edges, FeatureGraph, from_gene_sets
 from mosaicvi.model import _ties
 from mosaicvi.model._construct import fit_once, modality_size, prior_widening
 from mosaicvi.model._ties import choose_alignment
@@ -310,3 +310,20 @@ def test_a_wider_prior_reaches_the_decoder_unless_anchors_align(align: bool) -> 
         del size["prior_widening"]
     old = build_module(ModuleSpec.from_dict(written))
     assert all(each.spec.embedding_prior_scale == 0.1 for _, each in old.decoders.items())
+
+
+def test_gene_sets_are_said_to_tie_nothing() -> None:
+    given = data(UNPAIRED)
+    shared = make_mudata(
+        {name: counts_modality(cell_names(2), FEATURES[name]) for name in ("rna", "protein")}
+    )
+    sets = from_gene_sets(shared, {"A": ["GENE0", "cd3"]}, ["rna", "protein"])
+    with (
+        pytest.warns(MosaicviWarning, match=r"2 of 2 edges .*'gene_set'.*FactorVI"),
+        pytest.raises(DataError, match="no edge of the feature graph links"),
+    ):
+        choose_alignment(given, sets, "auto")
+    both = graph(RNA_PROTEIN, modalities=("rna", "protein")).union(sets)
+    with pytest.warns(MosaicviWarning, match="2 of 3 edges"):
+        chosen = choose_alignment(given, both, "auto")
+    assert chosen == "anchors"

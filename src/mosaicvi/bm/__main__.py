@@ -204,9 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a comparison and write its table to standard output; 1 if a method failed."""
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
-    if not logger.handlers:
-        logger.addHandler(logging.StreamHandler())
-        logger.setLevel(logging.INFO)
+    if logger.propagate:  # an earlier call would have turned that off
+        logger.handlers[:] = [logging.StreamHandler()]
         logger.propagate = False
     try:
         if arguments.comparison == "table":

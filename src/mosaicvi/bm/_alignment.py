@@ -234,7 +234,11 @@ class Alignment:
         for key in self.columns:
             values = column(mdata, key)
             if values is None:
-                raise RequestError(f"no column {key!r} in {self.data!r}", key="columns")
+                raise RequestError(
+                    f"no column {key!r} in {self.data!r}",
+                    key="columns",
+                    expected=f"a column of obs: {', '.join(map(repr, mdata.obs.columns))}",
+                )
             obs[key] = values
         is_type = column(mdata, IS_TYPE)
         if is_type is not None:

@@ -30,9 +30,9 @@ EDGES = "edges"
 """Confidence in each edge of the graph, asked for besides latents."""
 PLACES = "places"
 """Where cells lie but for the latent, asked for besides, and how far to believe it: see
-:data:`SHARED`, :data:`OWN` and :data:`DOUBT`."""
-SHARED, OWN = "shared:", "own:"
-"""Before a modality: ``shared`` and ``own`` of :class:`mosaicvi.tl._latents.Places`."""
+:data:`SHARED`, :data:`OWN`, :data:`VARIANCE` and :data:`DOUBT`."""
+SHARED, OWN, VARIANCE = "shared:", "own:", "variance:"
+"""Before a modality: what :class:`mosaicvi.tl._latents.Places` calls so."""
 DOUBT = "doubt"
 """How far what few links say of the two modalities is in doubt, from 0 to 1."""
 
@@ -132,9 +132,9 @@ class Embedding:
     wanted
         What was asked for besides: :data:`EDGES` -> confidence of each edge in the order of the
         graph's table, ``(n_edges,)``; a modality -> mean of log1p imputed for the other one's cells
-        in the order of the input, ``(n_other_cells, n_features)``; :data:`SHARED` or :data:`OWN`
-        with a modality -> such values of its cells in the order of the input; :data:`DOUBT` -> one
-        number, without axes.
+        in the order of the input, ``(n_other_cells, n_features)``; :data:`SHARED`,
+        :data:`OWN` or :data:`VARIANCE` with a modality -> such values of its cells in the order of
+        the input; :data:`DOUBT` -> one number, without axes.
     """
 
     latents: dict[str, Floats]
@@ -143,7 +143,9 @@ class Embedding:
     def places(self, modality: str) -> Places:
         """Where cells of a modality lie; the latent stands for what the method does not say."""
         latent = self.latents[modality]
-        return Places(latent, *(self.wanted.get(key + modality, latent) for key in (SHARED, OWN)))
+        shared, own = (self.wanted.get(key + modality, latent) for key in (SHARED, OWN))
+        variance = self.wanted.get(VARIANCE + modality, np.zeros_like(latent))
+        return Places(latent, shared, own, variance)
 
     @property
     def doubt(self) -> float:

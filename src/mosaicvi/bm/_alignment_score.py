@@ -207,10 +207,17 @@ def score_alignment(embedding: Embedding, truth: AlignmentTruth) -> Scores:
                 expected=f"({len(truth.cells[name])}, n_latent)",
             )
         if not np.isfinite(embedding.latents[name]).all():
-            raise RequestError("a latent with values that are not finite", modality=name)
+            raise RequestError(
+                "a latent with values that are not finite",
+                modality=name,
+                expected="finite numbers for every cell",
+            )
     first, second = (np.asarray(embedding.latents[n], np.float64) for n in truth.modalities)
     if first.shape[1] != second.shape[1]:
-        raise RequestError(f"latents with {first.shape[1]} and {second.shape[1]} dimensions")
+        raise RequestError(
+            f"latents with {first.shape[1]} and {second.shape[1]} dimensions",
+            expected="one number of dimensions",
+        )
     latents = cast("tuple[Floats, Floats]", (first, second))
     return {
         **_match_scores(latents, truth),

@@ -57,7 +57,11 @@ def cell_table(mdata: MuData, data: str, batch_key: str, labels: str | None) -> 
     keys = LABEL_KEYS if labels is None else (labels,)
     found = [values for key in keys if (values := column(mdata, key)) is not None]
     if labels is not None and not found:
-        raise RequestError(f"no column {labels!r} in {data!r}", key="labels")
+        raise RequestError(
+            f"no column {labels!r} in {data!r}",
+            key="labels",
+            expected="a column of mdata.obs, or of the modalities' obs",
+        )
     obs[TYPE] = found[0] if found else np.nan
     obs[TYPE] = obs[TYPE].astype(object)
     return obs

@@ -115,7 +115,12 @@ def _from_rows(
     """Graph of a table of pairs."""
     if chosen == "links":
         if LINKS not in mdata.uns:
-            raise DataError("the data have no table of links", key=f"uns[{LINKS!r}]")
+            raise DataError(
+                "the data have no table of links",
+                key=f"uns[{LINKS!r}]",
+                expected="a DataFrame, as mosaicvi.datasets.simulate writes it",
+                remedy="--graph table --graph-table FILE reads pairs of features from a file",
+            )
         rows = mdata.uns[LINKS]
     elif table is None or not table.is_file():
         raise RequestError(f"{table}", key="graph_table", expected="a file with pairs of features")

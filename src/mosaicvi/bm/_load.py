@@ -78,7 +78,11 @@ def holds_mudata(path: Path) -> bool:
         with h5py.File(path, "r") as root:
             return "mod" in root
     except OSError as error:
-        raise FileError(f"{path} is no HDF5 file, or is damaged") from error
+        raise FileError(
+            f"{path} is no HDF5 file, or is damaged",
+            expected="an .h5mu file",
+            remedy="write or copy it again",
+        ) from error
 
 
 _LOCK = threading.RLock()

@@ -177,7 +177,10 @@ def read_records(path: Path) -> list[Record]:
         records: list[Record] = content if isinstance(content, list) else [content]
         schemas = {record["schema"] for record in records}
     except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} is no record of a comparison") from error
+        raise FileError(
+            f"{path} is no record of a comparison",
+            expected="a JSON file that --out wrote, or a folder of such",
+        ) from error
     if schemas - {SCHEMA}:
         raise FileError(f"{path} has schema {sorted(schemas - {SCHEMA})}", expected=repr(SCHEMA))
     return records

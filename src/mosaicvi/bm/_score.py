@@ -74,7 +74,10 @@ def _check(prediction: Prediction, truth: Truth) -> None:
         )
     finite = np.isfinite(prediction.mean).all() and np.isfinite(prediction.draws).all()
     if not finite or prediction.draws.min() < 0:
-        raise RequestError("a prediction with values that are not finite, or below 0")
+        raise RequestError(
+            "a prediction with values that are not finite, or below 0",
+            expected="counts for every hidden entry",
+        )
 
 
 def _point_scores(predicted: Floats, scaled: Floats, log1p: Floats, truth: Truth) -> dict[str, Any]:

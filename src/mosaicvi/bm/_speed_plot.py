@@ -75,12 +75,14 @@ def _epochs(axis: Axes, records: Sequence[Record], varied: str | None) -> None:
 
 
 def _parts(axis: Axes, records: Sequence[Record], varied: str | None) -> None:
-    axis.set_ylabel("processor milliseconds of a part, one minibatch")
+    said = "processor milliseconds of a part, one minibatch"
     names = list(dict.fromkeys(name for record in records for name in record["scores"]["parts"]))
     if varied is None:
         parts = records[0]["scores"]["parts"]
         axis.barh(list(parts), list(parts.values()))
+        axis.set_xlabel(said)
         return
+    axis.set_ylabel(said)
     for name in names:
         points = sorted((AXES[varied](r), r["scores"]["parts"].get(name, np.nan)) for r in records)
         axis.plot(*zip(*points, strict=True), marker="o", label=name)

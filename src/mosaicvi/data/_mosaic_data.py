@@ -79,6 +79,8 @@ class ModalityData:
         What the encoder reads instead of ``values``, float32 ``(n_modality_cells, n_inputs)``.
     log_background
         Known log background level of each feature, ``(n_features,)``, NaN where unknown.
+    species
+        ``"human"``, ``"mouse"``, or None where the names of features do not say.
     """
 
     name: str
@@ -95,6 +97,7 @@ class ModalityData:
     new_panels: Mapping[str, np.ndarray]
     representation: np.ndarray | None
     log_background: np.ndarray | None
+    species: str | None
 
     @property
     def n_cells(self) -> int:
@@ -292,6 +295,7 @@ def _resolve_modality(
         new_panels={batch: locked(each) for batch, each in part.new_panels().items()},
         representation=None if representation is None else locked(representation),
         log_background=None if levels is None else locked(np.array(levels, dtype=np.float64)),
+        species=part.species,
     )
 
 

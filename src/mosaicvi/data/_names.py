@@ -11,7 +11,7 @@ from mosaicvi.data._structure import shown
 from mosaicvi.graph._antigens import is_isotype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _INTERVAL = re.compile(r"^(?:chr)?\w+[:_-]\d+[-_]\d+$")
 _FEW = 10
@@ -72,8 +72,17 @@ def looks_mouse(names: Sequence[str]) -> bool:
     return n_mouse >= 5 and n_mouse >= 0.8 * len(names)
 
 
-def check_one_species(species: Mapping[str, str | None]) -> None:
-    """Refuse modalities of different species.
+def check_one_species(
+    species: Mapping[str, str | None], linked: Iterable[tuple[str, str]] = ()
+) -> None:
+    """Refuse modalities of different species, save where features of the two are linked.
+
+    Parameters
+    ----------
+    species
+        Species of each modality, None where it cannot be told.
+    linked
+        Modalities between whose features a graph has edges.
 
     Raises
     ------
@@ -81,10 +90,19 @@ def check_one_species(species: Mapping[str, str | None]) -> None:
         Names the modalities.
     """
     known = {name: kind for name, kind in species.items() if kind is not None}
-    if len(set(known.values())) > 1:
-        raise DataError(
-            "mixed species by the case of gene names: "
-            + ", ".join(f"modality {name!r} looks like {kind}" for name, kind in known.items()),
-            expected="modalities of one species",
-            remedy="set up a model for each species, or map orthologues to one naming first",
-        )
+    if len(set(known.values())) < 2 or any(
+        len({known.get(name) for name in both} - {None}) > 1 for both in linked
+    ):
+        return
+    first = next(iter(known))
+    second = next(name for name, kind in known.items() if kind != known[first])
+    raise DataError(
+        "mixed species by the case of gene names: "
+        + ", ".join(f"modality {name!r} looks like {kind}" for name, kind in known.items()),
+        modality=second,
+        key="graph",
+        expected="modalities of one species, or a graph that links orthologues",
+        remedy="MosaicVI(mdata, graph=mosaicvi.graph.from_table(mdata, orthologues, "
+        f"{first!r}, {second!r})), with a table of the features of the one and of the other; else "
+        "set up a model for each species, or map orthologues to one naming first",
+    )

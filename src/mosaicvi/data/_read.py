@@ -70,11 +70,18 @@ def _open(path: Path) -> Any:
         try:
             return zarr.open_group(str(path), mode="r")
         except (FileNotFoundError, ValueError) as error:
-            raise FileError(f"{path} is no zarr store") from error
+            raise FileError(
+                f"{path} is no zarr store",
+                expected="a folder that mdata.write_zarr wrote, or an .h5mu file",
+            ) from error
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise FileError(f"{path} is no HDF5 file, or is damaged") from error
+        raise FileError(
+            f"{path} is no HDF5 file, or is damaged",
+            expected="an .h5mu file or a zarr store",
+            remedy="write or copy it again",
+        ) from error
 
 
 def _modality(group: Any) -> AnnData:

@@ -15,7 +15,7 @@ from mosaicvi.data import _columns
 from mosaicvi.data._background import log_background
 from mosaicvi.data._coverage import check_pair, coverage_layers
 from mosaicvi.data._formats import forget
-from mosaicvi.data._names import check_one_species, is_interval, looks_mouse, species_of
+from mosaicvi.data._names import is_interval, looks_mouse, species_of
 from mosaicvi.data._odd_features import warn_odd_features
 from mosaicvi.data._panel import check_panel, read_panel
 from mosaicvi.data._schema import ModalitySpec, Request, likelihood_of
@@ -77,7 +77,6 @@ def register(mdata: MuData, request: Request) -> MosaicState:
         name: _register_modality(mdata, name, spec, rows[name], *batches[name])
         for name, spec in request.specs.items()
     }
-    check_one_species({name: part.species for name, part in modalities.items()})
     shared = request.batch_key if isinstance(request.batch_key, str) else None
     return MosaicState(
         modalities=modalities,

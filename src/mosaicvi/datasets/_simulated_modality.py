@@ -106,7 +106,11 @@ class SimulatedModality:
                 expected=f"one of {', '.join(RULES)}",
             )
         if not self.names or len(set(self.names)) != len(self.names):
-            raise RequestError("no features, or two of the same name", key="names")
+            raise RequestError(
+                "no features, or two of the same name",
+                key="names",
+                expected="one name or more, each once",
+            )
         if self.n_isotypes and self.likelihood != "nb_mixture":
             raise RequestError(
                 f"isotype controls for likelihood {self.likelihood!r}",

@@ -81,6 +81,7 @@ class FactorModule(MultimodalModule):
     """
 
     group_variance: Tensor
+    group_cells: Tensor
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class FactorModule(MultimodalModule):
         self.n_categories = tuple(n_categories)
         self.n_latent = int(next(iter(weights.values())).loc.shape[1])
         self.register_buffer("group_variance", torch.ones(max(n_groups, 1), self.n_latent))
+        self.register_buffer("group_cells", torch.zeros(max(n_groups, 1), 1), persistent=False)
 
     def prior_variance(self, batch: MultiBatch) -> Tensor:
         """Prior variance of the factors of each cell, ``(n_cells, n_factors)``."""
@@ -193,23 +195,32 @@ class FactorModule(MultimodalModule):
             pyro.sample("z", CellPosterior(joint))
 
     @torch.no_grad()
-    def update(self, batch: MultiBatch, *, groups: bool) -> None:
-        """Move everything that has a closed-form optimum a step towards it."""
+    def update(self, batch: MultiBatch, n_cells: int, *, groups: bool) -> None:
+        """Move everything that has a closed-form optimum for ``n_cells`` a step towards it."""
         for weights in self.weights.values():
             weights.update()
         if groups and batch.groups is not None and len(self.group_variance) > 1:
             joint = self.posterior(self.experts(batch))
-            self._update_groups(batch.groups, joint.mean.square() + joint.variance)
+            square = joint.mean.square() + joint.variance
+            self._update_groups(batch.groups, square, batch.n_cells / n_cells)
 
-    def _update_groups(self, groups: Tensor, square: Tensor) -> None:
+    def _update_groups(self, groups: Tensor, square: Tensor, share: float) -> None:
         n_groups = len(self.group_variance)
         one_hot = torch.nn.functional.one_hot(groups.clamp_min(0), n_groups).float()
         one_hot = one_hot * (groups >= 0).unsqueeze(-1)
         count = one_hot.sum(0).unsqueeze(-1)
-        # Ten cells' worth of a common scale: a group of one cell says nothing.
-        found = (one_hot.T @ square + 10.0) / (count + 10.0)
-        mean = (found * count).sum(0) / count.sum().clamp_min(1)
-        self.group_variance.lerp_(found / mean, 0.05)
+        # Ten cells' worth of a common scale in an epoch: a group of one cell says nothing.
+        common = 10.0 * share
+        sums = one_hot.T @ square
+        overall = sums.sum(0) / count.sum().clamp_min(1)
+        found = (sums / overall.clamp_min(1e-9) + common) / (count + common)
+        usual = torch.where(self.group_cells > 0, self.group_cells.lerp(count, 0.05), count)
+        self.group_cells.copy_(usual)
+        # Each cell counts alike: a minibatch moves a group by how many of its cells it holds.
+        step = 0.05 * (count + common) / (usual + common)
+        self.group_variance.lerp_(found, step.clamp_max(1.0))
+        mean = (self.group_variance * usual).sum(0) / usual.sum().clamp_min(1e-9)
+        self.group_variance.div_(torch.where(mean > 0, mean, 1.0))
 
     @torch.no_grad()
     def turn(self, signs: Tensor) -> None:

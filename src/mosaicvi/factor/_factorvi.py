@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mosaicvi.data import MosaicDataModule, MultiDataset
+from mosaicvi.data._names import check_one_species
 from mosaicvi.factor._build import FactorSpec, build_factor_module
 from mosaicvi.factor._construct import (
     check_factors,
@@ -80,7 +81,8 @@ class FactorVI(FactorGetters):
         Factors to start with; those that explain nothing are removed after training.
     groups
         Column of groups of cells (``mdata.obs``, or the modalities'): each has a scale of its own a
-        factor, as in MOFA+ (Argelaguet et al. 2020). None: one scale.
+        factor, as in MOFA+ (Argelaguet et al. 2020), but keeps its mean: what groups differ by is a
+        factor unless the column is ``batch_key`` too. None: one scale.
     nonnegative
         Modalities whose weights are at least zero; True: all.
     gene_sets
@@ -108,8 +110,8 @@ class FactorVI(FactorGetters):
     RequestError
         If there are more factors than cells or features, or a modality is unknown.
     DataError
-        If all features of a modality are constant, ``groups`` is no column, or a gene set has too
-        few members among the features.
+        If all features of a modality are constant, modalities are of different species, ``groups``
+        is no column, or a gene set has too few members among the features.
 
     Examples
     --------
@@ -145,6 +147,7 @@ class FactorVI(FactorGetters):
         self.init_params_ = self._get_init_params(locals())
         if registry is None:
             data = self.adata_manager.data
+            check_one_species({name: each.species for name, each in data.modalities.items()})
             members = find_members(data, gene_sets, gene_set_modality)
             named = () if members is None else members.names
             check_factors(data, n_factors, len(named))

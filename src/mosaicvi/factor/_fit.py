@@ -14,6 +14,7 @@ from mosaicvi._errors import RequestError
 from mosaicvi._settings import logger
 from mosaicvi.data import MosaicDataModule
 from mosaicvi.factor._gene_sets import informed_members
+from mosaicvi.factor._level import level_factors
 from mosaicvi.factor._objective import FactorObjective
 from mosaicvi.factor._reduce import bound_batch, negative_bound, reduce_factors
 from mosaicvi.factor._stability import stability
@@ -21,6 +22,7 @@ from mosaicvi.factor._start import start_module
 from mosaicvi.factor._surplus import drop_surplus
 from mosaicvi.factor._sweeps import sweep_weights
 from mosaicvi.model import _training
+from mosaicvi.model._requests import check_whole
 from mosaicvi.train import FitResult, MosaicTrainingPlan, OptimizerSpec, run_fit
 from mosaicvi.train._runner import callbacks_of
 
@@ -55,9 +57,10 @@ def check_fit(restarts: int, earlier: FitResult | None, **shares: float | None) 
     for key, value in shares.items():
         if value is not None and not 0 <= value < 1:
             raise RequestError(f"found {value}", key=key, expected="from 0 to below 1")
-    if restarts < 1 or (restarts > 1 and earlier is not None):
+    check_whole(restarts, "restarts")
+    if restarts > 1 and earlier is not None:
         raise RequestError(
-            f"found {restarts}" + ("" if restarts < 1 else " for a model that is trained"),
+            f"found {restarts} for a model that is trained",
             key="restarts",
             expected="1 or more fits of a new model",
             remedy="make a new model, or leave restarts out to train this one on",
@@ -184,6 +187,7 @@ class FitPlan:
     ) -> tuple[FactorModule, list[int]]:
         """A trained network and the numbers of its factors, without those that are surplus."""
         data, dataset = self.datamodule, self.datamodule.dataset
+        level_factors(module, dataset, data.train_idx, seed=JUDGE_SEED)
         left = reduce_factors(module, dataset, data.train_idx, seed=JUDGE_SEED)
         if result.status != "interrupted":
             kept = drop_surplus(
@@ -281,6 +285,7 @@ class HalfFits:
                 result = plan.fit(module, part, epochs, patience=None, trainer=trainer)
                 if result.status == "interrupted":
                     return ()
+                level_factors(module, dataset, own, seed=JUDGE_SEED)
                 reduce_factors(module, dataset, own, seed=JUDGE_SEED)
             found.append(module)
         return tuple(found)

@@ -195,7 +195,7 @@ def set_table(
             continue
         for modality, member in prior_members(module, number).items():
             own = module.weights[modality]
-            inclusion = own.inclusion[:, number].cpu().numpy()
+            inclusion = own.acting()[:, number].detach().cpu().numpy()
             weight = own.mean()[:, number].detach().cpu().numpy()
             status = np.where(member, np.where(inclusion >= 0.5, "kept", "dropped"), "added")
             part = pd.DataFrame(
@@ -233,7 +233,7 @@ def _sign_is_given(module: FactorModule, number: int, explained: pd.Series) -> b
     """Whether a factor acts on a modality of non-negative weights: turned, it would lose them."""
     for modality, weights in module.weights.items():
         if weights.nonnegative:
-            kept = (weights.inclusion[:, number] >= 0.5) & (weights.loc[:, number] > 0)
+            kept = weights.acting()[:, number] >= 0.5
             if bool(kept.any()) or float(explained.get(modality, 0.0)) >= LEAST_EXPLAINED:
                 return True
     return False

@@ -86,11 +86,11 @@ class FactorGetters(GeneSetGetters):
 
         with the Poisson deviance for counts, the Bernoulli deviance for zeros and ones, the
         binomial one for counts out of counts, and squared error for continuous values (of their
-        logs for ``lognormal``). By default over the validation cells, whose values trained no
-        weight, in no fit; their factors are inferred from their own values, unless
-        ``from_modalities`` leaves the modality in question out. A modality that no validation cell
-        holds is judged on all its cells. An R2 is at most one; it is negative where factors predict
-        worse than none.
+        logs for ``lognormal``), each feature in units of its standard deviation. By default over
+        the validation cells, whose values trained no weight, in no fit; their factors are inferred
+        from their own values, unless ``from_modalities`` leaves the modality in question out. A
+        modality that no validation cell holds is judged on all its cells. An R2 is at most one; it
+        is negative where factors predict worse than none.
 
         Parameters
         ----------
@@ -259,7 +259,8 @@ class FactorGetters(GeneSetGetters):
         """Write what muon's plots of MOFA read.
 
         ``mdata.obsm["X_mofa"]`` (factors), ``mdata.varm["LFs"]`` (weights, zero for features that
-        the model does not have) and ``mdata.uns["mofa"]`` (variance explained in per cent).
+        the model does not have) and ``mdata.uns["mofa"]["variance"]`` (variance explained in per
+        cent, by modality, and by group within it where there are several).
 
         Parameters
         ----------
@@ -282,12 +283,15 @@ class FactorGetters(GeneSetGetters):
         mdata.varm["LFs"] = weights
         table = self.get_variance_explained()
         table = table[table["factor"].isin(self.factors)]
-        mdata.uns["mofa"] = {
-            "variance": {
-                name: 100 * part.groupby("factor", sort=False)["r2"].mean().to_numpy()
-                for name, part in table.groupby("modality", sort=False)
+        variance: dict[str, Any] = {}
+        for name, part in table.groupby("modality", sort=False):
+            by_group = {
+                group: 100 * own["r2"].to_numpy()
+                for group, own in part.groupby("group", sort=False)
             }
-        }
+            one = len({*self.module_spec.groups, *by_group}) == 1
+            variance[str(name)] = by_group.popitem()[1] if one else by_group
+        mdata.uns["mofa"] = {"variance": variance}
 
 
 def _some(rows: np.ndarray, cells: np.ndarray, n_cells: int, seed: int) -> np.ndarray:

@@ -50,7 +50,7 @@ class FactorObjective:
         del guidance
         training = torch.is_grad_enabled()
         if training:
-            module.update(batch, groups=progress > 0.1)
+            module.update(batch, self.n_train_cells, groups=progress > 0.1)
         bound = _Terms()
         # Shapes are known here: Pyro's checks of every site cost more than the mathematics.
         with pyro.validation_enabled(False):

@@ -125,7 +125,7 @@ def _drop_empty(module: FactorModule, left: list[int]) -> list[int]:
 
     What an empty factor spends is less than what draws differ by when a factor goes.
     """
-    used = torch.stack([(w.inclusion > 0.5).any(0) for w in module.weights.values()]).any(0)
+    used = torch.stack([(w.acting() > 0.5).any(0) for w in module.weights.values()]).any(0)
     free = set(free_factors(module))
     kept = [k for k, has in enumerate(used.tolist()) if has or k not in free]
     if kept and len(kept) < len(left):

@@ -41,8 +41,8 @@ class GeneSetGetters(PosteriorGetters):
             Modality.
         tidy
             One row a feature and factor, with the columns ``weight`` (posterior mean), ``sd``
-            (posterior standard deviation) and ``inclusion`` (posterior probability that the weight
-            is not zero).
+            (posterior standard deviation; too small, as the model card says) and ``inclusion``
+            (posterior probability that the weight is not zero).
 
         Returns
         -------
@@ -57,10 +57,9 @@ class GeneSetGetters(PosteriorGetters):
         self._check_if_trained(warn=True)
         weights = self.module.weights[modality]
         with torch.no_grad():
-            posterior = weights.posterior()
             mean = weights.mean().cpu().numpy()
-            sd = posterior.variance.clamp_min(0).sqrt().cpu().numpy()
-            inclusion = weights.inclusion.cpu().numpy()
+            sd = weights.spread().cpu().numpy()
+            inclusion = weights.acting().cpu().numpy()
         features = pd.Index(self._features(modality), name="feature")
         if not tidy:
             return pd.DataFrame(mean, index=features, columns=list(self.factors))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -74,6 +76,27 @@ class SparseWeights(nn.Module):
         """Posterior mean, shape ``(n_features, n_factors)``."""
         return self.shaped(self.posterior().mean)
 
+    def acting(self) -> Tensor:
+        """Posterior probability that a weight is not zero, ``(n_features, n_factors)``."""
+        if not self.nonnegative:
+            return self.inclusion
+        probability: Tensor = self.inclusion * torch.special.ndtr(self.loc / self.posterior().scale)
+        return probability
+
+    def spread(self) -> Tensor:
+        """Posterior standard deviation, ``(n_features, n_factors)``."""
+        posterior = self.posterior()
+        if not self.nonnegative:
+            return posterior.variance.clamp_min(0).sqrt()
+        # Of a normal that is clipped at zero.
+        loc, scale, share = posterior.loc, posterior.scale, posterior.inclusion
+        above = torch.special.ndtr(loc / scale)
+        density = scale * torch.exp(-0.5 * (loc / scale).square()) / math.sqrt(2 * math.pi)
+        first = share * (loc * above + density)
+        second = share * ((loc.square() + scale.square()) * above + loc * density)
+        sd: Tensor = (second - first.square()).clamp_min(0).sqrt()
+        return sd
+
     def draw(self, n_samples: int, seed: int, purpose: str) -> Tensor:
         """Posterior draws, shape ``(n_samples, n_features, n_factors)``, from the family itself."""
         n_features, n_factors = self.loc.shape
@@ -126,6 +149,29 @@ class SparseWeights(nn.Module):
         self.inclusion[:, first] = self.inclusion[:, pair].amax(1)
         self.slab_variance[first] = self.slab_variance[pair].amax()
         self.share[first] = self.share[pair].amax()
+
+    def errors(self) -> Tensor:
+        """Error of each weight if it is not zero, ``(n_features, n_factors)``.
+
+        Of one that likely is, nothing holds the slab: the smallest of the feature's others counts.
+        """
+        scale = self.log_scale.clamp(-12, 3).exp()
+        held = torch.where(self.inclusion > 0.5, scale, torch.inf).amin(1, keepdim=True)
+        return torch.where(self.inclusion > 0.5, scale, torch.minimum(scale, held))
+
+    @torch.no_grad()
+    def lower(self, level: Tensor) -> None:
+        """Take a number a factor from all of its weights."""
+        mean, errors = self.posterior().mean, self.errors()
+        self.loc.copy_(mean - level)
+        self.log_scale.copy_(errors.log())
+        self.settle()
+
+    @torch.no_grad()
+    def take(self, other: SparseWeights, factor: int) -> None:
+        """Become another in one factor."""
+        for name in ("loc", "log_scale", "inclusion", "slab_variance", "share"):
+            getattr(self, name)[..., factor] = getattr(other, name)[..., factor]
 
     @torch.no_grad()
     def rescale(self, scale: Tensor) -> None:

@@ -24,13 +24,15 @@ _GREEK = str.maketrans("αβγδεζκλθ", "abgdezklq")
 _SPELT = re.compile(r"alpha|beta|gamma|delta|epsilon|kappa|lambda")
 _PREFIX = re.compile(
     r"^(?:(?:adt|prot|protein|ab|anti|totalseq(?:[ ._-]?[abcd])?|humsrt|hums|hu|ms|human|mouse"
-    r"|[abcd]\d{4})[ ._:-]+)+",
+    r"|[abcd]\d{4})[ ._:/-]+)+",
     re.I,
 )
 _SUFFIX = re.compile(
     r"(?:[ ._-]+(?:total(?:seq)?[ ._-]?[abcd]?|adt|prot|protein|antibody|[abcd]\d{4}))+$", re.I
 )
 _CLONE = re.compile(r"^(?P<antigen>.*[^\d\s._-].*?)[._-](?P<clone>\d)$")
+_ABSEQ = re.compile(r"^(?P<antigen>[^|:]+)(?::(?P<clone>[^|]+))?\|.*\|pAbO$", re.I)
+"""BD's antibodies for Rhapsody: antigen, clone, gene and number, ``CD4:SK3|CD4|AHS0032|pAbO``."""
 _NAMED_CLONES = (
     *("UCHT1", "OKT3", "SK7", "HIT3a", "RPA-T4", "OKT4", "SK3", "RPA-T8", "OKT8", "SK1", "HIT8a"),
     *("M5E2", "63D3", "HCD14", "HIT2", "HB-7", "HI30", "2D1", "HI100", "UCHL1", "2H7", "HIB19"),
@@ -50,7 +52,7 @@ _ISOTYPE = re.compile(
     r"isotype"
     r"|(?:^|[ ._-])iso(?:$|[ ._-])|^iso[ ._-]?ig"
     r"|(?:^|[ ._-])(?:ctrl|control)(?:$|[ ._-])"
-    r"|(?:mouse|rat|hamster|armenian|goat|rabbit)[ ._-]*ig[gma]"
+    r"|(?:mouse|rat|rag|hamster|armenian|goat|rabbit)[ ._-]*ig[gma]"
     r"|ig[gm]\d?[abc]?[ ._-]+(?:mouse|rat|hamster)"
     r"|^[mr]?igg-?[123][abc]?[kκ]?(?:$|[ ._,-])"
     r"|^(?:mopc|mpc|rtk|htk|g0114f7)[ ._-]?\d*",
@@ -177,10 +179,14 @@ def read_antibody(
         return Reading(own, written, "")
     if key_of(written) not in (extra or {}) and is_isotype(name):
         return Reading(None, written, "", "isotype control", "an isotype control by name")
+    told = ""
+    coded = _ABSEQ.match(written)
+    if coded is not None:
+        written, told = coded["antigen"], coded["clone"] or ""
     for text, clone in _forms(written):
         found = table.get(key_of(text))
         if found is not None:
-            return Reading(found, written, clone)
+            return Reading(found, written, clone or told)
     for separators in (r"[/,;()]+", r"[\s/,;_()]+", r"[\s/,;._()-]+"):
         words = [word.strip() for word in re.split(separators, written) if len(word.strip()) > 1]
         meant = {word: table[key_of(word)] for word in words if key_of(word) in table}
@@ -195,7 +201,8 @@ def read_antibody(
 
 
 def _stripped(name: str) -> str:
-    return _SUFFIX.sub("", _PREFIX.sub("", name.strip())).strip()
+    plain = name.replace("™", "").replace("®", "")
+    return _SUFFIX.sub("", _PREFIX.sub("", plain.strip())).strip()
 
 
 def _forms(written: str) -> Iterator[tuple[str, str]]:

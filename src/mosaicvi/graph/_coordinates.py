@@ -195,7 +195,8 @@ def _same_names(
         f"{int(lost.sum())} of {len(places)} peaks lie on chromosomes that the genes of modality "
         f"{genes!r} do not know: {shown(pd.unique(named['chrom'][lost]))} against {shown(known)}"
     )
-    usable = {name: other for name, other in offered.items() if name != other}
+    without = set(places["chrom"][lost])
+    usable = {name: other for name, other in offered.items() if name in without and name != other}
     remedy = (
         f"the names differ only in style: pass chromosomes='auto', that is {_short(usable)}"
         if usable

@@ -39,7 +39,11 @@ def from_gene_sets(
 
     Sets become features of a modality of their own, without data: a set of n genes costs n edges,
     where linking its genes to each other would cost n (n - 1) / 2. Given several modalities (genes
-    and, say, proteins named by gene), the sets tie them.
+    and, say, proteins named by gene), the sets join their features.
+
+    :class:`~mosaicvi.MosaicVI` reads edges between features that have data, and warns of others;
+    sets tie no modalities there. :class:`~mosaicvi.FactorVI` takes sets as priors of named factors,
+    by ``gene_sets``.
 
     Parameters
     ----------
@@ -218,7 +222,12 @@ def _read_gmt(file: Path) -> dict[str, list[str]]:
             content = gzip.decompress(content)
         lines = content.decode("utf-8-sig").splitlines()
     except FileNotFoundError as error:
-        raise DataError(f"there is no file {str(file)!r}", key="gene_sets") from error
+        raise DataError(
+            f"there is no file {str(file)!r}",
+            key="gene_sets",
+            expected="a GMT file, plain or gzip",
+            remedy="correct the path, or pass genes by set: {'T cell': ['CD3D', 'CD3E'], ...}",
+        ) from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise _not_gmt(file, f"it is truncated or no text ({error})") from error
     sets: dict[str, list[str]] = {}

@@ -57,7 +57,13 @@ def modality_var(mdata: Any, modality: str, *, key: str) -> pd.DataFrame:
         )
     var: pd.DataFrame = modalities[modality].var
     if not len(var):
-        raise DataError("the modality has no features", modality=modality, key=key)
+        raise DataError(
+            "the modality has no features",
+            modality=modality,
+            key=key,
+            expected="one feature or more",
+            remedy="build the MuData without it",
+        )
     check_unique(var.index, modality)
     return var
 

@@ -66,7 +66,10 @@ class GraphReport:
 
     @property
     def untied(self) -> list[tuple[str, str]]:
-        """Pairs of the MuData's modalities that no path of edges joins."""
+        """Pairs of the MuData's modalities that no path of edges joins; hubs are steps of it, too.
+
+        :class:`~mosaicvi.MosaicVI` does not step over hubs: ``ties`` has the edges that it counts.
+        """
         tied = self.ties.to_numpy() > 0
         np.fill_diagonal(tied, val=True)
         for _ in range(len(tied)):

@@ -40,7 +40,8 @@ def from_table(
 ) -> FeatureGraph:
     """Link features by a table with one row a pair.
 
-    Rows that name a feature which the MuData lacks are left out; how many is logged.
+    Rows that name a feature which the MuData lacks are left out; how many is logged. A table of
+    orthologues links genes of two species, each in a modality of its own.
 
     Parameters
     ----------

@@ -84,7 +84,10 @@ def select(data: MosaicData, indices: Indices | None) -> np.ndarray:
     if given.dtype == bool:
         if given.shape != (data.n_cells,):
             raise RequestError(
-                f"a mask of {given.size} entries for {data.n_cells} cells", key="indices"
+                f"a mask of {given.size} entries for {data.n_cells} cells",
+                key="indices",
+                expected="an entry for every cell of the MuData, or row numbers",
+                remedy="mdata.obs_names.isin(cells), where cells are those of one modality",
             )
         given = np.flatnonzero(given)
     if given.size == 0:

@@ -28,6 +28,7 @@ from mosaicvi.model._scarce import n_tied
 from mosaicvi.model._ties import ENOUGH_PAIRS
 from mosaicvi.model._trust import modality_trust
 from mosaicvi.module._build import ModalitySize, ModuleSpec, build_module
+from mosaicvi.nn._familiar_depth import depth_levels, nothing_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -231,6 +232,7 @@ def fit_once(
         rows=rows,
         values=values,
     )
+    projection.levels = _levels(modality, projection)
     start = likelihoods.get(modality.spec.likelihood).start(
         values,
         modality.library_size[rows],
@@ -239,6 +241,15 @@ def fit_once(
         batch=modality.batch[rows],
     )
     return projection, start
+
+
+def _levels(modality: ModalityData, projection: Projection) -> torch.Tensor:
+    """Depths of its cells, where values are read beside them: those of antibodies are not."""
+    n_batches = max(len(modality.batch_categories), 1)
+    if modality.depth is None or not likelihoods.get(modality.spec.likelihood).uses_library_size:
+        return nothing_known(n_batches)
+    found = depth_levels(modality.depth, modality.batch, n_batches, projection.depth)
+    return torch.as_tensor(found, dtype=torch.float32)
 
 
 def _check_varies(modality: ModalityData, values: Rows) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mosaicvi import likelihoods
+from mosaicvi._settings import logger
 from mosaicvi._types import SparseCounts, Values
 from mosaicvi.data._stored import StoredValues, held_blocks
 from mosaicvi.nn._cross_predictor import CrossPredictor
@@ -24,6 +25,7 @@ from mosaicvi.nn._cross_regression import (
     fit_regression,
     sample_pairs,
 )
+from mosaicvi.nn._familiar_depth import familiar_depth, other_depths
 from mosaicvi.nn._projection import (
     MAX_FIT_CELLS,
     SMALL_PANEL,
@@ -287,17 +289,32 @@ def encoder_inputs(
     Modality to array of shape ``(n_modality_cells, n_inputs)``, float32, rows in the modality's
     order.
     """
-    return {
-        name: project(
+    aligned, inputs = dict(module.aligned.items()), {}
+    for name, modality in data.modalities.items():
+        projection = module.projections[name]
+        inputs[name] = project(
             modality,
-            module.projections[name],
+            projection,
             spec.modalities[name].target_sum,
             module.predictors[name],
             keys[modality.cells],
-            dict(module.aligned.items()).get(name),
+            aligned.get(name),
         )
-        for name, modality in data.modalities.items()
-    }
+        # Of aligned inputs depth is taken out on a straight line, which holds for any depth.
+        if modality.depth is not None and name not in aligned:
+            depth = inputs[name][:, int(projection.scale.shape[0])]
+            batch = modality.cell_batch_names[modality.cells]
+            for batch_name, shift in other_depths(depth, batch, projection.levels).items():
+                logger.info(
+                    "%r: cells of batch %r have far %s counts than those of any batch that the "
+                    "model was trained on, and are taken as sequenced to another depth. (If they "
+                    "are of one type alone, ask about their whole batch.)",
+                    name,
+                    batch_name,
+                    "fewer" if shift > 0 else "more",
+                )
+            depth[:] = familiar_depth(depth, batch, projection.levels)
+    return inputs
 
 
 def project(

@@ -238,7 +238,11 @@ def _read_json(path: Path) -> dict[str, Any]:
             remedy="save or copy the model again",
         ) from error
     if not isinstance(content, dict):
-        raise FileError(f"{path} was not written by mosaicvi", key="dir_path")
+        raise FileError(
+            f"{path} was not written by mosaicvi",
+            key="dir_path",
+            expected="a folder that save() of a model wrote",
+        )
     return content
 
 

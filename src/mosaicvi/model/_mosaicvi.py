@@ -92,7 +92,9 @@ class MosaicVI(FitGetters):
     ------
     DataError
         If the MuData was not set up, neither cells that hold both nor edges of the graph tie a
-        modality to the others, the graph lacks a modality, or all features of one are constant.
+        modality to the others, the graph lacks a modality, modalities are of two species and no
+        edge links these (``mosaicvi.graph.from_table`` takes orthologues), or all features of one
+        are constant.
     RequestError
         If ``alignment`` is unknown, or ``"anchors"`` without an edge between two modalities.
 

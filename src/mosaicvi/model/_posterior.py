@@ -32,7 +32,7 @@ CHUNK_BYTES = 128 * 2**20
 
 MAX_CHUNK_CELLS = 2048
 
-LONG_ANSWER = 100
+LONG_ANSWER = 40
 """Chunks of cells from which an answer shows a progress bar, in the style of scvi-tools' setting
 ``scvi.settings.progress_bar_style``; its verbosity above ``INFO`` turns bars off."""
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._settings import logger
+from mosaicvi.data._names import check_one_species
 from mosaicvi.graph import FeatureGraph
+from mosaicvi.graph._parts import HUB
 
 if TYPE_CHECKING:
     from mosaicvi.data._mosaic_data import MosaicData
@@ -52,7 +54,8 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
     RequestError
         If the alignment is unknown, or needs a graph that is not given, or the graph is none.
     DataError
-        If nothing ties some modalities to the others.
+        If nothing ties some modalities to the others, or some are of another species and no edge
+        links any of them to these.
     """
     if alignment not in ALIGNMENTS:
         raise RequestError(
@@ -66,7 +69,16 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
             remedy="build it by mosaicvi.graph.from_names, from_coordinates or from_table",
         )
     names = list(data.modalities)
-    if len(names) == 1 or alignment == "none":
+    alone = len(names) == 1 or alignment == "none"
+    unlinked = dict.fromkeys(combinations(names, 2), 0)
+    edges = unlinked if graph is None or alone else _edges_between(data, graph, names)
+    check_one_species(
+        {name: data.modalities[name].species for name in names},
+        [both for both, count in edges.items() if count],
+    )
+    if graph is not None:
+        _warn_hubs(graph)
+    if alone:
         if graph is not None:
             logger.info("there is nothing to align: the feature graph is not used.")
         return "none"
@@ -74,7 +86,6 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
         both: int((data.modalities[both[0]].present & data.modalities[both[1]].present).sum())
         for both in combinations(names, 2)
     }
-    edges = dict.fromkeys(pairs, 0) if graph is None else _edges_between(data, graph, names)
     if alignment == "anchors" and not any(edges.values()):
         raise RequestError(
             "anchors rest on features that belong together, and no edge of a graph links any two "
@@ -84,7 +95,7 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
         )
     _warn_like_names(data, pairs)
     usable = pairs if alignment == "pairs" else {b: pairs[b] + edges[b] for b in pairs}
-    _check_tied(names, usable, pairs, edges)
+    _check_tied(names, usable, given=graph is not None)
     if alignment != "auto":
         chosen = alignment
     else:
@@ -97,6 +108,24 @@ def choose_alignment(data: MosaicData, graph: FeatureGraph | None, alignment: st
     logger.info("alignment=%r (%s)", chosen, said)
     _warn_few_pairs(data, edges)
     return chosen
+
+
+def _warn_hubs(graph: FeatureGraph) -> None:
+    """Tell of edges to features without data, such as gene sets, which nothing here reads."""
+    features = graph.features
+    if HUB not in features:
+        return
+    hubs = features[HUB].eq(True).to_numpy(dtype=bool)
+    count = int((hubs[graph.edges.source] | hubs[graph.edges.target]).sum())
+    if count:
+        names = ", ".join(repr(name) for name in features["modality"][hubs].unique())
+        warnings.warn(
+            f"{count} of {graph.n_edges} edges of the feature graph lead to features without data, "
+            f"of {names}: MosaicVI does not use these, and they tie no modalities. Remedy: link "
+            "features themselves; gene sets are priors of mosaicvi.FactorVI(mdata, gene_sets=...).",
+            MosaicviWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_like_names(data: MosaicData, pairs: dict[tuple[str, str], int]) -> None:
@@ -192,8 +221,8 @@ def _edges_between(
 def _check_tied(
     names: list[str],
     usable: dict[tuple[str, str], int],
-    pairs: dict[tuple[str, str], int],
-    edges: dict[tuple[str, str], int],
+    *,
+    given: bool,
 ) -> None:
     """Every modality must be tied to every other, through others if need be."""
     group = {name: name for name in names}
@@ -207,7 +236,7 @@ def _check_tied(
             f"nothing ties {', '.join(map(repr, apart))} to {names[0]!r}: no cell holds both, and "
             + (
                 "no edge of the feature graph links their features"
-                if any(edges.values())
+                if given
                 else "no feature graph links their features"
             ),
             modality=apart[0],

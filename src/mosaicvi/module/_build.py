@@ -135,7 +135,7 @@ def blank_projection(size: ModalitySize) -> Projection:
         if size.has_representation or not size.n_components
         else np.zeros((size.n_features, size.n_components), dtype=np.float32)
     )
-    return Projection(np.zeros(n_inputs), components, np.ones(width), depth)
+    return Projection(np.zeros(n_inputs), components, np.ones(width), depth, size.n_batches)
 
 
 def blank_predictor(size: ModalitySize) -> CrossPredictor:

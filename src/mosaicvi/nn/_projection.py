@@ -8,6 +8,7 @@ centred values; Halko et al. 2011, SIAM Review 53), and never trained.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from mosaicvi._types import Bool, Float, Float32, Int, Matrix, Real, SparseCounts, Values, as_dense
 from mosaicvi.nn._block_svd import leading_components
+from mosaicvi.nn._familiar_depth import nothing_known
 
 SMALL_PANEL = 64
 """Panels of at most this many features skip the projection: each feature is an input."""
@@ -54,12 +56,22 @@ class Projection(nn.Module):
         Divisor of each output, shape ``(n_components,)``.
     depth
         Mean and standard deviation of ``log1p(depth)`` of the training cells; None: no depth input.
+    n_batches
+        Batches of the training cells.
+
+    Attributes
+    ----------
+    levels
+        Standardised log depths of the training cells
+        (:func:`~mosaicvi.nn._familiar_depth.depth_levels`), which other cells' are held against;
+        infinite where depth says something whatever it is.
     """
 
     center: Tensor
     components: Tensor
     scale: Tensor
     depth: Tensor
+    levels: Tensor
 
     def __init__(
         self,
@@ -67,6 +79,7 @@ class Projection(nn.Module):
         components: Float[np.ndarray, "features components"] | None,
         scale: Float[np.ndarray, " components"],
         depth: tuple[float, float] | None,
+        n_batches: int = 1,
     ) -> None:
         super().__init__()
         empty = np.zeros((0, 0), dtype=np.float32)
@@ -77,6 +90,14 @@ class Projection(nn.Module):
         )
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
         self.register_buffer("depth", torch.tensor(depth or (), dtype=torch.float32))
+        self.register_buffer("levels", nothing_known(n_batches))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Files of earlier versions hold no levels."""
+        state_dict.setdefault(f"{prefix}levels", torch.full_like(self.levels, torch.inf))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @property
     def n_inputs(self) -> int:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 LEGEND_ROWS = 18
 
+LABEL_WIDTH = 11
+"""Characters of a column's label that fit beside those of its neighbours."""
+
 
 def variance_explained(model: FactorVI, ax: Axes | None = None) -> Axes:
     """Draw the deviance R2 of each factor (rows) in each modality and group (columns).
@@ -63,7 +66,9 @@ def variance_explained(model: FactorVI, ax: Axes | None = None) -> Axes:
             ax.text(column, row, text, ha="center", va="center", fontsize="x-small",
                     color="white" if dark else INK)  # fmt: skip
     ax.axhline(len(wide) - 1.5, color="white", linewidth=3)
-    ax.set_xticks(range(wide.shape[1]), list(wide.columns))
+    longest = max(len(line) for name in wide.columns for line in str(name).split("\n"))
+    turned = 90.0 if longest > LABEL_WIDTH else 0.0
+    ax.set_xticks(range(wide.shape[1]), list(wide.columns), rotation=turned)
     ax.set_yticks(range(len(wide)), list(wide.index), fontsize="small")
     ax.set_title("deviance explained (%)", fontsize="medium")
     ax.spines[:].set_visible(False)

@@ -217,7 +217,13 @@ def _batches(
     known[:] = labels(reference, batch_key, rows, option="batch_key")
     if batch_key in rna.obs:
         if rna.obs[batch_key].isna().any():
-            raise DataError("the column of the query's cells has missing values", key=batch_key)
+            raise DataError(
+                "the column of the query's cells has missing values",
+                key=batch_key,
+                expected="a batch for every cell",
+                remedy="fill in rna.obs[batch_key], or leave the column out there: the query's "
+                "cells are one batch then",
+            )
         query[:] = "query:" + np.asarray(rna.obs[batch_key].astype(str), dtype=object)
     # The query is a batch of its own, whatever the reference's batches are called.
     while query.isin(known.astype(str)).any():

@@ -109,7 +109,12 @@ def integration_consistency(
     varies = np.abs(profiles).max(axis=0) > 0
     kept = varies[source] & varies[target]
     if not kept.any():
-        raise RequestError("no linked features vary over metacells", key="graph")
+        raise RequestError(
+            "no linked features vary over metacells",
+            key="graph",
+            expected="edges between features that differ between cells",
+            remedy="link more features: graph.check(mdata) says which are not, and why",
+        )
     parts = [part[kept] for part in (source, target, sign, weight)]
     kinds = np.asarray(edges.type).astype(str)[between][kept]
     pairs = np.array(

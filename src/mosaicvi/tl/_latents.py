@@ -36,23 +36,28 @@ class Places:
     own
         All that the modality says of its cells, batch and depth left out, for neighbours within it,
         ``(n_cells, n_components)``. The latent where a model has none.
+    variance
+        Posterior variances, ``(n_cells, n_latent)``; zero where they are not known.
     """
 
     latent: Floats
     shared: Floats
     own: Floats
+    variance: Floats
 
     @classmethod
-    def of(cls, latent: Floats) -> Places:
-        """Places of which the latent is all that is known."""
-        return cls(latent, latent, latent)
+    def of(cls, latent: Floats, variance: Floats | None = None) -> Places:
+        """Places of which the latent is all that is known, but for how well."""
+        return cls(latent, latent, latent, np.zeros_like(latent) if variance is None else variance)
 
     def __len__(self) -> int:
         return len(self.latent)
 
     def part(self, chosen: NDArray[np.bool_] | Ints) -> Places:
         """Some of the cells, by a mask or by their numbers."""
-        return Places(self.latent[chosen], self.shared[chosen], self.own[chosen])
+        return Places(
+            self.latent[chosen], self.shared[chosen], self.own[chosen], self.variance[chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -111,24 +116,35 @@ def unimodal_cells(
         )
     rows = np.flatnonzero(data.modalities[modality].present)
     if not len(rows):
-        raise RequestError("no cell has it", modality=modality, key=key)
+        raise RequestError(
+            "no cell has it",
+            modality=modality,
+            key=key,
+            expected="one cell or more that holds the modality",
+        )
     names = np.asarray(data.obs_names)[rows].astype(str)
     return UnimodalCells(modality, rows, names, _places(model, adata, modality, rows))
 
 
 def _places(model: MosaicVI, adata: MuData | None, modality: str, rows: Ints) -> Places:
-    latent = np.asarray(
-        model.get_latent_representation(adata, rows, from_modalities=[modality]), dtype=np.float64
+    latent, variance = (
+        np.asarray(part, dtype=np.float64)
+        for part in model.get_latent_representation(
+            adata, rows, from_modalities=[modality], return_dist=True
+        )
     )
     # Factor models have none.
     aligned = dict(getattr(model.module, "aligned", {}).items()).get(modality)
     if aligned is None:
-        return Places.of(latent)
+        return Places.of(latent, variance)
     cells = prepared(model, adata)
     read = cells.dataset.encoder_inputs[modality][cells.data.modalities[modality].rows[rows]]
     n_own, n_shared = aligned.widths
     return Places(
-        latent, read[:, -n_shared:].astype(np.float64), read[:, :n_own].astype(np.float64)
+        latent,
+        read[:, -n_shared:].astype(np.float64),
+        read[:, :n_own].astype(np.float64),
+        variance,
     )
 
 

@@ -115,7 +115,12 @@ def match_cells(
         here = find_matches(left.latent[rows[0]], right.latent[rows[1]], k, one_to_one=one_to_one)
         found.append(here._replace(source=rows[0][here.source], target=rows[1][here.target]))
     if not found:
-        raise RequestError(f"no group has cells of {source!r} and of {target!r}", key="group_key")
+        raise RequestError(
+            f"no group has cells of {source!r} and of {target!r}",
+            key="group_key",
+            expected="values that cells of both modalities have, such as donors",
+            remedy="name another column, or leave group_key out",
+        )
     matches = _Found(*(np.concatenate(part) for part in zip(*found, strict=True)))
     order = np.lexsort([matches.rank, left.rows[matches.source]])
     confidence = alignment_confidence_of(left.places, right.places, seed=seed)

@@ -126,6 +126,8 @@ def negative_transfer(
                 f"the separate model lacks {int((order < 0).sum())} cells",
                 modality=name,
                 key="separate",
+                expected="all cells of the modality in the joint model, under their names",
+                remedy="train it on these, or leave it out: it is trained here then",
             )
         codes, types = pd.factorize(column[known].astype(str), sort=True)
         purities = [

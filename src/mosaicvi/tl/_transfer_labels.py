@@ -17,7 +17,7 @@ from mosaicvi.model._counterparts import doubt_between
 from mosaicvi.model._requests import check_whole
 from mosaicvi.tl._counterparts import alignment_confidence_of
 from mosaicvi.tl._latents import Floats, Places, UnimodalCells, two_modalities
-from mosaicvi.tl._votes import Voters, at_temperature, fit_temperature, vote
+from mosaicvi.tl._votes import Voters, alike, at_temperature, averaged, fit_temperature, vote
 from mosaicvi.tl._write import mudata_of, spread, write
 
 if TYPE_CHECKING:
@@ -85,9 +85,11 @@ def transfer_labels(
     """Give labels of one modality's cells to the cells of another.
 
     Each target cell asks its nearest labelled source cells in the latent space, each cell placed
-    there by its own modality alone. The probability of a label is calibrated by labels that went to
-    the target and back (see :doc:`/models/alignment_diagnostics`), and holds where the source has
-    the cell's type, in about the target's shares or apart from others. Whether it has it is another
+    there by its own modality alone, and its votes are averaged with those of five target cells
+    alike. The probability of a label is calibrated by labels that went to the target and back, and
+    by source cells as the target would see them (see :doc:`/models/alignment_diagnostics`). It
+    holds where the source has the cell's type, in about the target's shares or apart from others,
+    and is too low where the source is the sparser one. Whether the source has the type is another
     question, which the alignment confidence answers
     (:func:`alignment_confidence`): a cell abstains, that is, gets no label, if either is too low.
     Where few links tie the modalities, or hundreds, and do not bear each other out
@@ -117,7 +119,7 @@ def transfer_labels(
     copy
         Write to a copy and return it.
     seed
-        Seed of the split that calibrates.
+        Seed of what calibrates: a split of the source, and where cells would lie.
 
     Returns
     -------
@@ -209,8 +211,9 @@ def transfer(
     known = source.part(labelled)
     voters = Voters(known.latent, codes[labelled], n_labels)
     back = alignment_confidence_of(known, target, seed=seed)
-    temperature = fit_temperature(voters, back, target.latent, k, seed=seed)
-    probability = at_temperature(vote(voters, target.latent, k), temperature)
+    temperature = fit_temperature(known, voters.codes, n_labels, back, target, k, seed=seed)
+    votes = averaged(vote(voters, target.latent, k), alike(target))
+    probability = at_temperature(votes, temperature)
     probability = (1.0 - doubt) * probability + doubt * voters.composition
     return Transferred(
         probability.argmax(axis=1),

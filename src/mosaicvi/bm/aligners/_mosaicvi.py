@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mosaicvi.bm._alignment_input import DOUBT, EDGES, OWN, PLACES, SHARED, Embedding, Floats
+from mosaicvi.bm._alignment_input import (
+    DOUBT,
+    EDGES,
+    OWN,
+    PLACES,
+    SHARED,
+    VARIANCE,
+    Embedding,
+    Floats,
+)
 from mosaicvi.bm._input import BATCH
 from mosaicvi.bm.aligners._base import Aligner
 from mosaicvi.bm.aligners._features import turned
@@ -74,6 +83,7 @@ class MosaicVIAligner(Aligner):
             order = pd.Index(cells.names).get_indexer(mdata.mod[name].obs_names)
             found[SHARED + name] = cells.places.shared[order]
             found[OWN + name] = cells.places.own[order]
+            found[VARIANCE + name] = cells.places.variance[order]
         return found
 
     def _wanted(self, key: str) -> Floats:
