@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("data", choices=("pbmc10k_cite", "pbmc_mosaic"))
     parser.add_argument("share", type=float, help="of the RNA's counts; 1: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--thinned", type=float, default=0.0, help="as in plan_kwargs")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     mdata = getattr(datasets, given.data)()
@@ -47,7 +48,7 @@ def main() -> None:
     likelihoods = {"rna": "zinb", "protein": "nb_mixture"}
     MosaicVI.setup_mudata(training, likelihoods)
     model = MosaicVI(training, seed=given.seed)
-    model.train(enable_progress_bar=False)
+    model.train(plan_kwargs={"thinned": given.thinned}, enable_progress_bar=False)
     levels = model.module.projections["rna"].levels
     truth = np.log1p(_dense(mdata["protein"][asked].X))
     for how in ("before", "now"):

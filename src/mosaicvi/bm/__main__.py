@@ -6,6 +6,7 @@ import argparse
 import logging
 import shlex
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from mosaicvi.bm._runner import Entry, read_records, run, write_summary
 from mosaicvi.bm._table import comparison_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mosaicvi.bm._comparison import Comparison
 
@@ -204,9 +205,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a comparison and write its table to standard output; 1 if a method failed."""
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
-    if logger.propagate:  # an earlier call would have turned that off
-        logger.handlers[:] = [logging.StreamHandler()]
-        logger.propagate = False
+    with _told_plainly():
+        return _compare(arguments, words)
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Messages on standard error, as they are; afterwards as before."""
+    handlers, propagate = list(logger.handlers), logger.propagate
+    logger.handlers[:], logger.propagate = [logging.StreamHandler()], False
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.propagate = handlers, propagate
+
+
+def _compare(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     try:
         if arguments.comparison == "table":
             return _table(arguments)

@@ -35,7 +35,7 @@ from mosaicvi.nn._projection import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mosaicvi.data._mosaic_data import ModalityData, MosaicData
     from mosaicvi.data._stored import Rows
@@ -326,8 +326,12 @@ def project(
     aligned: AlignedInputs | None = None,
     *,
     rows: np.ndarray | None = None,
+    thin: Callable[[Rows, slice], sp.csr_matrix] | None = None,
 ) -> np.ndarray:
-    """Frozen projection of a modality's rows (None: all), and what else its encoder is given."""
+    """Frozen projection of a modality's rows (None: all), and what else its encoder is given.
+
+    With ``thin`` it is of what that makes of their counts; keys are then those of the rows.
+    """
     likelihood = likelihoods.get(modality.spec.likelihood)
     depth = modality.depth
     device = projection.center.device
@@ -340,7 +344,11 @@ def project(
         if modality.representation is not None:
             encoded: Values = as_values(modality.representation[chosen])
         else:
-            values = as_values(modality.values[chosen])
+            held = modality.values[chosen]
+            if thin is not None:
+                held = thin(held, part)
+                library = torch.from_numpy(np.asarray(held.sum(axis=1), np.float32).ravel())
+            values = as_values(held)
             encoded = likelihood.encode(values, library, target_sum=target_sum)
             panel = modality.measured(np.arange(modality.n_cells)[chosen])
             if panel is not None:
@@ -352,7 +360,7 @@ def project(
             codes = torch.from_numpy(modality.batch[chosen].copy()).to(device)
             parts = list(aligned(projected, codes).split(aligned.widths, -1))
         if predictor is not None and keys is not None and predictor.n_scores:
-            names = torch.from_numpy(keys[chosen].copy()).to(device)
+            names = torch.from_numpy(keys[chosen if thin is None else part].copy()).to(device)
             parts.insert(1, predictor(encoded, names, measured))
         return torch.cat(parts, -1)
 

@@ -19,6 +19,7 @@ from mosaicvi.model._guide import guide
 from mosaicvi.model._libraries import fit_libraries, library_pools
 from mosaicvi.model._requests import check_seed, splitter_arguments
 from mosaicvi.model._scarce import visits
+from mosaicvi.model._thinning import thinned_inputs
 from mosaicvi.model._ties import choose_alignment
 from mosaicvi.model._whole_change import whole_change
 from mosaicvi.module import ModuleSpec, MosaicModule, Objective, build_module
@@ -261,6 +262,14 @@ class MosaicVI(FitGetters):
                         _training.optimizer_spec(self.module, prepared.data, optimizer_kwargs),
                         n_steps=epochs * len(datamodule.train_dataloader()),
                         guide=self._guide(prepared, datamodule.train_idx, batch_size),
+                        thinned=thinned_inputs(
+                            prepared,
+                            self.module_spec,
+                            self.module,
+                            datamodule.train_idx,
+                            share=spec.thinned,
+                            seed=self.seed,
+                        ),
                     ),
                     datamodule,
                     max_epochs=epochs,

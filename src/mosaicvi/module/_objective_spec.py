@@ -73,6 +73,10 @@ class ObjectiveSpec:
     own_weights
         Modality to the weight of its reconstruction, where it is not that of its other terms:
         measured with ``modality_weights``, for a modality whose counts are mostly noise.
+    thinned
+        Share of the cells of a minibatch whose ``nb`` and ``zinb`` counts encoders read as if they
+        had been sequenced less deeply (:mod:`mosaicvi.model._thinning`): for models that are to
+        answer for cells of other depths, at a small price for cells of the same.
     warmup
         Fraction of training over which ``kl``, ``cross``, ``consistency``, ``contrastive`` and
         ``alignment`` rise linearly to their weights.
@@ -93,6 +97,7 @@ class ObjectiveSpec:
     decoded_features: int | Mapping[str, int] | None = None
     modality_weights: Mapping[str, float] = field(default_factory=dict)
     own_weights: Mapping[str, float] = field(default_factory=dict)
+    thinned: float = 0.0
     warmup: float = 0.1
     temperature_range: tuple[float, float] = (0.05, 1.0)
     n_train_cells: int = 1
@@ -102,6 +107,7 @@ class ObjectiveSpec:
         for key in (each.name for each in fields(self) if each.name.endswith("_weight")):
             check_number(key, getattr(self, key))
         check_number("warmup", self.warmup, 0, 1)
+        check_number("thinned", self.thinned, 0, 1)
         check_number("n_cross_samples", self.n_cross_samples, 1, whole=True)
         limits = self.decoded_features
         for limit in limits.values() if isinstance(limits, Mapping) else (limits,):

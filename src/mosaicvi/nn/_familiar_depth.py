@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mosaicvi._types import Float, Int, Real
+from mosaicvi._types import Float, Int, Real, Shaped
 
 OTHER_TYPES, BY_CHANCE = 1.0, 2.0
 """How far the median depth of a batch may lie from training's before it counts as sequenced
@@ -66,7 +66,9 @@ def depth_levels(
 
 
 def familiar_depth(
-    log_depth: Float[np.ndarray, " cells"], batch: np.ndarray, levels: Tensor
+    log_depth: Float[np.ndarray, " cells"],
+    batch: Shaped[np.ndarray, " cells"],
+    levels: Float[Tensor, " levels"],
 ) -> Float[np.ndarray, " cells"]:
     """Standardised log depths, changed where training saw none like them.
 
@@ -96,7 +98,9 @@ def familiar_depth(
 
 
 def other_depths(
-    log_depth: Float[np.ndarray, " cells"], batch: np.ndarray, levels: Tensor
+    log_depth: Float[np.ndarray, " cells"],
+    batch: Shaped[np.ndarray, " cells"],
+    levels: Float[Tensor, " levels"],
 ) -> dict[str, float]:
     """Batches that were sequenced to another depth, and what is added to their log depths."""
     known = np.array([median for median in levels[2:].tolist() if np.isfinite(median)])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mosaicvi.data._batch import MultiBatch
     from mosaicvi.data._pairs import PairSampler
+    from mosaicvi.data._thinned import ThinnedInputs
     from mosaicvi.module import Losses, MultimodalModule
 
 
@@ -109,6 +110,8 @@ class MosaicTrainingPlan(pl.LightningModule):
         leaves minibatches out, the schedule is of as many as it takes.
     guide
         Draws anchor pairs for each step; None: modalities are not aligned by anchors.
+    thinned
+        Exchanges encoder inputs of some cells in each step; None: no cell's.
     """
 
     def __init__(
@@ -118,11 +121,12 @@ class MosaicTrainingPlan(pl.LightningModule):
         optimizer: OptimizerSpec,
         n_steps: int,
         guide: PairSampler | None = None,
+        thinned: ThinnedInputs | None = None,
     ) -> None:
         super().__init__()
         self.module, self.objective = module, objective
         self.optimizer_spec, self.n_steps = optimizer, max(n_steps, 1)
-        self.guide = guide
+        self.guide, self.thinned = guide, thinned
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._validated: list[Tensor] = []
@@ -131,6 +135,8 @@ class MosaicTrainingPlan(pl.LightningModule):
         """Loss of one minibatch."""
         guidance = None if self.guide is None else self.guide.draw(batch.indices.device)
         progress = self.global_step / self.n_steps
+        if self.thinned is not None:
+            batch = self.thinned.into(batch)
         losses = self.objective(self.module, batch, progress=progress, guidance=guidance)
         self._add("train", losses, batch)
         return losses.total
