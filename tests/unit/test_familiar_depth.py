@@ -75,6 +75,9 @@ def test_a_cell_beyond_training_is_not_believed(training: np.ndarray) -> None:
 
 def test_of_nothing_known_nothing_is_changed(training: np.ndarray) -> None:
     far = training - 9
+    assert not len(
+        familiar_depth(far[:0], np.full(0, "new"), known(training, np.zeros(400, dtype=int), 1))
+    )
     assert familiar_depth(far, np.full(400, "new"), nothing_known(2)) is far
     assert np.isinf(depth_levels(np.zeros(0), np.zeros(0, dtype=int), 2, MOMENTS)).all()
 

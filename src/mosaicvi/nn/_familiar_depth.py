@@ -105,13 +105,16 @@ def other_depths(
     """Batches that were sequenced to another depth, and what is added to their log depths."""
     known = np.array([median for median in levels[2:].tolist() if np.isfinite(median)])
     found: dict[str, float] = {}
-    if not len(known):
+    if not len(known) or not len(batch):
         return found
-    for name in sorted(set(batch.tolist())):
-        here = batch == name
-        away = np.median(log_depth[here]) - known
+    # Cells of one batch beside each other: a mask a batch would read all cells for each.
+    names, codes = np.unique(batch.astype(str), return_inverse=True)
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(log_depth[order], np.cumsum(np.bincount(codes))[:-1])
+    for name, depths in zip(names.tolist(), parts, strict=True):
+        away = np.median(depths) - known
         gap = float(away[np.abs(away).argmin()])
-        excess = abs(gap) - OTHER_TYPES - BY_CHANCE / np.sqrt(here.sum())
+        excess = abs(gap) - OTHER_TYPES - BY_CHANCE / np.sqrt(len(depths))
         if excess > 0:
             found[name] = float(-np.sign(gap) * min(2 * excess, abs(gap)))
     return found
