@@ -4,6 +4,7 @@ from mosaicvi.tl._alignment_confidence import alignment_confidence
 from mosaicvi.tl._build_atlas import build_atlas
 from mosaicvi.tl._correct_latent import correct_latent
 from mosaicvi.tl._factor_stability import factor_stability
+from mosaicvi.tl._imputation_support import imputation_support
 from mosaicvi.tl._impute_protein import impute_protein
 from mosaicvi.tl._integration_consistency import integration_consistency
 from mosaicvi.tl._match_cells import match_cells
@@ -17,6 +18,7 @@ __all__ = [
     "build_atlas",
     "correct_latent",
     "factor_stability",
+    "imputation_support",
     "impute_protein",
     "integration_consistency",
     "match_cells",
