@@ -104,3 +104,9 @@ def test_requests_are_refused_by_name(
 ) -> None:
     with pytest.raises(RequestError, match=message):
         tl.imputation_support(model, **words)  # type: ignore[arg-type]
+
+
+def test_cells_without_evidence_are_refused(model: MosaicVI) -> None:
+    query = make_mudata({"protein": small_mosaic(300)["protein"].copy()})
+    with pytest.raises(RequestError, match=r"no cell has any of \['rna'\]"):
+        tl.imputation_support(model, "protein", adata=query)

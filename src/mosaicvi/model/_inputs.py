@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mosaicvi import likelihoods
-from mosaicvi._settings import logger
 from mosaicvi._types import SparseCounts, Values
 from mosaicvi.data._stored import StoredValues, held_blocks
+from mosaicvi.model._depth import read_depth
 from mosaicvi.nn._cross_predictor import CrossPredictor
 from mosaicvi.nn._cross_regression import (
     CELLS_A_PREDICTION,
@@ -25,7 +25,6 @@ from mosaicvi.nn._cross_regression import (
     fit_regression,
     sample_pairs,
 )
-from mosaicvi.nn._familiar_depth import familiar_depth, other_depths
 from mosaicvi.nn._projection import (
     MAX_FIT_CELLS,
     SMALL_PANEL,
@@ -303,17 +302,7 @@ def encoder_inputs(
         # Of aligned inputs depth is taken out on a straight line, which holds for any depth.
         if modality.depth is not None and name not in aligned:
             depth = inputs[name][:, int(projection.scale.shape[0])]
-            batch = modality.cell_batch_names[modality.cells]
-            for batch_name, shift in other_depths(depth, batch, projection.levels).items():
-                logger.info(
-                    "%r: cells of batch %r have far %s counts than those of any batch that the "
-                    "model was trained on, and are taken as sequenced to another depth. (If they "
-                    "are of one type alone, ask about their whole batch.)",
-                    name,
-                    batch_name,
-                    "fewer" if shift > 0 else "more",
-                )
-            depth[:] = familiar_depth(depth, batch, projection.levels)
+            depth[:] = read_depth(depth, modality, projection.levels)
     return inputs
 
 

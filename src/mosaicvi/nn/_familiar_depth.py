@@ -16,6 +16,8 @@ as if its depth were not known: what is believed of it falls to nothing over one
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -69,6 +71,7 @@ def familiar_depth(
     log_depth: Float[np.ndarray, " cells"],
     batch: Shaped[np.ndarray, " cells"],
     levels: Float[Tensor, " levels"],
+    shifts: Mapping[str, float] | None = None,
 ) -> Float[np.ndarray, " cells"]:
     """Standardised log depths, changed where training saw none like them.
 
@@ -81,6 +84,8 @@ def familiar_depth(
     levels
         :func:`depth_levels` of training's cells; infinite where nothing is known, which changes
         nothing.
+    shifts
+        From :func:`other_depths`, where they are known; None: found here.
 
     Returns
     -------
@@ -89,8 +94,10 @@ def familiar_depth(
     least, most = levels[:2].tolist()
     if not np.isfinite(most):
         return log_depth
+    if shifts is None:
+        shifts = other_depths(log_depth, batch, levels)
     found = log_depth.copy()
-    for name, shift in other_depths(log_depth, batch, levels).items():
+    for name, shift in shifts.items():
         found[batch == name] += shift
     edge = found.clip(least, most)
     beyond = np.abs(found - edge)

@@ -110,7 +110,12 @@ def imputation_support(
     known = _places(model, None, rows, evidence)
     cells = np.flatnonzero(_any(asked, evidence))
     if not len(cells):
-        raise RequestError("no cell has any of it", key="from_modalities", expected="evidence")
+        raise RequestError(
+            f"no cell has any of {list(evidence)}",
+            key="from_modalities",
+            expected="evidence for some of the cells",
+            remedy="ask about a MuData that has it, or name what these cells have",
+        )
     places = _places(model, adata, cells, evidence)
     names = own.obs_names[rows].astype(str)
     usual = np.sort(_distance(known, names, known, names, n_neighbours))
