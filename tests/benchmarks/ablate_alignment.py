@@ -132,7 +132,10 @@ VARIANTS = {
         patches=((MosaicModule, "expert", _drawn_by_its_average),)
     ),
     "a component of projections for 100 cells, not 20": Variant(
-        patches=((_inputs, "CELLS_AN_ALIGNED_COMPONENT", _inputs.CELLS_A_COMPONENT),)
+        patches=(
+            (_inputs, "CELLS_AN_ALIGNED_COMPONENT", _inputs.CELLS_A_COMPONENT),
+            (_inputs, "ALIGNED_WIDTH_RANGE", _inputs.WIDTH_RANGE),
+        )
     ),
     "shared scores keep their length": Variant(patches=((AlignedInputs, "forward", _with_length),)),
     "one round of anchors": Variant(

@@ -14,7 +14,7 @@ from tests.disk import on_disk
 from tests.fits import QUIET
 from tests.helpers import PROTEINS, cell_names, counts_modality, fingerprint, make_mudata
 
-from mosaicvi import tl
+from mosaicvi import MosaicviWarning, tl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,3 +104,11 @@ def test_columns_of_one_assay_or_of_mixed_types_can_be_stored(
     assert obs["lane"].astype(str).tolist() == obs["atlas_batch"].astype(str).tolist()
     assert obs.loc[rna.index, "score"].eq(0.5).all()
     assert set(obs["day"].dropna()) == {"2026-01-02"}
+
+
+def test_cells_that_are_only_numbered_are_told_of(assays: dict[str, AnnData]) -> None:
+    """AnnData without names numbers its cells, and other cells had been pairs without a word."""
+    for part in assays.values():
+        part.obs_names = [str(number) for number in range(part.n_obs)]
+    with pytest.warns(MosaicviWarning, match="named 0, 1, ....*protein.obs_names = 'protein-'"):
+        tl.build_atlas(assays, **SMALL)

@@ -316,3 +316,22 @@ def test_imputability_of_positive_values_is_that_of_their_logs() -> None:
         for x, y in zip(predicted.T, measured.T, strict=True)
     ]
     np.testing.assert_allclose(told.var["imputability"], expected, atol=1e-4)
+
+
+def test_expected_values_in_a_batch_that_did_not_measure_are_averaged_over_its_offsets() -> None:
+    mdata = small_mosaic(120)
+    lacks = np.asarray(mdata.obsmap["protein"]).ravel() == 0
+    batch = mdata.obs["batch"].astype(str).where(~lacks, "unstained")
+    for part in (mdata, *mdata.mod.values()):
+        part.obs["batch"] = batch.loc[part.obs_names]
+    model = fit(build(mdata), 1)
+
+    def expected(rows: np.ndarray, **given: object) -> np.ndarray:
+        return model.get_normalized_expression("protein", ["rna"], indices=rows, **given).to_numpy()
+
+    holds = np.flatnonzero(~lacks & (np.asarray(mdata.obsmap["rna"]).ravel() > 0))
+    unstained = np.flatnonzero(lacks)
+    np.testing.assert_array_equal(expected(unstained), expected(unstained, n_samples=25))
+    for rows, given in ((holds, {}), (unstained, {"transform_batch": "batch1"})):
+        np.testing.assert_array_equal(expected(rows, **given), expected(rows, n_samples=1, **given))
+    assert not np.array_equal(expected(unstained), expected(unstained, n_samples=1))

@@ -16,6 +16,8 @@ from mosaicvi import ModalitySpec, MosaicVI
 from mosaicvi._errors import DataError, MosaicviWarning
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.graph import Edges, FeatureGraph
+from mosaicvi.model._answered_batches import AnsweredBatches
+from mosaicvi.model._chunks import PredictiveRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -281,12 +283,11 @@ def test_a_partial_panel_is_no_smaller_answer(panel_model: MosaicVI) -> None:
 
 def test_unmeasured_features_are_less_certain(panel_model: MosaicVI) -> None:
     """A feature that a batch did not measure draws its batch offset; a measured one knows it."""
-    from mosaicvi.model._chunks import PredictiveRequest
-
     sampler = panel_model._sampler(None, 0)
+    names = sampler.data.modalities["rna"].cell_batch_names
+    rows = np.array([np.flatnonzero(names == each)[0] for each in ("batch1", "batch2")])
     request = PredictiveRequest("rna", ("protein",), 200)
-    codes = np.array([0, 1])
-    offsets, _ = sampler._offsets(request, codes, np.array(["batch1", "batch2"]))
+    offsets, _ = AnsweredBatches(sampler.module, sampler.data, request, 0).offsets(rows)
     spread = offsets["mean"].expand(200, 2, 70).std(0)
     lacking = ~panel_model.module.decoders["rna"].measured
     assert lacking.any()
@@ -296,11 +297,9 @@ def test_unmeasured_features_are_less_certain(panel_model: MosaicVI) -> None:
 
 def test_a_batch_that_lacks_features_is_answered_for_with_its_doubt(panel_model: MosaicVI) -> None:
     """By ``transform_batch`` as for its own cells."""
-    from mosaicvi.model._chunks import PredictiveRequest
-
     sampler = panel_model._sampler(None, 0)
     request = PredictiveRequest("rna", ("protein",), 200, transform_batch=(1,))
-    offsets, _ = sampler._offsets(request, np.array([0]), np.array(["batch1"]))
+    offsets, _ = AnsweredBatches(sampler.module, sampler.data, request, 0).offsets(np.array([0]))
     spread = offsets["mean"].std(0).squeeze()
     lacking = ~panel_model.module.decoders["rna"].measured[1]
     assert (spread[lacking] > 0.05).all()

@@ -517,3 +517,22 @@ def test_names_in_a_figure_do_not_cover_each_other(model: MosaicVI, mdata: MuDat
     assert "kind 1" not in named
     with pytest.raises(RequestError, match=r"batch_key.*dict.*name of one column"):
         pl.alignment(mdata, "kind", batch_key={"rna": "batch"})
+
+
+def test_a_small_third_modality_leaves_the_consistency_of_two() -> None:
+    """Metacells had to hold cells of all modalities, and so hardly any counted."""
+    kinds = SimulatedModality
+    modalities = {"rna": kinds.rna(40), "atac": kinds.atac(40), "protein": kinds.protein(14)}
+    patterns = {"rna+atac": 0.5, "rna": 0.23, "atac": 0.23, "protein": 0.04}
+    mdata = simulate(400, modalities, patterns=patterns, batches=1, seed=0)
+    likelihoods = {name: kind.likelihood for name, kind in modalities.items()}
+    names = {name: part.var_names for name, part in mdata.mod.items()}
+    links = graph.FeatureGraph.from_pandas(mdata.uns["links"], names)
+    model = fit(build(mdata, likelihoods, graph=links), 1)
+    with pytest.warns(MosaicviWarning, match="left out.*'rna' and 'protein'"):
+        table = tl.integration_consistency(model, links, n_permutations=3)
+    assert list(table["modalities"]) == ["rna-atac", "all"]
+    alone = tl.integration_consistency(
+        model, links.subset(modalities=["rna", "atac"]), n_permutations=3
+    )
+    pd.testing.assert_frame_equal(table, alone)

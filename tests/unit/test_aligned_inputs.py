@@ -119,7 +119,7 @@ def test_batches_of_other_composition_are_not_mistaken_for_effects() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_cells", "width", "aligned"), [(150, 10, 10), (1200, 12, 60), (10_000, 64, 64)]
+    ("n_cells", "width", "aligned"), [(150, 10, 20), (1200, 12, 60), (10_000, 64, 64)]
 )
 def test_projections_in_which_shared_scores_are_sought_are_wide(
     n_cells: int, width: int, aligned: int

@@ -510,3 +510,24 @@ def test_values_of_neighbours_are_drawn(file: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.log1p(draws).mean(0), answers[""].mean, atol=0.6)
     scores = {name: score(answer, task.truth) for name, answer in answers.items()}
     assert scores["values"]["crps_log1p"]["mean"] < 1.1 * scores[""]["crps_log1p"]["mean"]
+
+
+def test_counts_are_read_where_a_model_reads_them(file: str, tmp_path: Path) -> None:
+    """X may hold logs and ``layers["counts"]`` the counts, as after the usual steps of scanpy."""
+    mdata, path = dense(file), str(tmp_path / "logged.h5mu")
+    for modality in mdata.mod.values():
+        modality.layers["counts"] = modality.X.copy()
+        modality.X = modality.X.log1p()
+    with quiet_mudata():
+        mdata.write_h5mu(path)
+    plain, layered = (Imputation(data=data, hide=0.25).task(3) for data in (file, path))
+    np.testing.assert_array_equal(layered.truth.measured, plain.truth.measured)
+    for name in mdata.mod:
+        given, expected = layered.public.mdata[name].X, plain.public.mdata[name].X
+        np.testing.assert_array_equal(given.toarray(), expected.toarray())
+    for modality in mdata.mod.values():
+        del modality.layers["counts"]
+    with quiet_mudata():
+        mdata.write_h5mu(path)
+    with pytest.raises(DataError, match=r"modality 'rna'.*log-transformed"):
+        Imputation(data=path, hide=0.25).task(3)

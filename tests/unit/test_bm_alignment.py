@@ -376,3 +376,44 @@ def test_the_table_says_what_rows_are() -> None:
     assert [line.split()[0] for line in lines[3:6]] == ["b", "a", "c"]
     assert lines[3].startswith("b (trivial)")
     assert "FOSCTTM" not in lines[1]
+
+
+@pytest.mark.parametrize("name", ["paired", "unpaired"])
+@pytest.mark.parametrize("kind", ["links", "none"])
+def test_methods_by_default_are_those_that_the_data_suit(
+    files: dict[str, str], name: str, kind: str
+) -> None:
+    """A method that must fail would make every such command fail."""
+    comparison = Alignment(files[name], graph=kind)
+    chosen, task = set(comparison.suiting()), comparison.task(0)
+    assert {"mosaicvi", "constant", "depth", "batch_depth"} <= chosen
+    assert ("linked" in chosen) == ("smoothed" in chosen) == (kind == "links")
+    assert ("cca_all_pairs" in chosen) == (name == "paired")
+    assert not chosen & {"scglue", "multivi"}
+    for missing in {"linked", "smoothed"} - chosen:
+        with pytest.raises(RequestError, match="links no features"):
+            get(missing)(task.public).fit()
+
+
+def test_methods_of_unpaired_data_all_end(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def started(_comparison: object, entries: list[Any], *_: object, **__: object) -> list[Any]:
+        asked.extend(entry.name for entry in entries)
+        return []
+
+    monkeypatch.setattr("mosaicvi.bm.__main__.run", started)
+    main(["alignment", "--data", files["unpaired"], "--graph", "none"])
+    assert asked == ["mosaicvi", "constant", "depth", "batch_depth"]
+
+
+def test_modalities_of_other_names_are_told_how_to_link(caplog: pytest.LogCaptureFixture) -> None:
+    mdata = cells()
+    del mdata.uns["links"]
+    with quiet_mudata():
+        named = mudata.MuData({"gex": mdata["rna"], "adt": mdata["atac"]})
+    with caplog.at_level("INFO", logger="mosaicvi"):
+        assert build_graph(named, ("gex", "adt")).n_edges == 0
+    assert "--graph names" in caplog.text

@@ -20,6 +20,7 @@ from mosaicvi.bm._factor_score import HeldOut, dispersion, negative_binomial_dev
 from mosaicvi.bm._factor_stability import agreement, found_again, stabilities, stability_table
 from mosaicvi.bm._load import combine
 from mosaicvi.bm._runner import read_records
+from mosaicvi.bm._table import comparison_table
 from mosaicvi.bm.factors._marginal import Marginal
 from mosaicvi.bm.factors._pca import PrincipalComponents
 
@@ -286,3 +287,13 @@ def test_command_predicts_keeps_answers_and_compares_seeds(
     rows = json.loads(file.read_text(encoding="utf-8"))
     (row,) = (each for each in rows if each["method"] == "pca")
     assert row["factors"] == pytest.approx(1.0)
+
+
+def test_every_hidden_modality_has_a_column() -> None:
+    held_out = {"Gene Expression": 0.25, "adt": 0.5}
+    scores = {"mean_held_out": 0.375, "held_out": held_out, "n_factors": 3}
+    record = {"comparison": "factors", "method": "pca", "seed": 0, "scores": scores}
+    table = comparison_table([record])
+    assert "Gene Expression" in table
+    assert "0.250" in table
+    assert "0.500" in table

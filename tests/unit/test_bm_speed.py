@@ -148,8 +148,9 @@ def test_methods_that_suit_and_are_installed(
     assert "pip install 'mosaicvi[benchmark]'" in caplog.text
     with pytest.raises(RequestError, match="totalvy"):
         _speed_command.chosen_methods(arguments("--methods", "totalvy"), speed)
-    assert timed.suiting("protein", paired=True, complete=True) == ["mosaicvi", "totalvi"]
-    assert timed.suiting("protein", paired=True, complete=False) == ["mosaicvi"]
+    both = ("expression", "protein")
+    assert timed.suiting(both, paired=True, complete=True) == ["mosaicvi", "totalvi"]
+    assert timed.suiting(both, paired=True, complete=False) == ["mosaicvi"]
 
 
 def record(method: str, cells: int, seconds: float) -> dict[str, object]:
@@ -218,3 +219,22 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     times = times_of(TimedMosaicVI, tiny(timing=Timing(device="cuda", epochs=1)), tmp_path)
     assert times.device_mib is not None
     assert times.device_mib > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--modalities rna,protein", ["totalvi"]),
+        ("--modalities rna,atac", ["multivi"]),
+        ("--modalities gex,adt", []),
+        ("--modalities gex,adt --likelihood adt=nb_mixture", ["totalvi"]),
+        ("--modalities gex,peaks --likelihood peaks=bernoulli", ["multivi"]),
+        ("--modalities atac,rna", []),
+    ],
+)
+def test_peers_are_those_of_the_assays(words: str, expected: list[str]) -> None:
+    """Names of modalities are the user's; what they hold is said by likelihoods."""
+    given = arguments("--data", "cells.h5mu", *words.split())
+    chosen = dict(pair.split("=") for pair in given.likelihood)  # type: ignore[attr-defined]
+    speed = _speed_command.grid(given, chosen)
+    assert _speed_command.chosen_methods(given, speed) == ["mosaicvi", *expected]

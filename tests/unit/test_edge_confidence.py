@@ -10,9 +10,14 @@ import pytest
 import scipy.sparse as sp
 from scipy import stats
 from sklearn.metrics import roc_auc_score
+from tests.helpers import make_mudata
 
 from mosaicvi.alignment import _edge_confidence, edge_confidence, group_cells
 from mosaicvi.alignment._edge_confidence import edge_correlation, group_means
+from mosaicvi.data import build_manager
+from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.graph import FeatureGraph
+from mosaicvi.model._edge_evidence import graph_confidence
 
 N_GROUPS, N_FEATURES = 40, 300
 
@@ -165,3 +170,29 @@ def test_no_group_of_cells_says_nothing_of_edges() -> None:
         )
     assert np.isfinite(found).all()
     assert np.ptp(found) == 0.0
+
+
+def test_a_small_third_modality_changes_nothing_of_edges_between_two() -> None:
+    """Groups had been as few as its cells allowed, and those without such a cell were left out."""
+    kinds = SimulatedModality
+    modalities = {"rna": kinds.rna(60), "atac": kinds.atac(60), "protein": kinds.protein(14)}
+    patterns = {"rna": 0.49, "atac": 0.49, "protein": 0.02}
+    mdata = simulate(1200, modalities, patterns=patterns, batches=1, seed=0)
+    links = mdata.uns["links"]
+    links = links[(links["source_modality"] == "atac") | (links["target_modality"] == "atac")]
+    found = {}
+    for names in (("rna", "atac"), ("rna", "atac", "protein")):
+        data = build_manager(
+            make_mudata({name: mdata.mod[name].copy() for name in names}),
+            {name: modalities[name].likelihood for name in names},
+        ).data
+        features = {name: mdata.mod[name].var_names for name in names}
+        rows = {name: np.arange(data.modalities[name].n_cells) for name in names}
+        spaces = {
+            name: mdata[mdata.mod[name].obs_names].obsm["truth_z"].astype(float) for name in names
+        }
+        graph = FeatureGraph.from_pandas(links, features)
+        found[names] = graph_confidence(data, graph, spaces, rows, seed=0)
+    two, three = found.values()
+    assert np.ptp(two) > 0.1
+    np.testing.assert_array_equal(three, two)

@@ -229,3 +229,12 @@ def test_without_links_there_is_nothing_to_say(linked: tuple[MuData, pd.DataFram
     inside = FeatureGraph(features, Edges(one * 0, one, one, np.ones(1), np.array(["inside"])))
     with pytest.raises(RequestError, match="no edge of the graph links features of two"):
         MosaicVI(paired, graph=inside, n_hidden=16).get_link_agreement()
+
+
+def test_links_say_nothing_where_all_cells_of_a_modality_are_averaged() -> None:
+    """Correlations of rounding errors, such as -1e-7, had been told as those of links."""
+    mdata, links = drawn(("r", "p"))
+    few = MuData({"rna": mdata.mod["rna"].copy(), "protein": mdata.mod["protein"][:30].copy()})
+    with pytest.warns(MosaicviWarning, match="nothing can say whether they are right"):
+        model = built(few, links)
+    assert model.get_link_agreement()["correlation"].isna().all()

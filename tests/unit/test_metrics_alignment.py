@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
@@ -505,3 +506,34 @@ def test_scib_metrics_itself() -> None:
     assert metrics.modality_mixing(latent, types, modality)["ilisi"] > 0.7
     apart = np.column_stack([latent, 100.0 * modality])
     assert metrics.modality_mixing(apart, types, modality)["ilisi"] < 0.1
+
+
+def test_tables_and_labels_of_the_same_cells_are_matched_by_name() -> None:
+    """Labels of another order had been read by place, and gave other scores without a word."""
+    left, right = pair(0, 120)
+    rng = np.random.default_rng(0)
+    cells = [f"cell{number}" for number in range(120)]
+    batch, types = rng.choice(["a", "b"], 120), rng.choice(["T", "B"], 120)
+    left = left + 2.0 * (batch == "a")[:, None] * [1.0, 0.0, 0.0]
+    order = rng.permutation(120)
+    table, other = pd.DataFrame(left, cells), pd.DataFrame(right, cells).iloc[order]
+    batches, named = (pd.Series(part, cells).iloc[order] for part in (batch, types))
+    assert metrics.foscttm(table, other) == metrics.foscttm(left, right)
+    assert metrics.foscttm(table, other, groups=named) == metrics.foscttm(left, right, groups=types)
+    assert metrics.matching_accuracy(table, other) == metrics.matching_accuracy(left, right)
+    assert metrics.batch_mixing(table, batches, named) == metrics.batch_mixing(left, batch, types)
+    assert metrics.leakage(table, named, batch=batches, min_cells=10).batch == (
+        metrics.leakage(left, types, batch=batch, min_cells=10).batch
+    )
+    found = metrics.label_transfer(table, named, table, named)
+    assert found.accuracy == metrics.label_transfer(left, types, left, types).accuracy
+    assert metrics.supervised_accuracy(table, named) == metrics.supervised_accuracy(left, types)
+    depth = pd.Series(rng.integers(1, 99, 120), cells)
+    np.testing.assert_array_equal(
+        metrics.depth_strata(depth, batches), metrics.depth_strata(depth.to_numpy(), batch)
+    )
+
+
+def test_foscttm_takes_sparse_latents_as_matching_accuracy_does() -> None:
+    left, right = pair(1)
+    assert metrics.foscttm(sp.csr_matrix(left), right) == metrics.foscttm(left, right)

@@ -196,9 +196,7 @@ def _methods(arguments: argparse.Namespace, table: Mapping[str, str]) -> Sequenc
         return methods.defaults(unpaired=arguments.unpaired)
     if arguments.comparison == "controls":
         return (OURS,)
-    if arguments.comparison == "factors":
-        return factors.defaults(held_out=_factor_command.is_held_out(arguments))
-    return [name for name in table if name not in aligners.PEERS]
+    return factors.defaults(held_out=_factor_command.is_held_out(arguments))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -225,7 +223,10 @@ def _compare(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         if arguments.comparison == "table":
             return _table(arguments)
         if arguments.comparison == "alignment":
-            return _run(_alignments(arguments), aligners.TABLE, arguments, words)
+            alignments = _alignments(arguments)
+            if arguments.methods is None:
+                arguments.methods = ",".join(alignments[0].suiting())
+            return _run(alignments, aligners.TABLE, arguments, words)
         if arguments.comparison == "controls":
             chosen = controls.parse_all(arguments.controls)
             (alignment,) = _alignments(arguments)

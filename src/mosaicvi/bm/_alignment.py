@@ -191,6 +191,12 @@ class Alignment:
         """Every setting; goes into the record."""
         return asdict(self)
 
+    def suiting(self) -> tuple[str, ...]:
+        """Methods that can be given these data, other packages' models aside."""
+        tables, _obs, graph = self._read
+        first, second = (tables[name].obs_names for name in self.modalities)
+        return aligners.defaults(paired=first.isin(second).any(), linked=graph.n_edges > 0)
+
     def task(self, seed: int) -> AlignmentTask:
         """Hide the pairing of the data by the seed.
 
@@ -219,11 +225,14 @@ class Alignment:
             seen[modality], cells[modality] = _renamed(
                 modality, tables[modality], mixed, obs, number, n_given
             )
-        chosen = {**FRAGMENTS, **self.likelihoods}
-        likelihoods = {m: likelihood_of(m, chosen) for m in self.modalities}
         mdata = _named_cells(seen, cells)
-        public = AlignmentInput(mdata, self.modalities, graph, likelihoods, seed)
+        public = AlignmentInput(mdata, self.modalities, graph, self._likelihoods, seed)
         return AlignmentTask(public, AlignmentTruth(self.modalities, cells, public, self.scib))
+
+    @property
+    def _likelihoods(self) -> dict[str, str]:
+        chosen = {**FRAGMENTS, **self.likelihoods}
+        return {m: likelihood_of(m, chosen) for m in self.modalities}
 
     @cached_property
     def _read(self) -> tuple[dict[str, AnnData], pd.DataFrame, FeatureGraph]:
@@ -243,7 +252,7 @@ class Alignment:
         is_type = column(mdata, IS_TYPE)
         if is_type is not None:
             obs.loc[is_type.reindex(obs.index).isin([False]).to_numpy(), TYPE] = np.nan
-        tables = bare_tables(mdata, self.modalities)
+        tables = bare_tables(mdata, self._likelihoods)
         table = None if self.graph_table is None else Path(self.graph_table)
         graph = build_graph(
             mdata, self.modalities, self.graph, data=self.data, assembly=self.assembly, table=table

@@ -12,9 +12,12 @@ from anndata import AnnData
 from mosaicvi._errors import RequestError
 from mosaicvi.bm._input import BATCH, TYPE
 from mosaicvi.bm._load import column
+from mosaicvi.data import ModalitySpec
+from mosaicvi.data._register import checked_layer
+from mosaicvi.data._values import read_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from mudata import MuData
 
@@ -67,11 +70,26 @@ def cell_table(mdata: MuData, data: str, batch_key: str, labels: str | None) -> 
     return obs
 
 
-def bare_tables(mdata: MuData, names: Sequence[str]) -> dict[str, AnnData]:
-    """Counts (CSR, float32) of some modalities, with names of cells and features and no more."""
+def bare_tables(mdata: MuData, likelihoods: Mapping[str, str]) -> dict[str, AnnData]:
+    """Values (CSR, float32) of some modalities, with names of cells and features and no more.
+
+    Parameters
+    ----------
+    mdata
+        The data.
+    likelihoods
+        Likelihood of each modality that is wanted. It says where the values are, ``X`` or
+        ``layers["counts"]``, by the rule of the models.
+
+    Raises
+    ------
+    DataError
+        If a modality holds no values for its likelihood: baselines would be scored on others.
+    """
     tables = {}
-    for name in names:
+    for name, likelihood in likelihoods.items():
         table = mdata.mod[name]
-        values = sp.csr_matrix(table.X, dtype=np.float32)
+        layer = checked_layer(table, ModalitySpec(likelihood), name)
+        values = sp.csr_matrix(read_layer(table, layer, name), dtype=np.float32)
         tables[name] = AnnData(values, table.obs[[]].copy(), table.var[[]].copy())
     return tables

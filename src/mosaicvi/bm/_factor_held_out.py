@@ -250,7 +250,8 @@ class HeldOutFactors:
             return tables, hidden, {**dict.fromkeys(tables, "normal"), **self.likelihoods}
         mdata = self._loaded
         check_modalities(mdata, tuple(self.features), self.data, option="--features")
-        tables = bare_tables(mdata, list(mdata.mod))
+        likelihoods = {**dict.fromkeys(mdata.mod, DEFAULT_LIKELIHOOD), **self.likelihoods}
+        tables = bare_tables(mdata, {name: likelihoods[name] for name in mdata.mod})
         # By all cells: features are those of the data, whichever cells a seed draws.
         tables = {name: _common(table, self.features.get(name)) for name, table in tables.items()}
         if self.n_cells is not None and self.n_cells < mdata.n_obs:
@@ -263,7 +264,7 @@ class HeldOutFactors:
             name: complete[np.sort(order[number * n_hidden : (number + 1) * n_hidden])]
             for number, name in enumerate(tables)
         }
-        return tables, hidden, {**dict.fromkeys(tables, DEFAULT_LIKELIHOOD), **self.likelihoods}
+        return tables, hidden, likelihoods
 
     @cached_property
     def _loaded(self) -> MuData:

@@ -48,9 +48,10 @@ def draw_counts(n_cells: int, missing: float, seed: int) -> Drawn:
     )  # fmt: skip
     activity = np.stack([np.isin(range(6), COUNT_ACTIVITY[name]) for name in mdata.mod], axis=1)
     depth = np.log(mdata.obs["truth_library_rna"].to_numpy())
-    bare = combine(bare_tables(mdata, list(mdata.mod)), mdata.obs[[]])
+    likelihoods = {"rna": "nb", "atac": "poisson"}
+    bare = combine(bare_tables(mdata, likelihoods), mdata.obs[[]])
     z = np.asarray(mdata.obsm["truth_z"])[mdata.obs_names.get_indexer(bare.obs_names)]
-    return bare, {"rna": "nb", "atac": "poisson"}, z, activity, depth
+    return bare, likelihoods, z, activity, depth
 
 
 def draw_mofa(n_cells: int, missing: float, seed: int) -> Drawn:

@@ -24,6 +24,10 @@ ASSEMBLIES = {"snareseq_cortex": "mm10"}
 ANNOTATION_DIR = "MOSAICVI_ANNOTATION_DIR"
 LINKS = "links"
 _PROTEIN, _PEAKS = "protein", "atac"
+UNKNOWN_NAMES = (
+    f" (neither is called {_PROTEIN!r} or {_PEAKS!r}: for genes, then antibodies, by other names "
+    "say --graph names, for genes, then peaks, --graph coordinates)"
+)
 
 
 def annotation_of(assembly: str) -> pd.DataFrame | Path:
@@ -89,7 +93,8 @@ def build_graph(
     if kind not in KINDS:
         raise RequestError(f"{kind!r}", key="graph", expected=f"one of {list(KINDS)}")
     chosen = _automatic(mdata, modalities, table) if kind == "auto" else kind
-    logger.info("graph between %s: %s", " and ".join(modalities), chosen)
+    hint = UNKNOWN_NAMES if kind == "auto" and chosen == "none" else ""
+    logger.info("graph between %s: %s%s", " and ".join(modalities), chosen, hint)
     if chosen == "none":
         return graph.FeatureGraph({name: mdata.mod[name].var_names for name in modalities})
     if chosen in ("names", "coordinates"):

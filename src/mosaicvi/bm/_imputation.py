@@ -197,7 +197,7 @@ class Imputation:
         names = (self.source, self.target)
         check_modalities(mdata, names, data)
         obs = cell_table(mdata, data, self.batch_key, self.labels)
-        tables = bare_tables(mdata, names)
+        tables = bare_tables(mdata, {name: self._likelihood(name) for name in names})
         for table in tables.values():
             table.obs_names = [f"{prefix}{cell}" for cell in table.obs_names]
         obs.index = [f"{prefix}{cell}" for cell in obs.index]

@@ -146,11 +146,15 @@ class Speed:
         if self.unpaired:
             tables, batches = _apart(tables, batches, seed)
         mdata = combine(tables, batches)
-        chosen = {**FRAGMENTS, **self.likelihoods}
-        likelihoods = {name: likelihood_of(name, chosen) for name in self.modalities}
-        given = AlignmentInput(mdata, self.modalities, links, likelihoods, seed)
+        given = AlignmentInput(mdata, self.modalities, links, self.chosen_likelihoods, seed)
         density = {name: each.X.nnz / (each.n_obs * each.n_vars) for name, each in tables.items()}
         return SpeedTask(SpeedInput(given, self.timing), density)
+
+    @property
+    def chosen_likelihoods(self) -> dict[str, str]:
+        """Likelihood of both modalities: as asked for, else the default of their names."""
+        chosen = {**FRAGMENTS, **self.likelihoods}
+        return {name: likelihood_of(name, chosen) for name in self.modalities}
 
     def _read(self, seed: int) -> tuple[dict[str, AnnData], pd.DataFrame, graph.FeatureGraph]:
         """Tables of cells that have both modalities (simulated: as asked), batches, graph."""
@@ -178,7 +182,7 @@ class Speed:
         kind = "auto" if self.unpaired else "none"
         links = build_graph(mdata, self.modalities, kind, data=data, assembly=self.assembly)
         obs = cell_table(mdata, data, BATCH, None)
-        return bare_tables(mdata, self.modalities), obs[[BATCH]].astype(str), links
+        return bare_tables(mdata, self.chosen_likelihoods), obs[[BATCH]].astype(str), links
 
     def _simulated(self, seed: int) -> dict[str, AnnData]:
         pairs = zip(self.n_features, self.density, strict=True)

@@ -11,6 +11,7 @@ from mosaicvi._settings import logger
 from mosaicvi.bm import timed
 from mosaicvi.bm._speed import PROTEIN_DENSITY, Speed
 from mosaicvi.bm._speed_input import Timing
+from mosaicvi.bm.aligners._peers import ASSAYS
 
 if TYPE_CHECKING:
     import argparse
@@ -103,7 +104,8 @@ def chosen_methods(arguments: argparse.Namespace, comparisons: Sequence[Speed]) 
     """Methods named, else those that suit the data; the ones that are installed."""
     first = comparisons[0]
     complete = not any(each.missing for each in comparisons)
-    suiting = timed.suiting(first.modalities[1], paired=not first.unpaired, complete=complete)
+    kinds = [ASSAYS.get(first.chosen_likelihoods[name]) for name in first.modalities]
+    suiting = timed.suiting(kinds, paired=not first.unpaired, complete=complete)
     names = suiting if arguments.methods is None else arguments.methods.split(",")
     for name in names:
         if name not in timed.TABLE:

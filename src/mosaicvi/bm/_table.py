@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -270,8 +270,16 @@ def comparison_table(records: Sequence[Record], *, reference: str | None = None)
     texts = []
     for (comparison, where), found in parts.items():
         heading = f"{comparison}, {where}\n" if where else ""
-        texts.append(heading + _one_table(found, LAYOUTS[comparison], reference))
+        layout = _with_modalities(LAYOUTS[comparison], found)
+        texts.append(heading + _one_table(found, layout, reference))
     return "\n".join(texts)
+
+
+def _with_modalities(layout: Layout, records: Sequence[Record]) -> Layout:
+    """The layout, with a column for each hidden modality of a name that it does not know."""
+    hidden = (name for record in records for name in record["scores"].get("held_out") or ())
+    others = {name: ("scores", "held_out", name) for name in hidden if name not in layout.columns}
+    return replace(layout, columns={**layout.columns, **others}) if others else layout
 
 
 def _one_table(records: Sequence[Record], layout: Layout, reference: str | None) -> str:

@@ -251,7 +251,9 @@ def build_manager(
     modalities
         Modality to likelihood, :class:`ModalitySpec`, or its dict; the order is that of results.
     batch_key
-        Column of technical groups: one for all modalities, or one a modality.
+        Column of technical groups: one for all modalities, or one a modality. Cells that lack a
+        modality, and have no value in a column that is its alone, are answered for as in batches
+        that measured it.
     layer
         Where values are, for modalities whose specification leaves it at ``"auto"``.
     size_factor_key

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
     from mosaicvi.data._state import MosaicState, RegisteredModality
 
+UNSTATED_BATCH = ""
+"""Name of the batch of cells that have none of a modality which they lack."""
+
 
 @dataclass(frozen=True, eq=False)
 class ModalityData:
@@ -66,8 +69,9 @@ class ModalityData:
     cell_batch
         Batch code of each cell of the MuData, int64 ``(n_cells,)``, -1 where unknown or unseen.
     cell_batch_names
-        Name of the batch of each cell of the MuData, str ``(n_cells,)``, "" where unknown: batches
-        that training never saw share a code, but not a name.
+        Name of the batch of each cell of the MuData, str ``(n_cells,)``: batches that training
+        never saw share a code, but not a name. :data:`UNSTATED_BATCH` where a cell that lacks the
+        modality has none.
     batch_categories
         Batch names by code.
     panel
@@ -289,7 +293,9 @@ def _resolve_modality(
         library_size=locked(library.astype(np.float32)),
         batch=locked(cell_batch[cells_of(rows, n_rows)]),
         cell_batch=locked(cell_batch),
-        cell_batch_names=locked(np.array(["" if n is None else n for n in labels], dtype=object)),
+        cell_batch_names=locked(
+            np.array([UNSTATED_BATCH if each is None else each for each in labels], dtype=object)
+        ),
         batch_categories=part.batch_categories,
         panel=None if panel is None else locked(panel),
         new_panels={batch: locked(each) for batch, each in part.new_panels().items()},

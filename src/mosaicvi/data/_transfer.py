@@ -124,17 +124,19 @@ def full_rows(mdata: MuData, state: MosaicState) -> dict[str, np.ndarray]:
 def batch_labels(
     mdata: MuData, state: MosaicState, name: str, rows: dict[str, np.ndarray]
 ) -> np.ndarray:
-    """Batch label of each cell for one modality, shape ``(n_cells,)``, None where unknown."""
+    """Batch label of each cell for one modality, shape ``(n_cells,)``, None where unknown.
+
+    A cell that lacks the modality has the one that ``mdata.obs`` states, if any.
+    """
     part = state.modalities[name]
     if part.batch_key is None:
         return np.full(mdata.n_obs, NO_BATCH, dtype=object)
     if state.shared_batch_key is not None:
         return _columns.labels(mdata, part.batch_key, rows, option="batch_key")
-    if name not in rows:
+    if name not in rows and part.batch_key not in mdata.obs.columns:
         return np.full(mdata.n_obs, None, dtype=object)
-    found = _columns.labels(mdata, part.batch_key, {name: rows[name]}, option="batch_key")
-    found[rows[name] < 0] = None
-    return found
+    held = {name: rows[name]} if name in rows else {}
+    return _columns.labels(mdata, part.batch_key, held, option="batch_key")
 
 
 def _check_features(adata: AnnData, part: RegisteredModality, name: str) -> None:

@@ -7,6 +7,9 @@ averaging over features is left to the caller.
 
 Alignments: latents are ``(n_cells, n_latent)``, of one modality each; scores come back as one
 number, or as a small record of a few.
+
+Tables and labels with an index, such as a DataFrame and a column of ``obs``, are matched by its
+names where these are the same cells; anything else by place.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def foscttm_per_cell(
     ranks = match_ranks(
         left, right, groups=groups, standardise=standardise, n_queries=n_queries, seed=seed
     )
-    values = np.full(len(np.asarray(left)), np.nan)
+    values = np.full(np.shape(left)[0], np.nan)
     values[ranks.cells] = ((ranks.closer + 0.5 * ranks.tied) / ranks.candidates).mean(axis=0)
     return values
 

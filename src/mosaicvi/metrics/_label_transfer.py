@@ -15,7 +15,7 @@ from mosaicvi._errors import RequestError
 from mosaicvi.metrics._abstention import accuracy_at_coverage
 from mosaicvi.metrics._folds import stratified_folds
 from mosaicvi.metrics._latents import as_latents, check_finite, standardised
-from mosaicvi.metrics._shapes import as_named, dense, stated
+from mosaicvi.metrics._shapes import along, as_named, dense, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -144,8 +144,8 @@ def label_transfer(
     if n_neighbours < 1:
         raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
     known, asked = as_latents(source, target)
-    types = _labels(source_labels, len(known), "source_labels")
-    truth = _labels(target_labels, len(asked), "target_labels")
+    types = _labels(along(source_labels, source), len(known), "source_labels")
+    truth = _labels(along(target_labels, target), len(asked), "target_labels")
     if standardise:
         known, asked = standardised(known, asked)
     k = min(n_neighbours, len(known))
@@ -194,7 +194,7 @@ def supervised_accuracy(
             f"shape {values.shape}", key="features", expected="(n_cells, n_features)"
         )
     check_finite(values, "features")
-    names = _labels(labels, len(values), "labels")
+    names = _labels(along(labels, features), len(values), "labels")
     counts = np.unique(names, return_counts=True)[1]
     if n_folds < 2 or len(counts) < 2 or np.sort(counts)[-2] < n_folds:
         raise RequestError(

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._folds import stratified_folds
 from mosaicvi.metrics._latents import check_finite
-from mosaicvi.metrics._shapes import Floats, as_named, as_table, stated
+from mosaicvi.metrics._shapes import Floats, along, as_named, as_table, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -144,6 +144,9 @@ def leakage(
         negative or infinite, or there are fewer than two folds.
     """
     points = as_table(latent, "latent")
+    types, batch, depth = (
+        None if values is None else along(values, latent) for values in (types, batch, depth)
+    )
     given = {"types": types, "batch": batch, "depth": depth}
     for key, values in given.items():
         if values is not None and np.asarray(values).shape != points.shape[:1]:

@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._latents import as_groups, as_latents, standardised
+from mosaicvi.metrics._shapes import along
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -79,13 +80,13 @@ def match_ranks(
     RequestError
         If the arrays do not belong together, or ``n_queries`` is below one.
     """
-    sides = as_latents(left, right, paired=True)
+    sides = as_latents(left, along(right, left), paired=True)
     if standardise:
         sides = standardised(*sides)
     n_cells = len(sides[0])
     if n_queries is not None and n_queries < 1:
         raise RequestError(f"{n_queries}", key="n_queries", expected="at least 1, or None for all")
-    codes = as_groups(groups, n_cells)
+    codes = as_groups(None if groups is None else along(groups, left), n_cells)
     asked = np.ones(n_cells, dtype=bool)
     if n_queries is not None and n_queries < n_cells:
         asked[np.random.default_rng(seed).permutation(n_cells)[n_queries:]] = False

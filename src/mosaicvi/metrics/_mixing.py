@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._latents import check_finite
-from mosaicvi.metrics._shapes import as_named, dense, stated
+from mosaicvi.metrics._shapes import along, as_named, dense, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -52,6 +52,7 @@ def batch_mixing(
         If the arrays differ in length, the latent is no table or has values that are not finite, or
         ``n_neighbours`` is below one.
     """
+    batch, types = along(batch, latent), None if types is None else along(types, latent)
     points, batches = np.asarray(dense(latent, "latent")), as_named(batch)
     groups = np.zeros(len(points), dtype=int) if types is None else as_named(types)
     if not len(points) == len(batches) == len(groups):

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from mosaicvi._errors import RequestError
 from mosaicvi.metrics._latents import check_finite
-from mosaicvi.metrics._shapes import as_named, as_table, stated
+from mosaicvi.metrics._shapes import along, as_named, as_table, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -42,6 +42,7 @@ def _inputs(
 ) -> tuple[NDArray[np.float32], list[NDArray[np.str_]]]:
     """Cells that have a value in all columns, and these columns."""
     points = as_table(latent, "latent").astype(np.float32)
+    columns = {key: along(values, latent) for key, values in columns.items()}
     known = np.ones(len(points), dtype=bool)
     for key, values in columns.items():
         shape = np.shape(values)

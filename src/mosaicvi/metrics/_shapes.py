@@ -216,8 +216,12 @@ def as_named(labels: ArrayLike) -> NDArray[np.str_]:
 
 
 def along(labels: ArrayLike, table: ArrayLike) -> ArrayLike:
-    """Labels in the order of a table's rows, where both name the same cells; else as they are."""
-    if not isinstance(labels, pd.Series) or not isinstance(table, pd.DataFrame | pd.Series):
+    """Labels, or a table, in the order of a table's rows, where both name the same cells.
+
+    Anything else is left as it is.
+    """
+    named = (pd.Series, pd.DataFrame)
+    if not (isinstance(labels, named) and isinstance(table, named)):
         return labels
     own, wanted = labels.index, table.index
     if not (own.is_unique and wanted.is_unique and len(own) == len(wanted)):

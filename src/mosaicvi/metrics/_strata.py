@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi._errors import RequestError
-from mosaicvi.metrics._shapes import as_named, stated
+from mosaicvi.metrics._shapes import along, as_named, stated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -40,7 +40,7 @@ def depth_strata(
         one.
     """
     values = np.asarray(depth, dtype=np.float64)
-    given = np.full(values.shape, "", dtype=object) if batch is None else batch
+    given = np.full(values.shape, "", dtype=object) if batch is None else along(batch, depth)
     names = as_named(given)
     if values.ndim != 1 or names.shape != values.shape:
         raise RequestError(

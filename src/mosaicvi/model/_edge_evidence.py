@@ -44,15 +44,6 @@ def graph_confidence(
     seed
         Seed of the groups of cells, and of the pairs of features that edges are compared with.
     """
-    groups = group_cells([spaces[name] for name in data.modalities], seed=seed)
-    n_groups = max(int(codes.max()) for codes in groups) + 1
-    codes = dict(zip(data.modalities, groups, strict=True))
-    held = [np.bincount(each, minlength=n_groups) > 0 for each in groups]
-    common = np.flatnonzero(np.logical_and.reduce(held))
-    means = {
-        name: _profiles(modality, rows[name], codes[name], n_groups)[common]
-        for name, modality in data.modalities.items()
-    }
     names = list(data.modalities)
     starts = np.concatenate([[0], np.cumsum([data.modalities[n].n_features for n in names])])
     edges = graph.edges
@@ -62,6 +53,10 @@ def graph_confidence(
     for code in np.unique(first * len(names) + second):
         i, j = divmod(int(code), len(names))
         here = (first == i) & (second == j)
+        # Of these two alone: cells of a small third modality would make for few groups.
+        means = _common_profiles(
+            data, tuple(dict.fromkeys((names[i], names[j]))), spaces, rows, seed
+        )
         confidence[here] = edge_confidence(
             means[names[i]],
             means[names[j]],
@@ -71,6 +66,24 @@ def graph_confidence(
             seed=seed,
         )
     return confidence
+
+
+def _common_profiles(
+    data: MosaicData,
+    names: tuple[str, ...],
+    spaces: Mapping[str, np.ndarray],
+    rows: Mapping[str, np.ndarray],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Modality to its profile of each group that has cells of all, ``(n_groups, n_features)``."""
+    groups = group_cells([spaces[name] for name in names], seed=seed)
+    n_groups = max(int(codes.max()) for codes in groups) + 1
+    held = [np.bincount(codes, minlength=n_groups) > 0 for codes in groups]
+    common = np.flatnonzero(np.logical_and.reduce(held))
+    return {
+        name: _profiles(data.modalities[name], rows[name], codes, n_groups)[common]
+        for name, codes in zip(names, groups, strict=True)
+    }
 
 
 def _profiles(

@@ -86,7 +86,8 @@ class FitGetters(PosteriorGetters):
         -------
         A row for each linked feature of the modality that has fewer of them: ``first`` and
         ``second`` (the modalities that are tied), ``modality``, ``feature``, and ``correlation``
-        from -1 to 1, NaN where no other link is left.
+        from -1 to 1, NaN where no other link is left, or a modality has 30 cells or fewer, all of
+        which would be averaged.
 
         Raises
         ------

@@ -161,6 +161,9 @@ class PosteriorGetters(MultimodalModel):
     ) -> np.ndarray:
         """Draw counts from the posterior predictive.
 
+        Draws of cells alike belong together, since a model errs for all of them alike: average over
+        cells first, then take quantiles over draws, for the mean of a cluster.
+
         Parameters
         ----------
         modality
@@ -223,9 +226,10 @@ class PosteriorGetters(MultimodalModel):
         adata, indices
             Cells; None: all cells of the model's MuData.
         n_samples
-            Latent draws a cell. None: one of each batch, as scvi-tools does, and, of a
-            :class:`~mosaicvi.MosaicVI`, 25 or more for a modality that shares few cells with
-            another, where a draw may be one of several cells nearby.
+            Latent draws a cell. None: one of each batch, as scvi-tools does, but 25 or more where
+            cells are answered for in a batch that did not measure all of the modality, whose
+            offsets are drawn, and, of a :class:`~mosaicvi.MosaicVI`, for a modality that shares
+            few cells with another, where a draw may be one of several cells nearby.
         transform_batch
             Answer as if cells were of this batch, or the mean over these.
         library_size
@@ -250,11 +254,16 @@ class PosteriorGetters(MultimodalModel):
         """
         sampler = self._sampler(adata, seed)
         _answers.check_modality(modality, self.module.modalities)
+        rows = select(sampler.data, indices)
         if not self.module.decoders[modality].likelihood.uses_library_size:
             library_size = None
         if n_samples is None:
-            n_batches = len(self._batch_codes(modality, transform_batch) or (0,))
-            n_samples = N_AVERAGED if modality in self.counterparts else 1
+            codes = self._batch_codes(modality, transform_batch)
+            n_batches = len(codes or (0,))
+            several = modality in self.counterparts or self._draws_offsets(
+                modality, codes or sampler.data.modalities[modality].cell_batch[rows]
+            )
+            n_samples = N_AVERAGED if several else 1
             n_samples = -(-n_samples // n_batches) * n_batches
         request = self._request(
             modality,
@@ -263,10 +272,17 @@ class PosteriorGetters(MultimodalModel):
             transform_batch,
             library_size,
         )
-        rows = select(sampler.data, indices)
         return self._frame(
             sampler, rows, modality, _answers.normalized_expression(sampler, rows, request)
         )
+
+    def _draws_offsets(self, modality: str, codes: Sequence[int] | np.ndarray) -> bool:
+        """Whether one of these batches, -1 a new one, did not measure each feature.
+
+        All its cells share an offset that is drawn, so that no mean over cells evens it out.
+        """
+        measured = self.module.decoders[modality].measured.all(1).cpu().numpy()
+        return any(code < 0 or not measured[code] for code in set(map(int, codes)))
 
     def get_protein_foreground_probability(
         self,

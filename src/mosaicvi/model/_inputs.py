@@ -51,6 +51,7 @@ MIN_FIT_CELLS = 5_000
 CELLS_A_COMPONENT = 100
 CELLS_AN_ALIGNED_COMPONENT = 20
 WIDTH_RANGE = (10, 64)
+ALIGNED_WIDTH_RANGE = (20, 64)
 """Default width of a frozen projection: one component for so many cells, within these bounds."""
 
 
@@ -59,10 +60,13 @@ def default_width(n_cells: int, *, align: bool = False) -> int:
 
     A wide projection lets the encoder overfit on a thousand cells (decisions, "Width of the
     projection"). Where modalities are aligned by anchors, encoders see shared scores of it, and
-    these are found in a wide one: twenty cells a component.
+    these are found in a wide one: twenty cells a component, and at least twenty components, since
+    ten would leave ten of the twenty shared directions that are sought (decisions, "At least twenty
+    components where modalities are aligned").
     """
-    cells = CELLS_AN_ALIGNED_COMPONENT if align else CELLS_A_COMPONENT
-    return int(np.clip(n_cells // cells, *WIDTH_RANGE))
+    if align:
+        return int(np.clip(n_cells // CELLS_AN_ALIGNED_COMPONENT, *ALIGNED_WIDTH_RANGE))
+    return int(np.clip(n_cells // CELLS_A_COMPONENT, *WIDTH_RANGE))
 
 
 def fit_rows(modality: ModalityData, seed: int) -> np.ndarray:

@@ -65,8 +65,8 @@ class MosaicVI(FitGetters):
         with regions: up to so many cells), .35 with more and where anchors align modalities.
     n_projection
         Singular vectors of each frozen projection (panels of up to 64 features skip it); None: one
-        for every 100 cells of the modality, for every 20 where anchors align modalities, between 10
-        and 64.
+        for every 100 cells of the modality, between 10 and 64; for every 20 where anchors align
+        modalities, between 20 and 64.
     fusion
         ``"product_of_experts"`` or ``"mixture_of_experts"``.
     batch_prior_scale

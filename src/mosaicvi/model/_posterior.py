@@ -1,8 +1,8 @@
 """One sampler for every answer: latent space, parameters and counts, in bounded memory.
 
 Cells are visited in the order of their names, in chunks whose draws fit a memory budget, and their
-noise is keyed by seed and name. So the order in which cells are asked for changes no bit of an
-answer, and memory is that of the answer plus one chunk.
+noise is keyed by seed and name, but for a part that belongs to their places. So the order in which
+cells are asked for changes no bit of an answer, and memory is that of the answer plus one chunk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from torch import Tensor
 from mosaicvi._errors import RequestError
 from mosaicvi._noise import CellNoise
 from mosaicvi._scvi import progress
+from mosaicvi.model._answered_batches import AnsweredBatches
 from mosaicvi.model._chunks import LatentChunk, PredictiveChunk, PredictiveRequest
+from mosaicvi.model._shared_noise import SharedNoise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -115,18 +117,19 @@ class PosteriorSampler:
             request.modality
         )
         size = self.chunk_size(request.n_samples, self.n_features(request.modality))
+        shared = SharedNoise(self.seed, request.n_samples, self.module.n_latent)
+        answered = AnsweredBatches(self.module, self.data, request, self.seed)
+        answered.announce(indices)
         for chunk in self.latent(indices, request.from_modalities, n_cells=size):
             rows = chunk.batch.indices.cpu().numpy()
             names = self.data.obs_names[rows]
-            own = self.draw_latent(chunk, request.n_samples)
+            own = self.draw_latent(chunk, request.n_samples, shared)
             z = self._carried_over(chunk, request, own)
-            modality = self.data.modalities[request.modality]
-            codes, batches = modality.cell_batch[rows], modality.cell_batch_names[rows]
-            offsets, batch = self._offsets(request, codes, batches)
+            offsets, batch = answered.offsets(rows)
             design = self.module.design(chunk.batch)
             library = None
             if decoder.likelihood.uses_library_size:
-                library, source = self._libraries(request, chunk, (own, z), codes)
+                library, source = self._libraries(request, chunk, (own, z), answered)
                 library = self._complete(
                     request, library, source, (z, batch, offsets, design, linked)
                 )
@@ -138,14 +141,22 @@ class PosteriorSampler:
                 chunk.places, chunk.evidence, decoder.likelihood, parameters, noise
             )
 
-    def draw_latent(self, chunk: LatentChunk, n_samples: int) -> Tensor:
-        """Latent draws of a chunk's cells, shape ``(n_samples, n_cells, n_latent)``."""
+    def draw_latent(
+        self, chunk: LatentChunk, n_samples: int, shared: SharedNoise | None = None
+    ) -> Tensor:
+        """Latent draws of a chunk's cells, shape ``(n_samples, n_cells, n_latent)``.
+
+        Independent from cell to cell, but for what the noise that is given shares between them.
+        """
         names = self.data.obs_names[chunk.batch.indices.cpu().numpy()]
         noise = CellNoise(self.seed, names, purpose="latent")
         normal = noise.normal(n_samples, len(names), self.module.n_latent)
         uniform = noise.uniform(n_samples, len(names), 1).squeeze(-1)
         device = self.module.device
-        return chunk.posterior.rsample(normal.to(device), uniform.to(device))
+        normal = normal.to(device)
+        if shared is not None:
+            normal = shared.mixed(normal, chunk.posterior.mean)
+        return chunk.posterior.rsample(normal, uniform.to(device))
 
     def _carried_over(self, chunk: LatentChunk, request: PredictiveRequest, z: Tensor) -> Tensor:
         """Latent draws; of counterparts where evidence shares few cells with the answer."""
@@ -168,57 +179,12 @@ class PosteriorSampler:
         """Number of features of a modality."""
         return int(self.module.decoders[modality].measured.shape[1])
 
-    def _offsets(
-        self, request: PredictiveRequest, codes: np.ndarray, batches: np.ndarray
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Offsets of every draw; a batch draws one for all its cells where it did not measure.
-
-        ``batches`` are names: batches that training never saw have one code, -1, but each its draw.
-        """
-        decoder = self.module.decoders[request.modality]
-        device = self.module.device
-        if request.transform_batch is not None:
-            wanted = torch.tensor(request.transform_batch, device=device)
-            picks = wanted[torch.arange(request.n_samples, device=device) % len(wanted)]
-            offsets = {k: v.unsqueeze(1) for k, v in decoder.batch_offsets(picks).items()}
-            names = self.data.modalities[request.modality].batch_categories
-            for code in sorted(set(request.transform_batch)):
-                unmeasured, draws = ~decoder.measured[code], (picks == code).view(-1, 1, 1)
-                if bool(unmeasured.any()):
-                    self._renew(request, offsets, names[code], draws & unmeasured)
-            return offsets, torch.full((len(codes),), -1, device=device)
-        batch = torch.as_tensor(codes, device=device)
-        offsets = decoder.batch_offsets(batch)
-        for name, code in sorted(set(zip(batches.tolist(), codes.tolist(), strict=True))):
-            own = (batches == name) & (codes == code)
-            unmeasured = ~decoder.measured[code] if code >= 0 else torch.tensor(True, device=device)
-            if bool(unmeasured.any()):
-                cells = torch.as_tensor(own, device=device).view(1, -1, 1)
-                self._renew(request, offsets, name, cells & unmeasured)
-        return offsets, batch
-
-    def _renew(
-        self, request: PredictiveRequest, offsets: dict[str, Tensor], name: str, where: Tensor
-    ) -> None:
-        """Draw a batch's offsets ``where`` it measured nothing, bool, as broadcast to draws."""
-        for head in self.module.decoders[request.modality].offsets:
-            new = self._new_batch(request, name, head).to(where.device)
-            offsets[head] = torch.where(where, new, offsets.get(head, new.new_zeros(())))
-
-    def _new_batch(self, request: PredictiveRequest, name: str, head: str) -> Tensor:
-        """Offsets of a batch that never measured the modality, ``(n_samples, 1, n_features)``."""
-        offsets = self.module.decoders[request.modality].offsets[head]
-        noise = CellNoise(self.seed, [name], purpose=f"batch/{request.modality}/{head}")
-        shape = (request.n_samples, 1, int(offsets.raw.shape[1]))
-        device = offsets.raw.device
-        return offsets.draw_new(noise.normal(*shape).to(device), noise.uniform(*shape).to(device))
-
     def _libraries(
         self,
         request: PredictiveRequest,
         chunk: LatentChunk,
         draws: tuple[Tensor, Tensor],
-        codes: np.ndarray,
+        answered: AnsweredBatches,
     ) -> tuple[Tensor, Tensor | None]:
         """Library sizes ``(n_samples or 1, n_cells)``, and the batch each comes from.
 
@@ -242,16 +208,14 @@ class PosteriorSampler:
                     remedy="give a number, or None to draw from cells that measured it",
                 )
             own = torch.as_tensor(modality.library_size[places], device=device).unsqueeze(0)
-            return own, torch.as_tensor(codes, device=device).unsqueeze(0)
+            codes = torch.as_tensor(modality.cell_batch[rows], device=device)
+            return own, codes.unsqueeze(0)
         pool = self.library_pool[request.modality]
         names = self.data.obs_names[rows]
         noise = CellNoise(self.seed, names, purpose=f"library/{request.modality}")
         uniform = noise.uniform(request.n_samples, len(rows), 1).squeeze(-1).numpy()
-        wanted = codes
-        if request.transform_batch is not None:
-            wanted = np.resize(request.transform_batch, request.n_samples)[:, None]
         told = 0.0 if pool.rule is None else self._told(pool.rule, request, chunk, draws)
-        drawn, source = pool.draw(wanted, uniform, told)
+        drawn, source = pool.draw(answered.codes(rows), uniform, told)
         return torch.as_tensor(drawn, device=device), torch.as_tensor(source, device=device)
 
     def _told(

@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from mosaicvi import _keys
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import DataError, MosaicviWarning, RequestError
 from mosaicvi._scvi import layer_names
 from mosaicvi.data._columns import as_label, labels
 from mosaicvi.data._structure import check_modality, rows_of
@@ -59,7 +59,7 @@ def build_atlas(
     the smaller assay, features help to tie assays, through a graph: the one that is given, else
     names of antibodies to genes for ``protein`` and coordinates for ``atac``, both to ``rna``; what
     is chosen is logged. Barcodes of different captures coincide by chance: a warning says where few
-    names are shared.
+    names are shared, and where cells of two assays are only numbered.
 
     Parameters
     ----------
@@ -189,7 +189,28 @@ def _named(
     ]
     for name, part in pairs:
         check_modality(part, name)
+    _warn_of_numbers(pairs)
     return {name: _own(part) for name, part in pairs}
+
+
+def _warn_of_numbers(assays: Sequence[tuple[str, AnnData]]) -> None:
+    """Warn of cells that AnnData has numbered, which would be pairs for want of names."""
+    numbered = [name for name, part in assays if _is_numbered(part.obs_names)]
+    if len(numbered) < 2:
+        return
+    error = DataError(
+        f"cells of {numbered[0]!r} and {numbered[1]!r} are named 0, 1, ..., as AnnData names those "
+        "without names: cells of one number are taken for one cell",
+        key="obs_names",
+        expected="names of cells",
+        remedy="if they are different cells, give those of one assay other names: "
+        f"{numbered[1]}.obs_names = '{numbered[1]}-' + {numbered[1]}.obs_names",
+    )
+    warnings.warn(str(error), MosaicviWarning, stacklevel=4)
+
+
+def _is_numbered(names: pd.Index) -> bool:
+    return len(names) > 0 and list(names) == [str(number) for number in range(len(names))]
 
 
 def _own(part: AnnData) -> AnnData:

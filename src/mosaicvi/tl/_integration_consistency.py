@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from sklearn.cluster import MiniBatchKMeans
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import MosaicviWarning, RequestError
 from mosaicvi.alignment import edge_correlation, group_means
 from mosaicvi.graph import FeatureGraph
 from mosaicvi.model._requests import check_whole
-from mosaicvi.tl._latents import Floats, Ints, unimodal_cells
+from mosaicvi.tl._latents import Floats, Ints, UnimodalCells, unimodal_cells
 from mosaicvi.tl._measured import registered, scale_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 CELLS_A_METACELL = 50
 FEWEST = 5
-"""A metacell counts if it has so many cells of every modality."""
+"""A metacell counts if it has so many cells of both modalities."""
 OVERALL = "all"
 
 
@@ -40,9 +41,10 @@ def integration_consistency(
 ) -> pd.DataFrame:
     """Correlate linked features over metacells of the joint latent space; needs no truth.
 
-    Cells of all modalities, each placed by its own modality alone, are clustered into metacells
-    (k-means); counts are summed within them, scaled and log1p-transformed; and for each edge the
-    Pearson correlation over metacells, times the edge's sign, is averaged with the edge's weight.
+    Cells of two modalities that edges join, each placed by its own alone, are clustered into
+    metacells (k-means); counts are summed within them, scaled and log1p-transformed; and for each
+    edge the Pearson correlation over metacells, times the edge's sign, is averaged with the edge's
+    weight.
     After GLUE's integration consistency score (Cao and Gao 2022), with signs. A model that puts
     the modalities on top of each other at random scores like the permuted pairs.
 
@@ -55,7 +57,7 @@ def integration_consistency(
     adata
         Cells; None: the MuData that the model was built on. It is not changed.
     n_metacells
-        Metacells; None: one for every 50 cells of the modality that has fewest, from 10 to 200.
+        Metacells of two modalities; None: one for every 50 cells of the smaller, from 10 to 200.
     n_permutations
         How often the targets of a type's edges are shuffled among them, for the reference: the
         same features, linked wrongly.
@@ -73,7 +75,12 @@ def integration_consistency(
     ------
     RequestError
         If the graph is none or has no edge between two modalities of the model, a number is too
-        small, or too few metacells hold cells of all modalities.
+        small, or fewer than three metacells hold cells of both modalities.
+
+    Warns
+    -----
+    MosaicviWarning
+        Two modalities are left out, since so few metacells hold cells of both.
 
     Examples
     --------
@@ -93,59 +100,93 @@ def integration_consistency(
     names = tuple(data.modalities)
     aligned = graph.align({name: data.modalities[name].var_names for name in names})
     sizes = [data.modalities[name].n_features for name in names]
-    modality = np.repeat(np.arange(len(names)), sizes)
+    starts = np.cumsum([0, *sizes])
     edges = aligned.edges
-    between = modality[edges.source] != modality[edges.target]
+    first, second = (
+        np.searchsorted(starts, ends, side="right") - 1 for ends in (edges.source, edges.target)
+    )
+    between = first != second
     if not between.any():
         raise RequestError(
             "the graph has no edge between modalities of the model",
             key="graph",
             expected=f"edges between {list(names)}",
         )
-    profiles = _profiles(model, adata, data.modalities, n_metacells, seed)
-    source, target = np.asarray(edges.source)[between], np.asarray(edges.target)[between]
-    sign = np.asarray(edges.sign)[between].astype(float)
-    weight = np.asarray(edges.weight)[between].astype(float)
-    varies = np.abs(profiles).max(axis=0) > 0
-    kept = varies[source] & varies[target]
-    if not kept.any():
+    cells: dict[str, UnimodalCells] = {}
+    rng = np.random.default_rng(seed)
+    scored, refused = [], []
+    # Metacells are of the two that edges join: a small third modality would leave few of them.
+    for i, j in np.unique(np.column_stack([first, second])[between], axis=0):
+        both = names[i], names[j]
+        for name in both:
+            if name not in cells:
+                cells[name] = unimodal_cells(model, name, adata, key="graph").by_name()
+        try:
+            left, right = _profiles(
+                data.modalities, {name: cells[name] for name in both}, n_metacells, seed
+            )
+        except RequestError as error:
+            refused.append(error)
+            continue
+        here = np.flatnonzero((first == i) & (second == j))
+        source, target = edges.source[here] - starts[i], edges.target[here] - starts[j]
+        kept = (np.abs(left).max(axis=0) > 0)[source] & (np.abs(right).max(axis=0) > 0)[target]
+        if kept.any():
+            table = pd.DataFrame(
+                {
+                    "modalities": "-".join(both),
+                    "type": np.asarray(edges.type)[here].astype(str),
+                    "sign": edges.sign[here].astype(float),
+                    "weight": edges.weight[here].astype(float),
+                }
+            )[kept]
+            ends = source[kept], target[kept]
+            scored.append((table, *_correlations(left, right, ends, table, n_permutations, rng)))
+    if not scored:
+        if refused:
+            raise refused[0]
         raise RequestError(
             "no linked features vary over metacells",
             key="graph",
             expected="edges between features that differ between cells",
             remedy="link more features: graph.check(mdata) says which are not, and why",
         )
-    parts = [part[kept] for part in (source, target, sign, weight)]
-    kinds = np.asarray(edges.type).astype(str)[between][kept]
-    pairs = np.array(
-        [
-            f"{names[a]}-{names[b]}"
-            for a, b in zip(modality[parts[0]], modality[parts[1]], strict=True)
-        ]
+    for each in refused:
+        warnings.warn(f"left out: {each}", MosaicviWarning, stacklevel=2)
+    return _report(
+        pd.concat([part for part, _, _ in scored], ignore_index=True),
+        np.concatenate([part for _, part, _ in scored]),
+        np.concatenate([part for _, _, part in scored], axis=1),
     )
-    table = pd.DataFrame({"modalities": pairs, "type": kinds})
-    rng = np.random.default_rng(seed)
-    found = edge_correlation(profiles, profiles, parts[0], parts[1]) * parts[2]
-    group = table.groupby(["modalities", "type"]).ngroup().to_numpy()
-    shuffled = np.stack(
-        [
-            edge_correlation(profiles, profiles, parts[0], _shuffled(parts[1], group, rng))
-            * parts[2]
-            for _ in range(n_permutations)
-        ]
-    )
-    rows = [
-        _row(
-            str(table["modalities"].iloc[cells[0]]),
-            str(table["type"].iloc[cells[0]]),
-            found[cells],
-            shuffled[:, cells],
-            parts[3][cells],
-        )
-        for cells in (np.flatnonzero(group == number) for number in range(group.max() + 1))
-    ]
-    rows.append(_row(OVERALL, OVERALL, found, shuffled, parts[3]))
+
+
+def _report(table: pd.DataFrame, found: Floats, shuffled: Floats) -> pd.DataFrame:
+    """A row for each pair of modalities and type of edge, and one for all."""
+    weight = table["weight"].to_numpy()
+    rows = []
+    for edges in table.groupby(["modalities", "type"]).indices.values():
+        pair, kind = map(str, table.loc[edges[0], ["modalities", "type"]])
+        rows.append(_row(pair, kind, found[edges], shuffled[:, edges], weight[edges]))
+    rows.append(_row(OVERALL, OVERALL, found, shuffled, weight))
     return pd.DataFrame(rows)
+
+
+def _correlations(
+    left: Floats,
+    right: Floats,
+    ends: tuple[Ints, Ints],
+    table: pd.DataFrame,
+    n_permutations: int,
+    rng: np.random.Generator,
+) -> tuple[Floats, Floats]:
+    """Signed correlation of edges, ``(n_edges,)``, and of permuted ones."""
+    sign, group = table["sign"].to_numpy(), pd.factorize(table["type"], sort=True)[0]
+    found = edge_correlation(left, right, *ends) * sign
+    shuffled = [
+        edge_correlation(left, right, ends[0], _shuffled(ends[1], group, rng)) * sign
+        for _ in range(n_permutations)
+    ]
+    return found, np.stack(shuffled)
 
 
 def _shuffled(values: Ints, group: np.ndarray, rng: np.random.Generator) -> Ints:
@@ -173,42 +214,40 @@ def _row(
 
 
 def _profiles(
-    model: MosaicVI,
-    adata: MuData | None,
     modalities: Mapping[str, ModalityData],
+    cells: Mapping[str, UnimodalCells],
     n_metacells: int | None,
     seed: int,
-) -> Floats:
-    """Standardised features of all modalities over metacells, of length one a column."""
-    parts = {name: unimodal_cells(model, name, adata, key="graph").by_name() for name in modalities}
-    fewest = min(len(part) for part in parts.values())
+) -> list[Floats]:
+    """Standardised features of modalities over metacells of them, of length one a column."""
+    fewest = min(len(part) for part in cells.values())
     number = (
         int(np.clip(fewest // CELLS_A_METACELL, 10, 200)) if n_metacells is None else n_metacells
     )
-    together = np.concatenate([part.latent for part in parts.values()])
+    together = np.concatenate([part.latent for part in cells.values()])
     clusters = MiniBatchKMeans(min(number, len(together)), random_state=seed, n_init=3)
     codes = np.split(
-        clusters.fit_predict(together), np.cumsum([len(part) for part in parts.values()])[:-1]
+        clusters.fit_predict(together), np.cumsum([len(part) for part in cells.values()])[:-1]
     )
     held = np.stack([np.bincount(part, minlength=number) for part in codes]).min(axis=0)
     kept = np.flatnonzero(held >= FEWEST)
     if len(kept) < 3:
         raise RequestError(
-            f"{len(kept)} of {number} metacells hold {FEWEST} cells of every modality",
+            f"{len(kept)} of {number} metacells hold {FEWEST} cells of "
+            f"{' and '.join(map(repr, cells))}, of which {fewest} are those of the smaller one",
             key="n_metacells",
             expected="three or more",
             remedy="give fewer metacells, or see tl.alignment_confidence: the modalities may not "
             "overlap",
         )
-    tables = [
-        _sums(modality, cells.rows, part, number)[kept]
-        for modality, cells, part in zip(modalities.values(), parts.values(), codes, strict=True)
-    ]
-    values = np.hstack(tables)
-    centred = values - values.mean(axis=0)
-    length = np.linalg.norm(centred, axis=0)
-    centred[:, length < 1e-9] = 0.0
-    return np.asarray(centred / np.maximum(length, 1e-9))
+    found = []
+    for (name, part), each in zip(cells.items(), codes, strict=True):
+        values = _sums(modalities[name], part.rows, each, number)[kept]
+        centred = values - values.mean(axis=0)
+        length = np.linalg.norm(centred, axis=0)
+        centred[:, length < 1e-9] = 0.0
+        found.append(np.asarray(centred / np.maximum(length, 1e-9)))
+    return found
 
 
 def _sums(modality: ModalityData, cells: Ints, codes: Ints, number: int) -> Floats:

@@ -137,15 +137,26 @@ def _places(model: MosaicVI, adata: MuData | None, modality: str, rows: Ints) ->
     aligned = dict(getattr(model.module, "aligned", {}).items()).get(modality)
     if aligned is None:
         return Places.of(latent, variance)
-    cells = prepared(model, adata)
-    read = cells.dataset.encoder_inputs[modality][cells.data.modalities[modality].rows[rows]]
+    read = encoder_inputs(model, adata, modality, rows)
     n_own, n_shared = aligned.widths
-    return Places(
-        latent,
-        read[:, -n_shared:].astype(np.float64),
-        read[:, :n_own].astype(np.float64),
-        variance,
-    )
+    return Places(latent, read[:, -n_shared:], read[:, :n_own], variance)
+
+
+def encoder_inputs(model: MosaicVI, adata: MuData | None, modality: str, rows: Ints) -> Floats:
+    """What a modality's encoder reads of cells that have it, ``(n_rows, n_inputs)``, float64."""
+    cells = prepared(model, adata)
+    places = cells.data.modalities[modality].rows[rows]
+    return np.asarray(cells.dataset.encoder_inputs[modality][places], dtype=np.float64)
+
+
+def own_scores(model: MosaicVI, adata: MuData | None, modality: str, rows: Ints) -> Floats:
+    """What a modality says of its cells before any network, ``(n_rows, n_scores)``.
+
+    Of aligned models batch and depth are left out; of others it is all that the encoder reads.
+    """
+    read = encoder_inputs(model, adata, modality, rows)
+    aligned = dict(model.module.aligned.items()).get(modality)
+    return read if aligned is None else read[:, : aligned.widths[0]]
 
 
 def two_modalities(

@@ -25,8 +25,25 @@ TABLE: dict[str, str] = {
 CEILINGS = frozenset({"cca_all_pairs"})
 """Methods that are told the true pairs. Nothing else is told anything but the given pairs."""
 
+LINKED = frozenset({"smoothed", "linked"})
+"""Methods that know of nothing but linked features."""
+
 PEERS = frozenset({"scglue", "multivi"})
 """Other packages' models: asked for by name, since they take long and one is an extra install."""
+
+
+def defaults(*, paired: bool, linked: bool) -> tuple[str, ...]:
+    """Methods of a comparison for which none are named.
+
+    Parameters
+    ----------
+    paired
+        Whether cells of the data have both modalities.
+    linked
+        Whether the feature graph links the modalities.
+    """
+    lacking = PEERS | (frozenset() if paired else CEILINGS) | (frozenset() if linked else LINKED)
+    return tuple(name for name in TABLE if name not in lacking)
 
 
 def get(name: str) -> type[Aligner]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mosaicvi._settings import logger
 from mosaicvi.bm._method import find_method
+from mosaicvi.bm.aligners._peers import PEAKS, PROTEIN, RNA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,13 +38,13 @@ def get(name: str) -> type[Timed]:
     return found
 
 
-def suiting(second: str, *, paired: bool, complete: bool) -> list[str]:
+def suiting(assays: Sequence[str | None], *, paired: bool, complete: bool) -> list[str]:
     """Methods that can be given such data.
 
     Parameters
     ----------
-    second
-        Assay of the second modality, ``"protein"`` or ``"atac"``.
+    assays
+        Assays of both modalities, as ``ASSAYS`` of the alignment's peers calls them; None: another.
     paired
         Whether cells have both modalities.
     complete
@@ -53,7 +54,9 @@ def suiting(second: str, *, paired: bool, complete: bool) -> list[str]:
         return ["mosaicvi", "scglue"]
     if not complete:
         return ["mosaicvi"]
-    return ["mosaicvi", "totalvi" if second == "protein" else "multivi"]
+    first, second = assays
+    peers = {PROTEIN: ["totalvi"], PEAKS: ["multivi"]} if first == RNA else {}
+    return ["mosaicvi", *peers.get(second or "", [])]
 
 
 def installed(names: Sequence[str]) -> list[str]:

@@ -1,0 +1,78 @@
+r"""Noise that cells alike have in common.
+
+A posterior says how wide a cell's place is, not whether cells beside each other are misplaced
+alike; and networks, which are point estimates, err for all cells of a kind together. Draws that are
+independent from cell to cell average such errors out. So a part of the normal noise of a draw is a
+smooth function of the place, the same for all cells,
+
+.. math:: \epsilon_i = \sqrt{1 - \rho}\, \epsilon_i^{own} + \sqrt{\rho}\, f(\mu_i), \qquad
+    f \sim \mathrm{GP}\big(0, \exp(-\lVert \mu - \mu' \rVert^2 / 2 \ell^2)\big),
+
+with :math:`\mu_i` the cell's posterior mean and f written in random Fourier features (Rahimi &
+Recht 2007). Every cell's own draws are distributed as before, exactly: only draws of several cells
+belong together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from mosaicvi._noise import CellNoise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARE = 0.5
+"""Of the variance of a draw's noise that is shared by cells in one place."""
+
+REACH = 0.3
+"""Square of the length over which it is shared, per latent dimension (the prior has variance 1)."""
+
+N_FREQUENCIES = 128
+"""Random frequencies, each with a sine and a cosine."""
+
+
+class SharedNoise:
+    """The shared part of the noise of some draws, and what it makes of cells' own.
+
+    Parameters
+    ----------
+    seed
+        Seed of the answer.
+    n_samples
+        Draws.
+    n_latent
+        Latent dimensions.
+    """
+
+    def __init__(self, seed: int, n_samples: int, n_latent: int) -> None:
+        def normal(name: str, *shape: int) -> Tensor:
+            noise = CellNoise(seed, [name], purpose="latent/shared")
+            return noise.normal(shape[0], 1, math.prod(shape[1:])).view(shape)
+
+        length = math.sqrt(REACH * n_latent)
+        self._frequencies = normal("frequencies", n_latent, N_FREQUENCIES) / length
+        self._weights = normal("weights", n_samples, 2 * N_FREQUENCIES, n_latent)
+
+    def mixed(self, own: Tensor, places: Tensor) -> Tensor:
+        """Noise of draws of which a part is shared.
+
+        Parameters
+        ----------
+        own
+            Standard normal noise of each cell, ``(n_samples, n_cells, n_latent)``.
+        places
+            Posterior means, ``(n_cells, n_latent)``.
+
+        Returns
+        -------
+        Standard normal noise, shaped and placed as ``own``.
+        """
+        phases = places.to(own) @ self._frequencies.to(own.device)
+        # Sine and cosine of a frequency: their squares add up to one in every place.
+        features = torch.cat([phases.cos(), phases.sin()], -1) / math.sqrt(N_FREQUENCIES)
+        shared = features @ self._weights.to(own.device)
+        return math.sqrt(1.0 - SHARE) * own + math.sqrt(SHARE) * shared
