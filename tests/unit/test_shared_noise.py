@@ -51,7 +51,19 @@ def test_noise_of_a_place_is_the_same_beside_other_cells() -> None:
     np.testing.assert_allclose(some, shared.mixed(own, places)[:, [4, 1]], atol=1e-5)
 
 
-def test_more_draws_begin_with_the_fewer() -> None:
-    places, own = torch.ones(1, N_LATENT), torch.zeros(7, 1, N_LATENT)
-    few = SharedNoise(3, 2, N_LATENT).mixed(own[:2], places)
-    np.testing.assert_array_equal(few, SharedNoise(3, 7, N_LATENT).mixed(own, places)[:2])
+def test_means_over_draws_are_not_off_for_cells_alike() -> None:
+    """What is shared adds up to nothing, and one draw shares nothing."""
+    places = torch.randn(5, N_LATENT, generator=torch.Generator().manual_seed(0))
+    few = SharedNoise(3, 5, N_LATENT).mixed(torch.zeros(5, 5, N_LATENT), places)
+    np.testing.assert_allclose(few.mean(0), 0.0, atol=1e-6)
+    assert few.std() > 0.3
+    own = torch.ones(1, 5, N_LATENT)
+    np.testing.assert_array_equal(SharedNoise(3, 1, N_LATENT).mixed(own, places), own)
+
+
+def test_few_draws_have_the_variance_of_many() -> None:
+    """Over seeds, since draws are few."""
+    places = torch.zeros(1, N_LATENT)
+    own = torch.zeros(3, 1, N_LATENT)
+    drawn = [SharedNoise(seed, 3, N_LATENT).mixed(own, places) for seed in range(400)]
+    assert float(torch.stack(drawn).square().mean()) == pytest.approx(SHARE, rel=0.06)

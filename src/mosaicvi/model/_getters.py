@@ -162,7 +162,8 @@ class PosteriorGetters(MultimodalModel):
         """Draw counts from the posterior predictive.
 
         Draws of cells alike belong together, since a model errs for all of them alike: average over
-        cells first, then take quantiles over draws, for the mean of a cluster.
+        cells first, then take quantiles over draws, for the mean of a cluster. (One draw alone is
+        drawn cell by cell.)
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ smooth function of the place, the same for all cells,
 
 with :math:`\mu_i` the cell's posterior mean and f written in random Fourier features (Rahimi &
 Recht 2007). Every cell's own draws are distributed as before, exactly: only draws of several cells
-belong together.
+belong together. One draw alone shares nothing: nothing could tell what is shared from the mean.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ class SharedNoise:
 
         length = math.sqrt(REACH * n_latent)
         self._frequencies = normal("frequencies", n_latent, N_FREQUENCIES) / length
-        self._weights = normal("weights", n_samples, 2 * N_FREQUENCIES, n_latent)
+        weights = normal("weights", n_samples, 2 * N_FREQUENCIES, n_latent)
+        # Their mean over draws is taken out, and their variance kept: what cells share does not
+        # average out over cells, so that means of few draws would be off for whole clusters.
+        scale = math.sqrt(n_samples / max(n_samples - 1, 1))
+        self._weights = (weights - weights.mean(0)) * scale
+        self._share = SHARE if n_samples > 1 else 0.0
 
     def mixed(self, own: Tensor, places: Tensor) -> Tensor:
         """Noise of draws of which a part is shared.
@@ -75,4 +80,4 @@ class SharedNoise:
         # Sine and cosine of a frequency: their squares add up to one in every place.
         features = torch.cat([phases.cos(), phases.sin()], -1) / math.sqrt(N_FREQUENCIES)
         shared = features @ self._weights.to(own.device)
-        return math.sqrt(1.0 - SHARE) * own + math.sqrt(SHARE) * shared
+        return math.sqrt(1.0 - self._share) * own + math.sqrt(self._share) * shared
