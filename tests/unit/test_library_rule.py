@@ -14,6 +14,7 @@ from tests.helpers import make_mudata
 
 from mosaicvi import FactorVI, MosaicVI
 from mosaicvi.datasets import SimulatedModality, simulate
+from mosaicvi.model._answered_batches import AnsweredBatches
 from mosaicvi.model._chunks import PredictiveRequest
 from mosaicvi.model._libraries import LEAST_CELLS, _told, library_pools
 from mosaicvi.model._library_pool import LibraryPool
@@ -246,8 +247,8 @@ def test_own_counts_are_no_evidence_of_a_size() -> None:
         request = PredictiveRequest("rna", evidence, n_samples=20)
         (chunk,) = sampler.latent(cells, request.from_modalities, n_cells=len(cells))
         draws = (sampler.draw_latent(chunk, 20),) * 2
-        codes = np.zeros(len(cells), dtype=np.int64)
-        sizes.append(sampler._libraries(request, chunk, draws, codes)[0].numpy())
+        answered = AnsweredBatches(sampler.module, sampler.data, request, sampler.seed)
+        sizes.append(sampler._libraries(request, chunk, draws, answered)[0].numpy())
     np.testing.assert_array_equal(*sizes)
 
 
