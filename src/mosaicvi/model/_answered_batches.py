@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,14 +9,13 @@ import torch
 from torch import Tensor
 
 from mosaicvi._noise import CellNoise
+from mosaicvi._settings import logger
 from mosaicvi.data import UNSTATED_BATCH
 
 if TYPE_CHECKING:
     from mosaicvi.data import MosaicData
     from mosaicvi.model._chunks import PredictiveRequest
     from mosaicvi.module import MultimodalModule
-
-logger = logging.getLogger(__name__)
 
 
 class AnsweredBatches:

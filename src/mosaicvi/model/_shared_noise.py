@@ -9,8 +9,10 @@ smooth function of the place, the same for all cells,
     f \sim \mathrm{GP}\big(0, \exp(-\lVert \mu - \mu' \rVert^2 / 2 \ell^2)\big),
 
 with :math:`\mu_i` the cell's posterior mean and f written in random Fourier features (Rahimi &
-Recht 2007). Every cell's own draws are distributed as before, exactly: only draws of several cells
-belong together. One draw alone shares nothing: nothing could tell what is shared from the mean.
+Recht 2007). Each draw of a cell is distributed as without it, exactly: only draws of several cells
+belong together. As the mean of f over n draws is taken out, latent noise of a cell is correlated by
+:math:`-\rho / (n - 1)` from draw to draw. One draw alone shares nothing: nothing could tell what is
+shared from the mean.
 """
 
 from __future__ import annotations
