@@ -109,6 +109,7 @@ nitpick_ignore_regex = [
 html_theme = "sphinx_book_theme"
 html_title = "mosaicvi"
 html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_theme_options = {
     "show_navbar_depth": 1,
     "navbar_persistent": [],  # the sidebar already holds the search field

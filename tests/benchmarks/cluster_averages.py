@@ -1,6 +1,7 @@
 """Draws averaged over clusters: ``python -m tests.benchmarks.cluster_averages DATA TO``.
 
-Half of the cells that hold both modalities lose one, and get it imputed from the other. Do 90 %
+Half of the cells that hold both modalities lose one, and get it imputed from the other. With
+``--unpaired`` the other half loses the other one: links tie the modalities, and no cell. Do 90 %
 intervals of draws averaged over a cluster (k-means on components of the evidence, some 50 cells
 each) hold the cluster's measured mean, and those of differences between two clusters? By the model,
 by draws that share nothing between cells (``independent``), and by values of neighbours. Prints a
@@ -24,12 +25,15 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.neighbors import NearestNeighbors
 
-from mosaicvi import MosaicVI, datasets
-from mosaicvi.model import _shared_noise
+from mosaicvi import MosaicVI, datasets, graph
+from mosaicvi.bm._graphs import annotation_of
+from mosaicvi.model import _counterparts, _shared_noise
 from mosaicvi.model._summaries import places_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from mosaicvi.graph import FeatureGraph
 
 LIKELIHOODS = {"rna": "zinb", "protein": "nb_mixture", "atac": "poisson"}
 N_DRAWS, N_NEIGHBOURS, N_COMPONENTS, N_FEATURES, CELLS, N_DIFFERENCES = 100, 30, 30, 300, 50, 300
@@ -42,6 +46,7 @@ def main() -> None:
     parser.add_argument("to", choices=("rna", "protein", "atac"), help="modality that is lost")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cells", type=int, help="at most so many; default: all with both")
+    parser.add_argument("--unpaired", action="store_true", help="no cell of training holds both")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     mdata = getattr(datasets, given.data)()
@@ -50,14 +55,15 @@ def main() -> None:
     rng = np.random.default_rng(given.seed)
     both = both[rng.permutation(len(both))[: given.cells]]
     asked, known = both[::2], both[1::2]
+    shown = asked if given.unpaired else both
     training = MuData(
-        {evidence: mdata[evidence][both].copy(), given.to: mdata[given.to][known].copy()}
+        {evidence: mdata[evidence][shown].copy(), given.to: mdata[given.to][known].copy()}
     )
     batch = mdata.obs.get("batch", pd.Series("one", index=mdata.obs_names))
     training.obs["batch"] = batch.reindex(training.obs_names).astype(str)
     likelihoods = {name: LIKELIHOODS[name] for name in training.mod}
     MosaicVI.setup_mudata(training, likelihoods, batch_key="batch")
-    model = MosaicVI(training, seed=given.seed)
+    model = MosaicVI(training, graph=_links(training) if given.unpaired else None, seed=given.seed)
     model.train(enable_progress_bar=False)
     counts = sp.csr_matrix(mdata[given.to].X)
     most = np.sort(np.argsort(-np.asarray(counts.sum(axis=0)).ravel())[:N_FEATURES])
@@ -68,8 +74,9 @@ def main() -> None:
     n_clusters = max(len(asked) // CELLS, 3)
     clusters = KMeans(n_clusters, n_init=3, random_state=0).fit_predict(components[asked_at])
     rows = training.obs_names.get_indexer(asked)
-    for how, share in (("mosaicvi", _shared_noise.SHARE), ("independent", 0.0)):
-        _shared_noise.SHARE = share
+    defaults = _shared_noise.SHARE, _counterparts.MOVED
+    for how, shared in (("mosaicvi", defaults), ("independent", (0.0, 0.0))):
+        _shared_noise.SHARE, _counterparts.MOVED = shared
         draws = model.posterior_predictive_sample(
             given.to, [evidence], indices=rows, n_samples=N_DRAWS
         )
@@ -79,6 +86,12 @@ def main() -> None:
     picks = rng.integers(0, N_NEIGHBOURS, (N_DRAWS, len(asked)))
     values = counts[mdata[given.to].obs_names.get_indexer(known)].toarray()
     _tell(given, "neighbours", values[near[np.arange(len(asked)), picks]], truth, clusters)
+
+
+def _links(training: MuData) -> FeatureGraph:
+    if "atac" in training.mod:
+        return graph.from_coordinates(training, "rna", "atac", annotation=annotation_of("mm10"))
+    return graph.from_names(training, "rna", "protein")
 
 
 def _tell(

@@ -8,6 +8,7 @@ import torch
 
 from mosaicvi.model._counterparts import (
     MAX_CELLS,
+    MOVED,
     N_LOCAL,
     N_NEAREST,
     Apart,
@@ -21,6 +22,11 @@ def of(places: np.ndarray, **apart: Apart) -> Counterparts:
     return Counterparts(places.astype(np.float32), apart)
 
 
+def still(n_samples: int, n_asked: int, n_latent: int = 2) -> torch.Tensor:
+    """Nothing that cells share."""
+    return torch.zeros(n_samples, n_asked, n_latent)
+
+
 def noise(n_samples: int, n_asked: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(n_samples, n_asked, generator=torch.Generator().manual_seed(seed))
 
@@ -30,9 +36,11 @@ def test_chances_fall_with_the_squared_distance_on_the_scale_of_the_place() -> N
     cells = rng.normal(size=(40, 2))
     # The place of the third cell, or with a spread of a cell farther away, of those that there are.
     spreads = torch.tensor([0.0, 0.05, 0.25, 1.0])
-    drawn = of(cells).draw(torch.zeros(4, 2), noise(60_000, 4), torch.zeros(4), spreads).numpy()
+    drawn = of(cells).draw(
+        torch.zeros(4, 2), noise(60_000, 4), torch.zeros(4), spreads, still(60_000, 4)
+    )
     squared = (cells**2).sum(1)
-    for each, n_local in zip(drawn.swapaxes(0, 1), (N_LOCAL, N_LOCAL, 10, 40), strict=True):
+    for each, n_local in zip(drawn.numpy().swapaxes(0, 1), (N_LOCAL, N_LOCAL, 10, 40), strict=True):
         expected = np.exp(-squared / np.sort(squared)[n_local - 1])
         expected /= expected.sum()
         same = (each[:, None] == cells.astype(np.float32)[None]).all(2)
@@ -46,7 +54,8 @@ def test_a_rare_kind_is_not_outvoted_by_the_many_around_it() -> None:
     rare = 0.1 * rng.normal(size=(6, 5))
     others = 3.0 + 0.1 * rng.normal(size=(MAX_CELLS, 5))
     table = of(np.concatenate([rare, others]))
-    drawn = table.draw(torch.zeros(1, 5), noise(2000, 1), torch.zeros(1), torch.zeros(1))
+    none = torch.zeros(1)
+    drawn = table.draw(torch.zeros(1, 5), noise(2000, 1), none, none, still(2000, 1, 5))
     assert (drawn[:, 0].norm(dim=-1) < 2).all()
 
 
@@ -55,16 +64,18 @@ def test_answers_do_not_depend_on_which_cells_are_asked_together() -> None:
     table = of(rng.normal(size=(500, 20)))
     asked = torch.as_tensor(rng.normal(size=(60, 20)).astype(np.float32))
     uniform, doubt, spread = noise(7, 60), torch.linspace(0, 1, 60), torch.linspace(0, 0.1, 60)
-    together = table.draw(asked, uniform, doubt, spread)
+    shared = torch.as_tensor(rng.normal(size=(7, 60, 20)).astype(np.float32))
+    together = table.draw(asked, uniform, doubt, spread, shared)
     for cells in (slice(3, 4), slice(20, 57)):
-        alone = table.draw(asked[cells], uniform[:, cells], doubt[cells], spread[cells])
+        given = uniform[:, cells], doubt[cells], spread[cells], shared[:, cells]
+        alone = table.draw(asked[cells], *given)
         np.testing.assert_array_equal(alone, together[:, cells])
 
 
 def test_fewer_cells_than_are_asked_for_and_cells_in_one_place() -> None:
     for cells in (np.ones((1, 3)), np.zeros((4, 3)), np.ones((3 * N_NEAREST, 3))):
         doubt, spread = torch.tensor([[0.0, 0.3], [0.0, 1.0]])
-        drawn = of(cells).draw(torch.zeros(2, 3), noise(9, 2), doubt, spread)
+        drawn = of(cells).draw(torch.zeros(2, 3), noise(9, 2), doubt, spread, still(9, 2, 3))
         np.testing.assert_array_equal(drawn, np.broadcast_to(cells[0], (9, 2, 3)))
 
 
@@ -81,7 +92,8 @@ def test_nearest_are_those_of_plain_distances() -> None:
 def test_doubt_is_the_share_of_draws_that_are_of_any_cell() -> None:
     table = of(np.concatenate([np.zeros((50, 2)), np.full((150, 2), 9.0)]))
     doubt = torch.tensor([0.0, 0.2, 1.0])
-    drawn = table.draw(torch.zeros(3, 2), noise(20_000, 3), doubt, torch.zeros(3))
+    uniform = noise(20_000, 3)
+    drawn = table.draw(torch.zeros(3, 2), uniform, doubt, torch.zeros(3), still(20_000, 3))
     away = (drawn[..., 0] > 1).float().mean(0)
     np.testing.assert_allclose(away, [0.0, 0.15, 0.75], atol=0.01)
 
@@ -92,7 +104,8 @@ def carried(
     """Draws of cells at 0, whose own posteriors are at -1."""
     n_cells = len(next(iter(held.values())))
     own = torch.full((n_samples, n_cells, 2), -1.0)
-    return table.carried_over(own, torch.zeros(n_cells, 2), held, noise(n_samples, n_cells))
+    given = noise(n_samples, n_cells), still(n_samples, n_cells)
+    return table.carried_over(own, torch.zeros(n_cells, 2), held, *given)
 
 
 def test_answers_are_carried_over_if_all_evidence_shares_few_cells_with_them() -> None:
@@ -132,3 +145,17 @@ def test_the_fewer_links_the_wider_places_are() -> None:
     assert spread_of(1) == spread_of(5) == 0.05
     assert spread_of(10) == pytest.approx(0.05 / 8)
     assert spread_of(31) * MAX_CELLS < N_LOCAL
+
+
+def test_places_of_cells_alike_are_moved_together_on_the_scale_of_the_place() -> None:
+    """By what they share alone: what cells draw by themselves averages out over many."""
+    rng = np.random.default_rng(4)
+    cells = rng.normal(size=(50, 8))
+    scale = np.sort(np.linalg.norm(cells, axis=1))[N_LOCAL - 1]
+    shared = torch.as_tensor(rng.normal(size=(40, 1, 8)).astype(np.float32)).expand(40, 2000, 8)
+    drawn = of(cells).draw(
+        torch.zeros(2000, 8), noise(40, 2000), torch.zeros(2000), torch.zeros(2000), shared
+    )
+    means = drawn.mean(1)
+    expected = MOVED * scale / np.sqrt(8) * shared[:, 0]
+    np.testing.assert_allclose(means - means.mean(0), expected - expected.mean(0), atol=0.12)

@@ -107,6 +107,11 @@ def fetch_annotation(assembly: str) -> Path:
         No annotation of that assembly is known.
     DownloadError
         The file is neither in the cache nor reachable.
+
+    Examples
+    --------
+    >>> annotation = mosaicvi.graph.fetch_annotation("hg38")
+    >>> mosaicvi.graph.from_coordinates(mdata, annotation=annotation, assembly="hg38")
     """
     if assembly not in ANNOTATIONS:
         raise RequestError(

@@ -91,6 +91,11 @@ class Window:
         Distance at which the weight is one half, in bases (default 10,000); None: all weights 1.
     anchor
         ``"start"``: the transcription start (default); ``"body"``: the whole gene.
+
+    Examples
+    --------
+    >>> rule = mosaicvi.graph.Window(distance=50_000)
+    >>> mosaicvi.graph.from_coordinates(mdata, annotation="genes.gtf", rule=rule)
     """
 
     distance: int = 100_000

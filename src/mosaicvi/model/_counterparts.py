@@ -48,6 +48,10 @@ WIDEST, FEWEST = 0.05, 5
 """With so few links or fewer the scale is that of this share of the cells; with more links the
 share falls with the cube of their number."""
 
+MOVED, MOVED_REACH = 1.0, 1.0
+"""By how much of that scale places are moved together, and the square of the length over which
+they are, per latent dimension."""
+
 ANYWHERE = 0.3
 """Share of the counterparts that are any cell, where anchors are in full doubt."""
 
@@ -95,7 +99,12 @@ class Counterparts:
     apart: Mapping[str, Apart]
 
     def carried_over(
-        self, own: Tensor, asked: Tensor, held: Mapping[str, Tensor], uniform: Tensor
+        self,
+        own: Tensor,
+        asked: Tensor,
+        held: Mapping[str, Tensor],
+        uniform: Tensor,
+        shared: Tensor,
     ) -> Tensor:
         """Draws, some or all of them of counterparts where all evidence is apart.
 
@@ -111,6 +120,8 @@ class Counterparts:
             Modality of the evidence to the cells that hold it, bool ``(n_cells,)``.
         uniform
             Noise on [0, 1), ``(n_samples, n_cells)``.
+        shared
+            Standard normal noise that cells alike share, ``(n_samples, n_cells, n_latent)``.
         """
         some = torch.stack(list(held.values())).any(0)
         share, doubt, spread = torch.ones(3, len(some), device=some.device)
@@ -127,10 +138,14 @@ class Counterparts:
             return own
         z = own.clone()
         within = (uniform[:, some] / share[some]).clamp_max(1.0)
-        z[:, some] = self.draw(asked[some], within, ANYWHERE * doubt[some], spread[some])
+        z[:, some] = self.draw(
+            asked[some], within, ANYWHERE * doubt[some], spread[some], shared[:, some]
+        )
         return torch.where((uniform < share).unsqueeze(-1), z, own)
 
-    def draw(self, asked: Tensor, uniform: Tensor, anywhere: Tensor, spread: Tensor) -> Tensor:
+    def draw(
+        self, asked: Tensor, uniform: Tensor, anywhere: Tensor, spread: Tensor, shared: Tensor
+    ) -> Tensor:
         """Places of cells near those that are asked about, ``(n_samples, n_asked, n_latent)``.
 
         Parameters
@@ -143,6 +158,8 @@ class Counterparts:
             Share of the draws that are of any cell, ``(n_asked,)``.
         spread
             Share of the cells within the scale, ``(n_asked,)``.
+        shared
+            What moves places of cells alike together, ``(n_samples, n_asked, n_latent)``.
         """
         places = torch.as_tensor(self.places, device=asked.device)
         squared, near = nearest(asked, places, N_NEAREST)
@@ -156,7 +173,9 @@ class Counterparts:
         picks = torch.searchsorted(chance, point, right=True)
         cells = near.gather(1, picks.clamp_max(near.shape[1] - 1)).T
         any_cell = (uniform / anywhere.clamp_min(1e-12) * len(places)).long()
-        return places[torch.where(uniform < anywhere, any_cell.clamp_max(len(places) - 1), cells)]
+        any_cell = any_cell.clamp_max(len(places) - 1)
+        moved = MOVED * (local / asked.shape[1]).sqrt() * shared
+        return places[torch.where(uniform < anywhere, any_cell, cells)] + moved
 
 
 def doubt_between(table: Mapping[str, Counterparts], first: str, second: str) -> float:

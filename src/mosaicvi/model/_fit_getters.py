@@ -93,6 +93,11 @@ class FitGetters(PosteriorGetters):
         ------
         RequestError
             If the model has no feature graph, or it links no two of the model's modalities.
+
+        Examples
+        --------
+        >>> model = mosaicvi.MosaicVI(mdata, graph=mosaicvi.graph.from_names(mdata))
+        >>> model.get_link_agreement()["correlation"].mean()
         """
         graph = self._graph()
         if seed is not None:

@@ -34,6 +34,9 @@ class PosteriorGetters(MultimodalModel):
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Latent representation of every cell, whatever it was measured by.
 
+        Batches are kept where they tell of values; for neighbours, clusters and UMAP,
+        :func:`mosaicvi.tl.correct_latent` takes them out.
+
         Parameters
         ----------
         adata
@@ -57,6 +60,11 @@ class PosteriorGetters(MultimodalModel):
         ------
         RequestError
             If a modality is unknown or no selected cell has any of the evidence.
+
+        Examples
+        --------
+        >>> latent = model.get_latent_representation()
+        >>> by_rna = model.get_latent_representation(from_modalities=["rna"])
         """
         sampler = self._sampler(adata, seed)
         names = self._evidence(from_modalities, exclude=None)
@@ -134,6 +142,12 @@ class PosteriorGetters(MultimodalModel):
             If a modality or scale is unknown, ``scale`` is not one of the likelihood (``"log1p"``
             and ``"clr"`` are of counts), it has no library size, or no selected cell has any of the
             evidence.
+
+        Examples
+        --------
+        >>> protein = model.impute("protein", from_modalities=["rna"])
+        >>> protein.to_df(layer="log1p_mean")
+        >>> protein.var["imputable"]
         """
         sampler = self._sampler(adata, seed)
         request = self._request(modality, from_modalities, n_samples, transform_batch, library_size)
@@ -193,6 +207,11 @@ class PosteriorGetters(MultimodalModel):
         ------
         RequestError
             As in :meth:`impute`, or if ``library_size="observed"`` and a cell lacks the modality.
+
+        Examples
+        --------
+        >>> draws = model.posterior_predictive_sample("protein", ["rna"], n_samples=100)
+        >>> np.quantile(draws.mean(axis=1), [0.05, 0.95], axis=0)  # the cells' mean, a protein each
         """
         sampler = self._sampler(adata, seed)
         request = self._request(
@@ -252,6 +271,10 @@ class PosteriorGetters(MultimodalModel):
         ------
         RequestError
             As in :meth:`posterior_predictive_sample`.
+
+        Examples
+        --------
+        >>> model.get_normalized_expression("rna", library_size=1e4)[["CD3E", "MS4A1"]]
         """
         sampler = self._sampler(adata, seed)
         _answers.check_modality(modality, self.module.modalities)

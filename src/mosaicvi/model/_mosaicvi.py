@@ -219,6 +219,11 @@ class MosaicVI(FitGetters):
         RequestError
             If ``max_epochs`` is below 1, an argument in ``plan_kwargs`` or ``datasplitter_kwargs``
             is unknown, ``indices`` are out of range, or the model was loaded without data.
+
+        Examples
+        --------
+        >>> fit = model.train(plan_kwargs={"learning_rate": 1e-3}, enable_progress_bar=False)
+        >>> fit.status, fit.n_epochs
         """
         _training.check_epochs(max_epochs)
         prepared = self._cells(None)

@@ -18,6 +18,7 @@ from mosaicvi._noise import CellNoise
 from mosaicvi._scvi import progress
 from mosaicvi.model._answered_batches import AnsweredBatches
 from mosaicvi.model._chunks import LatentChunk, PredictiveChunk, PredictiveRequest
+from mosaicvi.model._counterparts import MOVED_REACH
 from mosaicvi.model._shared_noise import SharedNoise
 
 if TYPE_CHECKING:
@@ -117,14 +118,16 @@ class PosteriorSampler:
             request.modality
         )
         size = self.chunk_size(request.n_samples, self.n_features(request.modality))
-        shared = SharedNoise(self.seed, request.n_samples, self.module.n_latent)
+        sizes = request.n_samples, self.module.n_latent
+        shared = SharedNoise(self.seed, *sizes)
+        moved = SharedNoise(self.seed, *sizes, reach=MOVED_REACH, purpose="counterparts/shared")
         answered = AnsweredBatches(self.module, self.data, request, self.seed)
         answered.announce(indices)
         for chunk in self.latent(indices, request.from_modalities, n_cells=size):
             rows = chunk.batch.indices.cpu().numpy()
             names = self.data.obs_names[rows]
             own = self.draw_latent(chunk, request.n_samples, shared)
-            z = self._carried_over(chunk, request, own)
+            z = self._carried_over(chunk, request, own, moved)
             offsets, batch = answered.offsets(rows)
             design = self.module.design(chunk.batch)
             library = None
@@ -158,7 +161,9 @@ class PosteriorSampler:
             normal = shared.mixed(normal, chunk.posterior.mean)
         return chunk.posterior.rsample(normal, uniform.to(device))
 
-    def _carried_over(self, chunk: LatentChunk, request: PredictiveRequest, z: Tensor) -> Tensor:
+    def _carried_over(
+        self, chunk: LatentChunk, request: PredictiveRequest, z: Tensor, shared: SharedNoise
+    ) -> Tensor:
         """Latent draws; of counterparts where evidence shares few cells with the answer."""
         found = self.counterparts.get(request.modality)
         if found is None:
@@ -173,7 +178,8 @@ class PosteriorSampler:
             return z
         noise = CellNoise(self.seed, self.data.obs_names[rows], purpose="counterparts")
         uniform = noise.uniform(len(z), len(rows), 1).squeeze(-1).to(z.device)
-        return found.carried_over(z, chunk.posterior.mean, held, uniform)
+        asked = chunk.posterior.mean
+        return found.carried_over(z, asked, held, uniform, shared.field(asked))
 
     def n_features(self, modality: str) -> int:
         """Number of features of a modality."""

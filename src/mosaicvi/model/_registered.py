@@ -49,10 +49,13 @@ class RegisteredModel(BaseModelClass):
             ``"bernoulli"``, ``"normal"``, ``"lognormal"``, ``"beta_binomial"``) or to a
             :class:`~mosaicvi.ModalitySpec`.
         batch_key
-            Column of the technical batch: one for all modalities, or one a modality. Looked up in
-            ``mdata.obs``, then in the modalities' ``obs``.
+            Column of the technical batch: one for all modalities, or one a modality. Read in
+            ``mdata.obs`` and the modalities' ``obs``; places that contradict each other are an
+            error.
         layer
-            Where counts are: ``"auto"`` takes X if it holds counts, else ``layers["counts"]``.
+            Where values are, for all modalities or by modality: ``"auto"`` takes X if it holds
+            counts, else ``layers["counts"]``, and else is an error; None takes X; any other name
+            is that of a layer.
         size_factor_key
             Column that replaces counts a cell as library size, on their scale: factors with a mean
             of one are to be multiplied by the mean of counts a cell.
@@ -72,6 +75,17 @@ class RegisteredModel(BaseModelClass):
             If the data are not what the model needs; the message names modality, key and remedy.
         RequestError
             If a modality, likelihood, option or argument is unknown.
+
+        Examples
+        --------
+        >>> modalities = {"rna": "zinb", "protein": "nb_mixture"}
+        >>> mosaicvi.MosaicVI.setup_mudata(mdata, modalities, batch_key="batch")
+
+        A batch key for each modality, and RNA counts in a layer:
+
+        >>> keys = {"rna": "lane", "protein": "stain"}
+        >>> layers = {"rna": "raw"}
+        >>> mosaicvi.MosaicVI.setup_mudata(mdata, modalities, batch_key=keys, layer=layers)
         """
         if kwargs and source_registry is None:
             known = [*signature(cls.setup_mudata).parameters][1:-1]

@@ -13,6 +13,9 @@ Recht 2007). Each draw of a cell is distributed as without it, exactly: only dra
 belong together. As the mean of f over n draws is taken out, latent noise of a cell is correlated by
 :math:`-\rho / (n - 1)` from draw to draw. One draw alone shares nothing: nothing could tell what is
 shared from the mean.
+
+Where an answer is carried over from like cells (:mod:`~mosaicvi.model._counterparts`), cells of one
+kind lie amiss together too; there such a function is added to the places that are drawn.
 """
 
 from __future__ import annotations
@@ -48,14 +51,26 @@ class SharedNoise:
         Draws.
     n_latent
         Latent dimensions.
+    reach
+        Square of the length over which it is shared, per latent dimension.
+    purpose
+        Name of the noise: that of another is independent of it.
     """
 
-    def __init__(self, seed: int, n_samples: int, n_latent: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        n_samples: int,
+        n_latent: int,
+        *,
+        reach: float = REACH,
+        purpose: str = "latent/shared",
+    ) -> None:
         def normal(name: str, *shape: int) -> Tensor:
-            noise = CellNoise(seed, [name], purpose="latent/shared")
+            noise = CellNoise(seed, [name], purpose=purpose)
             return noise.normal(shape[0], 1, math.prod(shape[1:])).view(shape)
 
-        length = math.sqrt(REACH * n_latent)
+        length = math.sqrt(reach * n_latent)
         self._frequencies = normal("frequencies", n_latent, N_FREQUENCIES) / length
         weights = normal("weights", n_samples, 2 * N_FREQUENCIES, n_latent)
         # Their mean over draws is taken out, and their variance kept: what cells share does not
@@ -78,8 +93,22 @@ class SharedNoise:
         -------
         Standard normal noise, shaped and placed as ``own``.
         """
-        phases = places.to(own) @ self._frequencies.to(own.device)
+        shared = self.field(places.to(own))
+        return math.sqrt(1.0 - self._share) * own + math.sqrt(self._share) * shared
+
+    def field(self, places: Tensor) -> Tensor:
+        """The shared part, standard normal noise; zero if there is one draw alone.
+
+        Parameters
+        ----------
+        places
+            Posterior means, ``(n_cells, n_latent)``.
+
+        Returns
+        -------
+        Shape ``(n_samples, n_cells, n_latent)``.
+        """
+        phases = places @ self._frequencies.to(places.device)
         # Sine and cosine of a frequency: their squares add up to one in every place.
         features = torch.cat([phases.cos(), phases.sin()], -1) / math.sqrt(N_FREQUENCIES)
-        shared = features @ self._weights.to(own.device)
-        return math.sqrt(1.0 - self._share) * own + math.sqrt(self._share) * shared
+        return features @ self._weights.to(places.device)
