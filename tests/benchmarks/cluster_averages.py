@@ -4,9 +4,11 @@ Half of the cells that hold both modalities lose one, and get it imputed from th
 ``--unpaired`` the other half loses the other one: links tie the modalities, and no cell. Do 90 %
 intervals of draws averaged over a cluster (k-means on components of the evidence, some 50 cells
 each) hold the cluster's measured mean, and those of differences between two clusters? By the model,
-by draws that share nothing between cells (``independent``), and by values of neighbours. Prints a
-line of JSON each: shares held of single cells, of means and of differences, and widths of the
-latter two, relative to the mean over the cells, medians over features.
+by draws that share nothing between cells (``independent``), and by values of neighbours;
+unpaired also by draws whose places are moved alike in all dimensions (``even``). Prints a line of
+JSON each: shares held of single cells, of means and of differences, and widths of the
+latter two, relative to the mean over the cells, medians over features; and the CRPS of log1p of
+single cells.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import argparse
 import json
 import sys
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
 from mudata import MuData
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
@@ -27,6 +31,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from mosaicvi import MosaicVI, datasets, graph
 from mosaicvi.bm._graphs import annotation_of
+from mosaicvi.metrics import crps_from_samples
 from mosaicvi.model import _counterparts, _shared_noise
 from mosaicvi.model._summaries import places_of
 
@@ -75,7 +80,14 @@ def main() -> None:
     clusters = KMeans(n_clusters, n_init=3, random_state=0).fit_predict(components[asked_at])
     rows = training.obs_names.get_indexer(asked)
     defaults = _shared_noise.SHARE, _counterparts.MOVED
-    for how, shared in (("mosaicvi", defaults), ("independent", (0.0, 0.0))):
+    kept = model.counterparts
+    even = {name: replace(each) for name, each in kept.items()}
+    for each in even.values():
+        vars(each)["directions"] = torch.eye(each.places.shape[1])
+    ways = [("mosaicvi", defaults, kept), ("independent", (0.0, 0.0), kept)]
+    if given.unpaired:
+        ways.append(("even", (defaults[0], 1.0), even))
+    for how, shared, model.counterparts in ways:
         _shared_noise.SHARE, _counterparts.MOVED = shared
         draws = model.posterior_predictive_sample(
             given.to, [evidence], indices=rows, n_samples=N_DRAWS
@@ -113,6 +125,7 @@ def _tell(
         "how": how,
         "n_clusters": len(named),
         "cells_held": _held(draws, truth)[0],
+        "crps": round(float(crps_from_samples(np.log1p(draws), np.log1p(truth)).mean()), 4),
     }
     for key, drawn, true in (
         ("means", means, measured),

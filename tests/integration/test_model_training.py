@@ -6,6 +6,7 @@ import logging
 import warnings
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from tests import unpaired
 from tests.fits import QUIET, answer, assert_same_answer, build, fit, layers, small_mosaic
 from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 
@@ -121,6 +123,21 @@ def test_features_learn_faster_by_default_but_regions(model: MosaicVI) -> None:
         sparse = rate(build(few, spec))
         few["rna"].X = few["rna"].X.toarray()
         assert sparse == rate(build(few, spec)) == {"rna": expected, "protein": 4}
+
+
+def test_genes_of_few_aligned_cells_learn_faster() -> None:
+    mdata = unpaired.draw({"rna": 0.5, "protein": 0.5}, 300)
+    links = unpaired.graph_of(mdata, mdata.uns["links"])
+    model = unpaired.fit(mdata, links, epochs=1)
+    data = model.adata_manager.data
+
+    def rate(n_cells: int) -> Any:
+        with mock.patch.object(type(data), "n_cells", n_cells):
+            return optimizer_spec(model.module, data, {}).feature_rate
+
+    assert rate(300) == {"rna": 8, "protein": 4}
+    assert rate(1600) == {"rna": 6.4, "protein": 4}
+    assert rate(10_000) == {"rna": 4, "protein": 4}
 
 
 def test_features_of_each_modality_learn_at_their_own_rate(mdata: MuData) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from tests.unpaired import draw, fit, graph_of
 
 from mosaicvi import MosaicVI, metrics, tl
+from mosaicvi.model import _counterparts
 from mosaicvi.model._counterparts import Apart, spread_of
 from mosaicvi.model._libraries import library_pools
 
@@ -66,6 +68,22 @@ def test_counterparts_are_as_near_to_the_truth_where_own_draws_are_right(
     assert crps(*carried_over) < 1.01 * crps(*own)
     assert missed(*carried_over) < 0.04
     assert width(carried_over[0]) < 1.02 * width(own[0])
+
+
+def test_counterparts_are_moved_along_their_own_directions(
+    unpaired: tuple[MosaicVI, MuData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where these are nothing, answers are as if nothing were moved."""
+    model, mdata = unpaired
+    now = draws(model, mdata)[0]
+    stays = {name: replace(each) for name, each in model.counterparts.items()}
+    for each in stays.values():
+        vars(each)["directions"] = torch.zeros(2 * [each.places.shape[1]])
+    monkeypatch.setattr(model, "counterparts", stays)
+    still = draws(model, mdata)[0]
+    assert (still != now).mean() > 0.01
+    monkeypatch.setattr(_counterparts, "MOVED", 0.0)
+    np.testing.assert_array_equal(draws(model, mdata)[0], still)
 
 
 def test_totals_are_those_of_counterparts() -> None:

@@ -159,3 +159,27 @@ def test_places_of_cells_alike_are_moved_together_on_the_scale_of_the_place() ->
     means = drawn.mean(1)
     expected = MOVED * scale / np.sqrt(8) * shared[:, 0]
     np.testing.assert_allclose(means - means.mean(0), expected - expected.mean(0), atol=0.12)
+
+
+def test_places_are_moved_where_cells_alike_differ() -> None:
+    """Not where kinds differ, nor in dimensions in which no cells do."""
+    rng = np.random.default_rng(5)
+    cells = np.zeros((600, 8))
+    cells[:, 0] = 20.0 * (np.arange(600) % 3)
+    cells[:, 1:3] = rng.normal(size=(600, 2)) @ [[1.0, 0.5], [0.0, 1.0]]
+    directions = of(cells).directions
+    assert float(directions.square().sum()) == pytest.approx(8, rel=1e-4)
+    moved = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0)) @ directions
+    assert float(moved[:, [0, *range(3, 8)]].abs().max()) < 1e-3
+    apart = cells[:, None, 1:3] - cells[None, :, 1:3]
+    squared = np.square(cells[:, None] - cells[None]).sum(2)
+    third = np.argsort(squared, axis=1)[:, N_LOCAL]
+    differences = apart[np.arange(600), third]
+    expected = differences.T @ differences
+    expected *= 8 / np.trace(expected)
+    np.testing.assert_allclose(directions.T[1:3] @ directions[:, 1:3], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("cells", [np.ones((1, 3)), np.zeros((50, 3))])
+def test_cells_that_do_not_differ_have_no_directions(cells: np.ndarray) -> None:
+    np.testing.assert_array_equal(of(cells).directions, np.eye(3))

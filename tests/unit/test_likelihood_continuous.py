@@ -1,4 +1,4 @@
-"""Log-normal and beta-binomial against scipy: values, gradients, draws, starting values."""
+"""Continuous likelihoods against scipy: values, gradients, draws, starting values."""
 
 from __future__ import annotations
 
@@ -102,14 +102,94 @@ def test_lognormal_entries_and_gradients(dtype: torch.dtype) -> None:
     close(log_sd.grad, (score**2 - 1).sum(0))
 
 
-@pytest.mark.parametrize("name", ["lognormal", "beta_binomial"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_student_entries_and_gradients(dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.standard_t(2.2, (20, 8)) * 5, dtype=dtype)
+    mean = torch.tensor(rng.normal(0, 3, (20, 8)), dtype=dtype, requires_grad=True)
+    log_sd = torch.tensor(rng.normal(0, 1, 8), dtype=dtype, requires_grad=True)
+    df = torch.tensor([2.05, 2.5, 3, 5, 10, 30, 100, 150], dtype=dtype, requires_grad=True)
+    likelihood = likelihoods.get("student")
+    actual = likelihood.log_prob(x, {"mean": mean, "log_sd": log_sd, "df": df})
+    given, m, s, v = (part.detach().double().numpy() for part in (x, mean, log_sd.exp(), df))
+    close(actual, stats.t.logpdf(given, v, m, s).sum(-1))
+    actual.sum().backward()
+    score = (given - m) / s
+    pull = (v + 1) * score / (v + score**2)
+    for part, expected in ((mean, pull / s), (log_sd, (pull * score - 1).sum(0))):
+        assert part.grad is not None
+        close(part.grad, expected)
+    step = 1e-5
+    rise = stats.t.logpdf(given, v + step, m, s) - stats.t.logpdf(given, v - step, m, s)
+    assert df.grad is not None
+    np.testing.assert_allclose(df.grad.double(), rise.sum(0) / (2 * step), atol=1e-3, rtol=1e-3)
+
+
+def test_one_value_far_off_hardly_moves_a_student() -> None:
+    """Nor its starting values; a normal's move in proportion."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(3.0, 2.0, (2000, 2))
+    x[:100, 0] = np.nan
+    x[-20:] = 1e4
+    start = {name: likelihoods.get(name).start(x, np.ones(2000)) for name in ("student", "normal")}
+    scale = {name: np.exp(each.parameters["log_scale"]) for name, each in start.items()}
+    np.testing.assert_allclose(scale["student"], 2.0, rtol=0.1)
+    np.testing.assert_allclose(start["student"].heads["mean"] * scale["student"], 3.0, atol=0.2)
+    assert (scale["normal"] > 500).all()
+
+
+def test_deviance_of_a_student_is_that_of_its_density() -> None:
+    """Twice what the density loses, in the scale's units; a squared error with many degrees."""
+    parameters = {
+        "mean": torch.tensor([[1.0, 1.0]], dtype=torch.float64),
+        "sd": torch.tensor([0.5, 2.0], dtype=torch.float64),
+        "df": torch.tensor([3.0, 3.0], dtype=torch.float64),
+    }
+    likelihood = likelihoods.get("student")
+    x = torch.tensor([[1.2, -40.0]], dtype=torch.float64)
+    spread = np.array([0.5, 2.0])
+    lost = stats.t.logpdf(0.0, 3) - stats.t.logpdf((x.numpy() - 1.0) / spread, 3)
+    close(likelihood.deviance(x, parameters), 2 * spread**2 * lost)
+    parameters["df"] = parameters["df"] * 1e9
+    close(likelihood.deviance(x, parameters), (x.numpy() - 1.0) ** 2)
+
+
+def test_student_starts_from_what_varies() -> None:
+    """Mostly one and the same value, constant, without a value, not measured by a batch."""
+    x = np.zeros((100, 4))
+    x[:20, 0] = np.arange(20.0)
+    x[:, 1] = 5.0
+    x[:, 2] = np.nan
+    x[:, 3] = np.r_[np.full(50, 1e6), np.arange(50.0)]
+    panel = np.array([[True, True, True, False], [True] * 4])
+    batch = np.repeat([0, 1], 50)
+    start = likelihoods.get("student").start(x, np.ones(100), panel=panel, batch=batch)
+    scale = np.exp(start.parameters["log_scale"])
+    np.testing.assert_allclose(scale[:3], [x[:, 0].std(), 1.0, 1.0], rtol=1e-5)
+    np.testing.assert_allclose((start.heads["mean"] * scale)[[0, 1, 2, 3]], [0, 5, 0, 24.5])
+
+
+@pytest.mark.parametrize("df", [2.1, 4.0, 60.0])
+def test_draws_are_students(df: float) -> None:
+    parameters = {
+        "mean": torch.full((20_000, 1, 2), 3.0),
+        "sd": torch.tensor([0.5, 2.0]),
+        "df": torch.tensor([df, df]),
+    }
+    noise = CellNoise(0, ["a"], purpose="test")
+    draws = likelihoods.get("student").sample(parameters, noise).double().numpy()[:, 0]
+    for column, scale in zip(draws.T, (0.5, 2.0), strict=True):
+        assert stats.kstest((column - 3.0) / scale, stats.t(df).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["lognormal", "beta_binomial", "student"])
 def test_gradients_by_finite_differences(name: str) -> None:
     """From the heads, with draws, through masked entries that hold NaN."""
     likelihood = likelihoods.get(name)
     rng = np.random.default_rng(1)
     n = rng.poisson(5.0, (3, 5)) + 1.0
     x = pairs(rng.binomial(n.astype(int), 0.4), n, torch.float64)
-    if name == "lognormal":
+    if name != "beta_binomial":
         x = x.real + 0.5
     observed = torch.tensor(rng.random((3, 5)) < 0.7)
     x = x.masked_fill(~observed, torch.nan)
@@ -152,6 +232,7 @@ def test_beta_binomial_sums_to_one(logit: float, phi: float) -> None:
 def test_extreme_heads_stay_finite() -> None:
     x = {"beta_binomial": pairs(*np.array(READS[:6], dtype=float).T[:, None, :], torch.float32)}
     x["lognormal"] = torch.tensor([[1e-12, 1e-3, 1.0, 10.0, 1e6, 1e12]])
+    x["student"] = torch.tensor([[-1e12, -1.0, 0.0, 1e-6, 10.0, 1e12]])
     for name, values in x.items():
         likelihood = likelihoods.get(name)
         for scale in (-200.0, 0.0, 200.0):

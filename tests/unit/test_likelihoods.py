@@ -246,7 +246,7 @@ def test_unknown_name_lists_the_known() -> None:
     with pytest.raises(
         RequestError,
         match="'nb', 'zinb', 'nb_mixture', 'poisson', 'bernoulli', 'normal', "
-        "'lognormal', 'beta_binomial'",
+        "'student', 'lognormal', 'beta_binomial'",
     ):
         likelihoods.get("gauss")
 

@@ -52,7 +52,7 @@ def test_pairs_of_counts_are_read_as_rates() -> None:
 
 def test_values_of_other_likelihoods_are_read_as_they_are() -> None:
     values = np.ones((2, 3))
-    for name in ("nb", "zinb", "nb_mixture", "poisson", "bernoulli", "normal", "lognormal"):
+    for name in ("nb", "zinb", "nb_mixture", "poisson", "bernoulli", "normal", "student"):
         assert likelihoods.get(name).shown(values) is values
 
 

@@ -67,3 +67,11 @@ def test_few_draws_have_the_variance_of_many() -> None:
     own = torch.zeros(3, 1, N_LATENT)
     drawn = [SharedNoise(seed, 3, N_LATENT).mixed(own, places) for seed in range(400)]
     assert float(torch.stack(drawn).square().mean()) == pytest.approx(SHARE, rel=0.06)
+
+
+def test_noise_along_directions_has_their_covariance() -> None:
+    directions = torch.diag(torch.tensor([2.0, 1.0, 0.5, 0.0]))
+    plain, places = SharedNoise(3, N_DRAWS, N_LATENT), torch.zeros(1, N_LATENT)
+    drawn = plain.along(directions).field(places)
+    np.testing.assert_allclose(drawn, plain.field(places) @ directions, atol=1e-5)
+    assert float(drawn[..., 3].abs().max()) == 0

@@ -39,6 +39,7 @@ SPECS = {
     "poisson": one("poisson", depth=400.0),
     "bernoulli": one("bernoulli", depth=30.0),
     "normal": one("normal"),
+    "student": one("student"),
     "lognormal": one("lognormal"),
 }
 
@@ -59,6 +60,9 @@ def expected(mdata, n_draws=4000):
     size = (n_draws, len(head))
     if kind == "normal":
         return head, part.var["truth_sd"].to_numpy() ** 2
+    if kind == "student":
+        df = part.var["truth_df"].to_numpy()
+        return head, part.var["truth_sd"].to_numpy() ** 2 * df / (df - 2)
     if kind == "lognormal":
         spread = part.var["truth_sd"].to_numpy() ** 2
         mean = np.exp(head + spread / 2)
@@ -222,7 +226,7 @@ def test_panel_is_respected(likelihood):
     lacking = ~panel["batch2"].to_numpy()
     cells = (mdata["m"].obs["batch"] == "batch2").to_numpy()
     values, mean = dense(mdata["m"].X), true_mean(mdata, "m")
-    if likelihood in {"normal", "lognormal"}:
+    if likelihood in {"normal", "student", "lognormal"}:
         assert np.isnan(values[cells][:, lacking]).all()
         assert not np.isnan(values[~cells]).any()
         assert not np.isnan(values[:, ~lacking]).any()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from tests.fits import build, small_mosaic
+from tests.fits import build, small_mosaic, without_truth
 
 from mosaicvi import RequestError
+from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.model import _training
 from mosaicvi.model._construct import modality_weights
 from mosaicvi.module._objective import Objective
@@ -82,6 +84,18 @@ def test_weights_that_are_given_stand_beside_measured_ones() -> None:
     assert weights(model, {"modality_weights": both}) == both
 
 
+def test_two_features_do_not_weigh_more_than_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = drawn(0.5)
+    nats = {"rna": 2000.0, "protein": 8.0}
+    monkeypatch.setattr(_training, "start_nats", lambda *_: nats)
+    assert modality_weights(nats, 0.8)["protein"] > 80
+    assert weights(model, {}) == {"rna": 1.0, "protein": _training.MOST_WEIGHT}
+    # What is below stays, and what a user gives.
+    nats["protein"] = 200.0
+    assert weights(model, {})["protein"] == pytest.approx(10**0.8)
+    assert weights(model, {"modality_weights": {"protein": 54.0}})["protein"] == 54
+
+
 def test_weights_of_unknown_modalities_are_refused() -> None:
     with pytest.raises(RequestError, match=r"modality_weights.*unknown modalities \['protien'\]"):
         weights(drawn(0.5), {"modality_weights": {"protien": 3.0}})
@@ -110,6 +124,20 @@ def test_reconstructions_of_noise_do_without_their_weight(
     assert spec(model, {"own_weights": {small[0]: 3.0}}).own_weights == {small[0]: 3.0}
     assert spec(model, {"modality_weights": {small[0]: weight}}).own_weights == {}
     assert spec(model, anchored=True).own_weights == {}
+
+
+@pytest.mark.parametrize("likelihood", ["normal", "student"])
+def test_continuous_values_have_half_of_their_weight_for_themselves(likelihood: str) -> None:
+    specs = {
+        "rna": SimulatedModality.rna(200, likelihood="nb"),
+        "score": replace(SimulatedModality.normal(4), likelihood=likelihood),
+    }
+    mdata = without_truth(simulate(N_CELLS, specs, patterns={"rna+score": 1.0}, seed=1))
+    found = spec(build(mdata, {"rna": "nb", "score": likelihood}))
+    assert found.modality_weights["score"] > 5
+    assert found.own_weights["score"] == pytest.approx(found.modality_weights["score"] ** 0.5)
+    # What others say of it keeps its weight.
+    assert found.own_weights.keys() == {"score"}
 
 
 def test_the_weight_of_a_reconstruction_is_its_own() -> None:

@@ -24,7 +24,7 @@ class ModalitySpec:
     ----------
     likelihood
         Name of a likelihood: ``nb``, ``zinb``, ``nb_mixture``, ``poisson``, ``bernoulli``,
-        ``normal``, ``lognormal`` or ``beta_binomial``.
+        ``normal``, ``student``, ``lognormal`` or ``beta_binomial``.
     layer
         Where the values are. ``"auto"`` (default): ``X`` if it holds counts, else
         ``layers["counts"]``, else an error that lists what could be meant; ``X`` for a likelihood

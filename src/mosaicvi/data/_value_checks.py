@@ -14,7 +14,6 @@ from mosaicvi.data._rows import RowSource
 from mosaicvi.data._schema import likelihood_of
 from mosaicvi.data._structure import shown
 from mosaicvi.data._values import place, read_layer, row_totals, stored
-from mosaicvi.likelihoods._normal import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,8 +44,8 @@ def check_values(
         raise _bad_value(adata, matrix, layer, modality, "infinite", summary.infinite, spec)
     if likelihood.positive:
         _check_positive(adata, matrix, layer, spec, modality)
-    if likelihood.is_normal:
-        _check_units(adata, matrix, layer, modality)
+    if likelihood.units is not None:
+        _check_units(adata, matrix, layer, modality, likelihood.units)
     if not likelihood.is_count:
         if summary.nan:
             _warn_missing(adata, matrix, layer, modality)
@@ -199,7 +198,11 @@ def _check_fractions(
 
 
 def _check_units(
-    adata: AnnData, matrix: Matrix | RowSource, layer: str | None, modality: str
+    adata: AnnData,
+    matrix: Matrix | RowSource,
+    layer: str | None,
+    modality: str,
+    units: tuple[float, float],
 ) -> None:
     """Refuse features whose values are too small or too large for single precision."""
     size = np.zeros(matrix.shape[1])
@@ -214,7 +217,7 @@ def _check_units(
             extremes = [np.fmax.reduce(block, axis=0), np.fmin.reduce(block, axis=0)]
         for extreme in extremes:
             size = np.fmax(size, np.abs(extreme.astype(np.float64)))
-    smallest, largest = UNITS
+    smallest, largest = units
     wrong = np.flatnonzero((size > largest) | ((size < smallest) & (size > 0)))
     if len(wrong):
         raise DataError(

@@ -215,6 +215,22 @@ class Normal(Rule):
         return self.mean(given) + given.parameters["sd"] * rng.normal(size=given.head.shape), {}
 
 
+class Student(Normal):
+    """Continuous values around the head with Student's tails."""
+
+    def parameters(
+        self, rng: np.random.Generator, *, n_features: int, n_batches: int, batch_sd: float
+    ) -> dict[str, Array]:
+        found = super().parameters(
+            rng, n_features=n_features, n_batches=n_batches, batch_sd=batch_sd
+        )
+        return {**found, "df": rng.uniform(2.5, 8.0, n_features)}
+
+    def draw(self, rng: np.random.Generator, given: Predictor) -> tuple[Array, dict[str, Mask]]:
+        noise = rng.standard_t(given.parameters["df"], given.head.shape)
+        return self.mean(given) + given.parameters["sd"] * noise, {}
+
+
 class LogNormal(Normal):
     """Positive values whose logs are :class:`Normal`."""
 
@@ -251,6 +267,7 @@ RULES: dict[str, Rule] = {
     "poisson": Poisson(),
     "bernoulli": Bernoulli(),
     "normal": Normal(),
+    "student": Student(),
     "lognormal": LogNormal(),
     "beta_binomial": BetaBinomial(),
 }

@@ -55,7 +55,8 @@ def simulate(
     - ``nb_mixture``: a background that is lognormal over cells; with a probability that rises
       steeply with ``r(z) . v_f``, foreground: background x (1 + exp(head));
     - ``poisson``, ``bernoulli``: fragment counts of the same mean, or 1 with probability
-      ``1 - exp(-mean)``; ``normal``: the head plus noise; ``lognormal``: its exponential;
+      ``1 - exp(-mean)``; ``normal``: the head plus noise; ``student``: the same with noise of
+      heavy tails; ``lognormal``: the exponential of ``normal``;
     - ``beta_binomial``: Poisson coverage, and of it the share of a beta distribution around the
       logistic of the head, in ``layers["methylated"]`` (also ``X``) and ``layers["coverage"]``.
 

@@ -49,19 +49,19 @@ class SimulatedModality:
     ----------
     likelihood
         ``"nb"``, ``"zinb"``, ``"nb_mixture"``, ``"poisson"``, ``"bernoulli"``, ``"normal"``,
-        ``"lognormal"`` or ``"beta_binomial"``.
+        ``"student"``, ``"lognormal"`` or ``"beta_binomial"``.
     names
         Feature names; their number is the number of features.
     depth
         Median library size, in counts a cell; for ``nb_mixture`` a factor on every background
         (median staining, 1); for ``beta_binomial`` the median coverage of a feature. Not used by
-        ``normal`` and ``lognormal``.
+        ``normal``, ``student`` and ``lognormal``.
     depth_sd
         Standard deviation of log library size over cells.
     abundance
         Mean and standard deviation, over features, of the head's bias: log abundance under a
-        softmax, log(foreground / background - 1) for ``nb_mixture``, the value for ``normal``, its
-        log for ``lognormal``, log odds of the rate for ``beta_binomial``.
+        softmax, log(foreground / background - 1) for ``nb_mixture``, the value for ``normal`` and
+        ``student``, its log for ``lognormal``, log odds of the rate for ``beta_binomial``.
     signal_sd
         Standard deviation of ``r(z) . v`` over cells (natural logarithm for counts).
     batch_sd

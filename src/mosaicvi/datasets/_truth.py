@@ -228,8 +228,8 @@ def true_mean(mdata: mudata.MuData, modality: str) -> Array:
     -------
     Mean of the values given the true z, batch, panel and library size, shape
     ``(n_cells, n_features)``, float64, in the order of ``mdata.obs_names``: counts a cell, values
-    of a ``normal`` or ``lognormal`` modality, the rate (methylated share) of a ``beta_binomial``
-    one. Where the cell's batch lacks the feature 0, and NaN for these three.
+    of a ``normal``, ``student`` or ``lognormal`` modality, the rate (methylated share) of a
+    ``beta_binomial`` one. Where the cell's batch lacks the feature 0, and NaN for these four.
 
     Raises
     ------

@@ -86,11 +86,12 @@ class FactorGetters(GeneSetGetters):
 
         with the Poisson deviance for counts, the Bernoulli deviance for zeros and ones, the
         binomial one for counts out of counts, and squared error for continuous values (of their
-        logs for ``lognormal``), each feature in units of its standard deviation. By default over
-        the validation cells, whose values trained no weight, in no fit; their factors are inferred
-        from their own values, unless ``from_modalities`` leaves the modality in question out. A
-        modality that no validation cell holds is judged on all its cells. An R2 is at most one; it
-        is negative where factors predict worse than none.
+        logs for ``lognormal``; by the density for ``student``, to which one outlier is not all),
+        each feature in units of its standard deviation. By default over the validation cells, whose
+        values trained no weight, in no fit; their factors are inferred from their own values,
+        unless ``from_modalities`` leaves the modality in question out. A modality that no
+        validation cell holds is judged on all its cells. An R2 is at most one; it is negative where
+        factors predict worse than none.
 
         Parameters
         ----------

@@ -9,6 +9,7 @@ nb_mixture     counts with background (antibodies)         background and foregr
 poisson        counts, Poisson                             composition x library size
 bernoulli      zeros and ones (accessibility)              1 - exp(-composition x library)
 normal         continuous values, may be missing           identity
+student        the same, with outliers                     identity
 lognormal      positive values (intensities), may miss     exp, and half the variance
 beta_binomial  counts out of counts (methylation)          a rate from 0 to 1
 =============  ==========================================  ===============================
@@ -27,6 +28,7 @@ from mosaicvi.likelihoods._nb import NegativeBinomial
 from mosaicvi.likelihoods._nb_mixture import NegativeBinomialMixture
 from mosaicvi.likelihoods._normal import Normal
 from mosaicvi.likelihoods._poisson import Poisson
+from mosaicvi.likelihoods._student import Student
 from mosaicvi.likelihoods._zinb import ZeroInflatedNegativeBinomial
 
 TABLE: dict[str, Likelihood] = {
@@ -38,6 +40,7 @@ TABLE: dict[str, Likelihood] = {
         Poisson(),
         Bernoulli(),
         Normal(),
+        Student(),
         LogNormal(),
         BetaBinomial(),
     )
@@ -82,6 +85,7 @@ __all__ = [
     "Normal",
     "Parameters",
     "Poisson",
+    "Student",
     "ZeroInflatedNegativeBinomial",
     "get",
 ]

@@ -100,6 +100,8 @@ class Likelihood(ABC):
     """Largest value that can arise; None: no bound."""
     positive: ClassVar[bool] = False
     """Whether values must be above zero."""
+    units: ClassVar[tuple[float, float] | None] = None
+    """Smallest and largest unit that values may have; None: any, or values have none."""
     reads_coverage: ClassVar[bool] = False
     """Whether values are counts out of counts, which travel as pairs (``_pairs.py``)."""
     takes_samples: ClassVar[bool] = False

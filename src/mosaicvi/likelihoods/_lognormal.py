@@ -44,6 +44,7 @@ class LogNormal(Normal):
     label: ClassVar[str] = "log-normal"
     positive: ClassVar[bool] = True
     is_normal: ClassVar[bool] = False
+    units: ClassVar[tuple[float, float] | None] = None
 
     def encode(
         self,

@@ -51,6 +51,7 @@ class Normal(Likelihood):
     is_count: ClassVar[bool] = False
     uses_library_size: ClassVar[bool] = False
     is_normal: ClassVar[bool] = True
+    units: ClassVar[tuple[float, float] | None] = UNITS
     heads: ClassVar[tuple[Head, ...]] = (Head("mean", batch_bias=True, bilinear=True, loading=1.0),)
     feature_parameters: ClassVar[tuple[str, ...]] = ("log_sd", "log_scale")
 

@@ -17,7 +17,9 @@ and are few, a third of the draws are counterparts and the others the cell's own
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -48,9 +50,12 @@ WIDEST, FEWEST = 0.05, 5
 """With so few links or fewer the scale is that of this share of the cells; with more links the
 share falls with the cube of their number."""
 
-MOVED, MOVED_REACH = 1.0, 1.0
+MOVED, MOVED_REACH = 0.7, 1.0
 """By how much of that scale places are moved together, and the square of the length over which
 they are, per latent dimension."""
+
+MAX_COMPARED = 1500
+"""Places that are compared with their neighbours, for the directions in which they are moved."""
 
 ANYWHERE = 0.3
 """Share of the counterparts that are any cell, where anchors are in full doubt."""
@@ -98,6 +103,25 @@ class Counterparts:
     places: np.ndarray
     apart: Mapping[str, Apart]
 
+    @cached_property
+    def directions(self) -> Tensor:
+        """Where cells alike differ: what noise is multiplied with, ``(n_latent, n_latent)``.
+
+        The symmetric root of the covariance of differences between a place and its third nearest,
+        scaled so that noise is as long as before. Noise that is alike in all dimensions leaves the
+        states that the decoder knows: latent spaces have dimensions in which cells hardly differ.
+        """
+        places = torch.as_tensor(self.places)
+        some = places[:: max(math.ceil(len(places) / MAX_COMPARED), 1)]
+        _, near = nearest(some, places, N_LOCAL + 1)
+        apart = (some - places[near[:, -1]]).double()
+        level, axes = torch.linalg.eigh(apart.T @ apart)
+        if not float(level.sum()) > 0:
+            return torch.eye(places.shape[1])
+        level = level.clamp_min(0.0)
+        root: Tensor = (axes * (level / level.mean()).sqrt()) @ axes.T
+        return root.float()
+
     def carried_over(
         self,
         own: Tensor,
@@ -121,7 +145,8 @@ class Counterparts:
         uniform
             Noise on [0, 1), ``(n_samples, n_cells)``.
         shared
-            Standard normal noise that cells alike share, ``(n_samples, n_cells, n_latent)``.
+            Noise along :attr:`directions` that cells alike share,
+            ``(n_samples, n_cells, n_latent)``.
         """
         some = torch.stack(list(held.values())).any(0)
         share, doubt, spread = torch.ones(3, len(some), device=some.device)

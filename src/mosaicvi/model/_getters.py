@@ -129,7 +129,7 @@ class PosteriorGetters(MultimodalModel):
         -------
         AnnData ``(n_cells, n_features)``. ``X``: posterior predictive mean on ``scale``, from ten
         draws on without most of their count noise (on counts: as ``denoised``). Layers:
-        ``log1p_mean`` (the same of log1p; of counts only, not of ``normal``, ``lognormal`` and
+        ``log1p_mean`` (the same of log1p; of counts only, not of continuous values and
         ``beta_binomial``), ``sd`` and quantiles on ``scale``, ``denoised`` (mean of the likelihood,
         without count noise; of ``bernoulli`` the probability). ``obs["measured"]``,
         ``obs["evidence"]``. ``var``: ``imputability`` (held-out Pearson correlation, on log1p of

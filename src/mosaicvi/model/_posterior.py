@@ -121,6 +121,8 @@ class PosteriorSampler:
         sizes = request.n_samples, self.module.n_latent
         shared = SharedNoise(self.seed, *sizes)
         moved = SharedNoise(self.seed, *sizes, reach=MOVED_REACH, purpose="counterparts/shared")
+        if request.modality in self.counterparts:
+            moved = moved.along(self.counterparts[request.modality].directions)
         answered = AnsweredBatches(self.module, self.data, request, self.seed)
         answered.announce(indices)
         for chunk in self.latent(indices, request.from_modalities, n_cells=size):

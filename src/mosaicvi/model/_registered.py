@@ -46,8 +46,8 @@ class RegisteredModel(BaseModelClass):
             Cells; each modality holds the cells that it measured.
         modalities
             Modality to likelihood (``"nb"``, ``"zinb"``, ``"nb_mixture"``, ``"poisson"``,
-            ``"bernoulli"``, ``"normal"``, ``"lognormal"``, ``"beta_binomial"``) or to a
-            :class:`~mosaicvi.ModalitySpec`.
+            ``"bernoulli"``, ``"normal"``, ``"student"``, ``"lognormal"``, ``"beta_binomial"``) or
+            to a :class:`~mosaicvi.ModalitySpec`.
         batch_key
             Column of the technical batch: one for all modalities, or one a modality. Read in
             ``mdata.obs`` and the modalities' ``obs``; places that contradict each other are an

@@ -21,6 +21,7 @@ kind lie amiss together too; there such a function is added to the places that a
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -78,6 +79,19 @@ class SharedNoise:
         scale = math.sqrt(n_samples / max(n_samples - 1, 1))
         self._weights = (weights - weights.mean(0)) * scale
         self._share = SHARE if n_samples > 1 else 0.0
+
+    def along(self, directions: Tensor) -> SharedNoise:
+        """The same noise, multiplied with some directions.
+
+        Parameters
+        ----------
+        directions
+            Shape ``(n_latent, n_latent)``; the noise of a place then has the covariance
+            ``directions.T @ directions``.
+        """
+        other = copy(self)
+        other._weights = self._weights @ directions.to(self._weights)
+        return other
 
     def mixed(self, own: Tensor, places: Tensor) -> Tensor:
         """Noise of draws of which a part is shared.

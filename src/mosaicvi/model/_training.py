@@ -40,6 +40,10 @@ ANCHORED_RANGE = (4, 60)
 FEATURE_RATE = 4.0
 """``feature_rate`` of counts and continuous values."""
 
+ALIGNED_GENE_RATE, MOST_GENE_RATE = 256.0, 8.0
+"""With anchors, ``feature_rate`` of counts that share a library size: this number over the square
+root of the cells, up to so much. Such fits of few cells have few steps."""
+
 ENOUGH_COUNTS, LOWEST_REGION_RATE = 40.0, 0.1
 """``feature_rate`` of regions: 1 where all cells together have so many counts of the average
 region; with fewer it falls with the square of their number, to no less than this."""
@@ -59,9 +63,16 @@ SAMPLING = {"decoded_features", "cross_features"}
 WEIGHT_ALPHA = 0.8
 """Exponent of the modality weights; see :func:`~mosaicvi.model._construct.modality_weights`."""
 
+MOST_WEIGHT = 15.0
+"""No modality weighs more: two proteins beside 4,000 genes would weigh 50, and be learnt by heart
+(decisions, "Two or three proteins do not weigh fifty")."""
+
 RELIABILITY_RANGE = (0.4, 0.6)
 """Share of a modality's projection that is not counting noise, from which its reconstruction has a
 part of its weight, and all of it."""
+
+CONTINUOUS_POWER = 0.5
+"""Power of its weight that the reconstruction of continuous values has."""
 
 PATIENCE_FRACTION = 0.3
 """Early stopping waits this fraction of the schedule for an improvement."""
@@ -113,7 +124,8 @@ def optimizer_spec(
 
     Features that learn faster shorten a fit (decisions, "Features learn faster than networks"), and
     where encoders start from anchors their decoders catch up (decisions, "Features learn faster in
-    fits from anchors, too"). Regions, of which a cell shows few, overfit sooner than they teach
+    fits from anchors, too"), genes of few cells faster still (decisions, "Genes of few aligned
+    cells"). Regions, of which a cell shows few, overfit sooner than they teach
     encoders anything: the sooner, the fewer counts there are of one (decisions, "Regions of few
     counts").
 
@@ -122,12 +134,15 @@ def optimizer_spec(
     RequestError
         If ``feature_rate`` names a modality that the model does not have.
     """
-    rates = {
-        name: _region_rate(data.modalities[name])
-        if isinstance(each.likelihood, RateLikelihood)
-        else FEATURE_RATE
-        for name, each in module.decoders.items()
-    }
+    genes = FEATURE_RATE
+    if len(module.aligned):
+        genes = float(np.clip(ALIGNED_GENE_RATE / math.sqrt(data.n_cells), genes, MOST_GENE_RATE))
+    rates = {}
+    for name, each in module.decoders.items():
+        if isinstance(each.likelihood, RateLikelihood):
+            rates[name] = _region_rate(data.modalities[name])
+        else:
+            rates[name] = genes if each.likelihood.uses_library_size else FEATURE_RATE
     _known(module, "feature_rate", given.get("feature_rate"))
     return OptimizerSpec(**{"feature_rate": rates, **given})
 
@@ -259,7 +274,8 @@ def objective_spec(
     if not set(module.modalities) - set(spec.modality_weights):
         return spec
     nats = start_nats(module, dataset, indices)
-    measured = modality_weights(nats, WEIGHT_ALPHA, module.trust)
+    balanced = modality_weights(nats, WEIGHT_ALPHA, module.trust)
+    measured = {name: min(weight, MOST_WEIGHT) for name, weight in balanced.items()}
     # Of fits from anchors this was not measured.
     powers = {
         name: _reliable(module, dataset, indices, name)
@@ -280,8 +296,14 @@ def _reliable(module: MosaicModule, dataset: MultiDataset, indices: np.ndarray, 
     A weight of ten asks encoders to tell the counts of a cell as exactly as if ten such cells had
     shown the same. That is worth having of an antibody panel, whose counts repeat; of counts that
     would not come out again it is learning by heart. What others predict keeps its weight.
+
+    The noise of continuous values is learnt along, so that a weight of ten also makes it too narrow
+    (decisions, "Continuous values have half of their weight for themselves").
     """
     modality = dataset.data.modalities[name]
+    likelihood = module.decoders[name].likelihood
+    if not likelihood.is_count and not likelihood.reads_coverage:
+        return CONTINUOUS_POWER
     rows = modality.rows[indices]
     width = int(module.projections[name].scale.shape[0])
     found = reliability(modality, rows[rows >= 0], n_components=width)

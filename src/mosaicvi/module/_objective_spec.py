@@ -72,7 +72,8 @@ class ObjectiveSpec:
         named it is measured by :meth:`mosaicvi.MosaicVI.train`, and else one.
     own_weights
         Modality to the weight of its reconstruction, where it is not that of its other terms:
-        measured with ``modality_weights``, for a modality whose counts are mostly noise.
+        measured with ``modality_weights``, for a modality whose counts are mostly noise, and for
+        continuous values, whose noise is learnt along.
     thinned
         Share of the cells of a minibatch whose ``nb`` and ``zinb`` counts encoders read as if they
         had been sequenced less deeply (:mod:`mosaicvi.model._thinning`): for models that are to
