@@ -5,6 +5,8 @@ Each says which modality, which key, what was found, what was expected, and what
 
 from __future__ import annotations
 
+from numbers import Integral
+
 
 class MosaicviError(ValueError):
     """Base of every error that mosaicvi raises on purpose.
@@ -72,3 +74,34 @@ class DownloadError(MosaicviError):
 
 class MosaicviWarning(UserWarning):
     """Something works, but probably not as the user believes; the text names the remedy."""
+
+
+def check_whole(
+    value: object, key: str, least: int = 1, *, other: str = "", remedy: str | None = None
+) -> None:
+    """Refuse what is no whole number, or too small a one.
+
+    Parameters
+    ----------
+    value
+        What was given.
+    key
+        Name of the argument.
+    least
+        Smallest number that makes sense.
+    other, remedy
+        What else is taken, and what to do, for the message.
+
+    Raises
+    ------
+    RequestError
+        If it is not, or below ``least``.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least:  # type: ignore[operator]  # an Integral by now
+        raise RequestError(
+            f"found {value!r}",
+            key=key,
+            expected=f"a whole number, {least} or more{other}",
+            remedy=remedy,
+        )

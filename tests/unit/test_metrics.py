@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -346,6 +348,30 @@ def test_mixing_is_judged_within_types() -> None:
     assert metrics.batch_mixing(latent, batch) < 0.5
     names = np.array(["T cell", "B cell"])[types]
     assert metrics.batch_mixing(latent, batch, names) == metrics.batch_mixing(latent, batch, types)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, "3", None, True])
+def test_numbers_of_cells_are_whole(number: object) -> None:
+    """One and a half neighbours were taken, as a rank that no match has."""
+    cells, groups = np.random.default_rng(0).normal(size=(20, 2)), np.tile(["a", "b"], 10)
+    wrong: Any = number
+    for key, ask in {
+        "n_neighbours": (
+            lambda: metrics.batch_mixing(cells, groups, n_neighbours=wrong),
+            lambda: metrics.matching_accuracy(cells, cells, n_neighbours=wrong),
+            lambda: metrics.label_transfer(cells, groups, cells, groups, n_neighbours=wrong),
+        ),
+        "n_quantiles": (lambda: metrics.depth_strata(cells[:, 0], n_quantiles=wrong),),
+        "n_resamples": (
+            lambda: metrics.paired_difference(cells[:, 0], cells[:, 1], n_resamples=wrong),
+        ),
+    }.items():
+        for score in ask:
+            with pytest.raises(RequestError, match=f"{key}.*a whole number, 1 or more"):
+                score()
+    if number is not None:
+        with pytest.raises(RequestError, match=r"n_queries.*or None, for all"):
+            metrics.foscttm(cells, cells, n_queries=wrong)
 
 
 def test_mixing_needs_two_batches_and_matching_lengths() -> None:

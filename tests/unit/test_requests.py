@@ -12,10 +12,10 @@ from tests.fits import build, without_truth
 from tests.helpers import make_mudata
 
 from mosaicvi import FactorVI, MosaicVI
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, RequestError, check_whole
 from mosaicvi.datasets import SimulatedModality, simulate
 from mosaicvi.model._cells import select
-from mosaicvi.model._requests import batch_codes, check_whole
+from mosaicvi.model._requests import batch_codes
 from mosaicvi.model._summaries import check_quantiles
 
 

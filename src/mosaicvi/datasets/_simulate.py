@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi._keys import LAYER_COVERAGE, LAYER_METHYLATED
 from mosaicvi.datasets._assemble import assemble, modality, restrict
 from mosaicvi.datasets._features import Panels, Specs, draw_embeddings, panel_masks
@@ -18,7 +18,6 @@ from mosaicvi.datasets._generative import COVERAGE, RULES, Array, Mask
 from mosaicvi.datasets._presence import Patterns, default_patterns, draw_presence
 from mosaicvi.datasets._simulated_modality import SimulatedModality
 from mosaicvi.datasets._truth import PANEL, PREFIX, Codes, Truth, draw_truth, generator, write_truth
-from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

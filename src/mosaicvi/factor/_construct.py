@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from scipy.sparse.csgraph import connected_components
 
-from mosaicvi._errors import MosaicviWarning, RequestError
+from mosaicvi._errors import MosaicviWarning, RequestError, check_whole
 from mosaicvi.factor._build import FactorSpec, build_factor_module
 from mosaicvi.factor._gene_sets import check_names, match_sets, set_prior
 from mosaicvi.model import _answers
 from mosaicvi.model._construct import fit_once, modality_size
 from mosaicvi.model._inputs import measured_table, project, target_sum
-from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

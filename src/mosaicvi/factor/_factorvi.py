@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from mosaicvi._errors import check_whole
 from mosaicvi.data import MosaicDataModule, MultiDataset
 from mosaicvi.data._names import check_one_species
 from mosaicvi.factor._build import FactorSpec, build_factor_module
@@ -34,7 +35,7 @@ from mosaicvi.model import _training
 from mosaicvi.model._cells import Indices, PreparedData, select
 from mosaicvi.model._earlier_cells import held_out, remember, trained_keys
 from mosaicvi.model._libraries import fit_libraries, library_pools
-from mosaicvi.model._requests import check_seed, check_whole
+from mosaicvi.model._requests import check_seed
 from mosaicvi.model._whole_change import whole_change
 
 if TYPE_CHECKING:

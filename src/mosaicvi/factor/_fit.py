@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi._settings import logger
 from mosaicvi.data import MosaicDataModule
 from mosaicvi.factor._gene_sets import informed_members
@@ -22,7 +22,6 @@ from mosaicvi.factor._start import start_module
 from mosaicvi.factor._surplus import drop_surplus
 from mosaicvi.factor._sweeps import sweep_weights
 from mosaicvi.model import _training
-from mosaicvi.model._requests import check_whole
 from mosaicvi.train import FitResult, MosaicTrainingPlan, OptimizerSpec, run_fit
 from mosaicvi.train._runner import callbacks_of
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.data._structure import columns_of
 from mosaicvi.factor._bound import cell_bounds, parameter_nats
 from mosaicvi.factor._sampler import FactorSampler
@@ -15,7 +15,6 @@ from mosaicvi.factor._set_getters import GeneSetGetters
 from mosaicvi.factor._variance import cell_deviances, most_explained, variance_table
 from mosaicvi.model._answers import check_evidence
 from mosaicvi.model._cells import Indices, select
-from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.metrics._shapes import along
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def paired_difference(
             expected="a number between 0 and 1",
             remedy="0.95 for 95 per cent",
         )
+    check_whole(n_resamples, "n_resamples")
     left = np.asarray(first, dtype=np.float64)
     right = np.asarray(along(second, first), dtype=np.float64)
     if left.shape != right.shape or left.ndim != 1 or left.size == 0:

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.metrics._abstention import accuracy_at_coverage
 from mosaicvi.metrics._folds import stratified_folds
 from mosaicvi.metrics._latents import as_latents, check_finite, standardised
@@ -141,8 +141,7 @@ def label_transfer(
         If the arrays do not belong together, a label is missing, the latent has values that are not
         finite, or ``n_neighbours`` is below one.
     """
-    if n_neighbours < 1:
-        raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
+    check_whole(n_neighbours, "n_neighbours")
     known, asked = as_latents(source, target)
     types = _labels(along(source_labels, source), len(known), "source_labels")
     truth = _labels(along(target_labels, target), len(asked), "target_labels")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import check_whole
 from mosaicvi.metrics._latents import as_groups, as_latents, standardised
 from mosaicvi.metrics._shapes import along
 
@@ -84,8 +84,8 @@ def match_ranks(
     if standardise:
         sides = standardised(*sides)
     n_cells = len(sides[0])
-    if n_queries is not None and n_queries < 1:
-        raise RequestError(f"{n_queries}", key="n_queries", expected="at least 1, or None for all")
+    if n_queries is not None:
+        check_whole(n_queries, "n_queries", other="; or None, for all")
     codes = as_groups(None if groups is None else along(groups, left), n_cells)
     asked = np.ones(n_cells, dtype=bool)
     if n_queries is not None and n_queries < n_cells:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import check_whole
 from mosaicvi.metrics._match_ranks import match_ranks
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def matching_accuracy(
     RequestError
         If the arrays do not belong together, or a number is below one.
     """
-    if n_neighbours < 1:
-        raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
+    check_whole(n_neighbours, "n_neighbours")
     ranks = match_ranks(
         left, right, groups=groups, standardise=standardise, n_queries=n_queries, seed=seed
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.metrics._latents import check_finite
 from mosaicvi.metrics._shapes import along, as_named, dense, stated
 
@@ -62,8 +62,7 @@ def batch_mixing(
         )
     if points.ndim != 2:
         raise RequestError(f"shape {points.shape}", key="latent", expected="(n_cells, n_latent)")
-    if n_neighbours < 1:
-        raise RequestError(f"{n_neighbours}", key="n_neighbours", expected="at least 1")
+    check_whole(n_neighbours, "n_neighbours")
     known = stated(batch) if types is None else stated(batch) & stated(types)
     points, groups = points[known], groups[known]
     check_finite(points, "latent")

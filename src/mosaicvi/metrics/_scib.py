@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.metrics._latents import check_finite
 from mosaicvi.metrics._shapes import along, as_named, as_table, stated
 
@@ -64,6 +64,7 @@ def _inputs(
 
 def _neighbours(points: NDArray[np.float32], n_neighbours: int) -> Any:
     """Exact neighbours in the form that scib-metrics takes; each cell is its own first."""
+    check_whole(n_neighbours, "n_neighbours")
     results = import_module("scib_metrics.nearest_neighbors").NeighborsResults
     found = NearestNeighbors(n_neighbors=min(n_neighbours, len(points))).fit(points)
     distances, indices = found.kneighbors(points)

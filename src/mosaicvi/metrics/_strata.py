@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.metrics._shapes import along, as_named, stated
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def depth_strata(
         raise RequestError(
             f"shapes {values.shape} and {names.shape}", key="depth, batch", expected="(n_cells,)"
         )
-    if n_quantiles < 1:
-        raise RequestError(f"{n_quantiles}", key="n_quantiles", expected="at least 1")
+    check_whole(n_quantiles, "n_quantiles")
     for known, key in ((np.isfinite(values), "depth"), (stated(given), "batch")):
         if not known.all():
             raise RequestError(

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from mosaicvi import likelihoods
-from mosaicvi._errors import MosaicviWarning, RequestError
+from mosaicvi._errors import MosaicviWarning, RequestError, check_whole
 from mosaicvi.likelihoods import NegativeBinomialMixture
-from mosaicvi.model._requests import check_whole
 
 if TYPE_CHECKING:
     from mosaicvi.model._chunks import LatentChunk, PredictiveRequest

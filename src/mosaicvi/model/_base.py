@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mosaicvi import _scvi
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.data._structure import check_object
 from mosaicvi.model import _answers, _persistence, _requests
 from mosaicvi.model._chunks import PredictiveRequest
@@ -173,7 +173,7 @@ class MultimodalModel(SavedModel):
         likelihood = self.module_spec.modalities[modality].likelihood
         _answers.check_library_size(modality, likelihood, library_size)
         codes = self._batch_codes(modality, transform_batch)
-        _requests.check_whole(
+        check_whole(
             n_samples,
             "n_samples",
             1 if codes is None else len(codes),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mosaicvi import likelihoods
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, RequestError, check_whole
 from mosaicvi.alignment import Anchors, AnchorSpec
 from mosaicvi.model._inputs import (
     default_width,
@@ -23,7 +23,6 @@ from mosaicvi.model._inputs import (
     target_sum,
 )
 from mosaicvi.model._linkage import graph_arrays, link
-from mosaicvi.model._requests import check_whole
 from mosaicvi.model._scarce import n_tied
 from mosaicvi.model._ties import ENOUGH_PAIRS
 from mosaicvi.model._trust import modality_trust

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.data._columns import as_label
 from mosaicvi.data._stream import BlockShuffle
 
@@ -61,37 +60,6 @@ def check_torch() -> None:
             key="torch.set_default_device",
             expected="cpu, from where fits take data to the GPU as they need them",
             remedy="torch.set_default_device(None)",
-        )
-
-
-def check_whole(
-    value: object, key: str, least: int = 1, *, other: str = "", remedy: str | None = None
-) -> None:
-    """Refuse what is no whole number, or too small a one.
-
-    Parameters
-    ----------
-    value
-        What was given.
-    key
-        Name of the argument.
-    least
-        Smallest number that makes sense.
-    other, remedy
-        What else is taken, and what to do, for the message.
-
-    Raises
-    ------
-    RequestError
-        If it is not, or below ``least``.
-    """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < least:  # type: ignore[operator]  # an Integral by now
-        raise RequestError(
-            f"found {value!r}",
-            key=key,
-            expected=f"a whole number, {least} or more{other}",
-            remedy=remedy,
         )
 
 

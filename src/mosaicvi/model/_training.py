@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mosaicvi._errors import RequestError
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.data._splitter import split_cells
 from mosaicvi.likelihoods._rate import RateLikelihood
 from mosaicvi.model._construct import modality_weights
 from mosaicvi.model._reliability import reliability
-from mosaicvi.model._requests import check_whole
 from mosaicvi.module._objective_spec import ObjectiveSpec
 from mosaicvi.train._plan import OptimizerSpec
 

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mosaicvi import _keys
-from mosaicvi._errors import RequestError
-from mosaicvi.model._requests import check_whole
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.tl._counterparts import alignment_confidence_of
 from mosaicvi.tl._latents import UnimodalCells, unimodal_cells
 from mosaicvi.tl._measured import registered

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mosaicvi import _keys
-from mosaicvi._errors import RequestError
-from mosaicvi.model._requests import check_whole
+from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.tl._latents import Floats, Ints, nearest, own_scores
 from mosaicvi.tl._measured import registered
 from mosaicvi.tl._write import mudata_of, spread, write

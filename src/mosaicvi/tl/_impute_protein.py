@@ -10,10 +10,9 @@ import pandas as pd
 from anndata import AnnData
 
 from mosaicvi import _keys
-from mosaicvi._errors import DataError, MosaicviWarning, RequestError
+from mosaicvi._errors import DataError, MosaicviWarning, RequestError, check_whole
 from mosaicvi._settings import logger
 from mosaicvi.model import MosaicVI
-from mosaicvi.model._requests import check_whole
 from mosaicvi.model._summaries import check_quantiles, check_scale
 from mosaicvi.tl._reference import PROTEIN, RNA, Joint, counts_of, join
 

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.cluster import MiniBatchKMeans
 
-from mosaicvi._errors import MosaicviWarning, RequestError
+from mosaicvi._errors import MosaicviWarning, RequestError, check_whole
 from mosaicvi.alignment import edge_correlation, group_means
 from mosaicvi.graph import FeatureGraph
-from mosaicvi.model._requests import check_whole
 from mosaicvi.tl._latents import Floats, Ints, UnimodalCells, unimodal_cells
 from mosaicvi.tl._measured import registered, scale_of
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, RequestError, check_whole
 from mosaicvi._scvi import SETUP_ARGS_KEY, layer_names
 from mosaicvi._settings import logger
 from mosaicvi.data._columns import labels
 from mosaicvi.data._structure import rows_of, shown
 from mosaicvi.datasets._assemble import assemble
 from mosaicvi.model import MosaicVI
-from mosaicvi.model._requests import check_whole
 from mosaicvi.tl._latents import Floats, Ints, nearest_others, unimodal_cells
 from mosaicvi.tl._write import mudata_of
 

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from mosaicvi import _keys
-from mosaicvi._errors import DataError, RequestError
+from mosaicvi._errors import DataError, RequestError, check_whole
 from mosaicvi._settings import logger
 from mosaicvi.data._columns import as_label, labels
 from mosaicvi.data._structure import rows_of
 from mosaicvi.model._counterparts import doubt_between
-from mosaicvi.model._requests import check_whole
 from mosaicvi.tl._counterparts import alignment_confidence_of
 from mosaicvi.tl._latents import Floats, Places, UnimodalCells, two_modalities
 from mosaicvi.tl._votes import Voters, alike, at_temperature, averaged, fit_temperature, vote
