@@ -21,7 +21,7 @@ from tests.helpers import SCVI_UNS_KEYS, fingerprint, make_mudata
 from mosaicvi import MosaicVI, RequestError
 from mosaicvi._errors import MosaicviWarning
 from mosaicvi.model._construct import default_dropout
-from mosaicvi.model._training import optimizer_spec
+from mosaicvi.model._rates import optimizer_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

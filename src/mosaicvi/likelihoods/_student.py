@@ -59,7 +59,7 @@ class Student(Normal):
         library_size: Float[Tensor, "*#draws #cells"] | None = None,
         panel: Bool[Tensor, "cells features"] | None = None,
     ) -> dict[str, Float[Tensor, "*#entries"]]:
-        """``"mean"``, ``"log_sd"`` (the scale's log) and ``"df"``; the others are ignored."""
+        """``"mean"``, the scale ``"sd"`` (and ``"log_sd"``), ``"df"``; the others are ignored."""
         found = super().parameters(
             heads, feature_parameters, library_size=library_size, panel=panel
         )

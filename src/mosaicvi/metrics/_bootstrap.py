@@ -72,7 +72,8 @@ def paired_difference(
     Raises
     ------
     RequestError
-        If the two have different lengths, there is no seed, or ``level`` is not between 0 and 1.
+        If the two have different lengths, there is no seed, ``level`` is not between 0 and
+        1, or ``n_resamples`` no whole number of at least one.
     """
     if not 0.0 < level < 1.0:
         raise RequestError(

@@ -139,7 +139,7 @@ def label_transfer(
     ------
     RequestError
         If the arrays do not belong together, a label is missing, the latent has values that are not
-        finite, or ``n_neighbours`` is below one.
+        finite, or ``n_neighbours`` is no whole number of at least one.
     """
     check_whole(n_neighbours, "n_neighbours")
     known, asked = as_latents(source, target)

@@ -50,7 +50,7 @@ def batch_mixing(
     ------
     RequestError
         If the arrays differ in length, the latent is no table or has values that are not finite, or
-        ``n_neighbours`` is below one.
+        ``n_neighbours`` is no whole number of at least one.
     """
     batch, types = along(batch, latent), None if types is None else along(types, latent)
     points, batches = np.asarray(dense(latent, "latent")), as_named(batch)

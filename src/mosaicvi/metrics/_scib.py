@@ -96,7 +96,8 @@ def bio_conservation(
     Raises
     ------
     RequestError
-        If scib-metrics is not installed, the arrays do not belong together, or there is one type.
+        If scib-metrics is not installed, the arrays do not belong together, there is one type,
+        or ``n_neighbours`` is no whole number of at least one.
     """
     scib = _scib()
     points, (names,) = _inputs(latent, {"types": types})
@@ -141,8 +142,8 @@ def modality_mixing(
     Raises
     ------
     RequestError
-        If scib-metrics is not installed, the arrays do not belong together, or there is one type or
-        one modality.
+        If scib-metrics is not installed, the arrays do not belong together, there is one type or
+        one modality, or ``n_neighbours`` is no whole number of at least one.
     """
     scib = _scib()
     points, (names, groups) = _inputs(latent, {"types": types, "modality": modality})

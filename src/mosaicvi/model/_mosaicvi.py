@@ -9,7 +9,7 @@ import torch
 
 from mosaicvi._settings import logger
 from mosaicvi.data import MosaicDataModule
-from mosaicvi.model import _training
+from mosaicvi.model import _rates, _training
 from mosaicvi.model._cells import Indices, PreparedData, name_keys, prepare, select
 from mosaicvi.model._construct import NetworkSpec, construct, features_of, find_again
 from mosaicvi.model._counterparts import find_counterparts
@@ -264,7 +264,7 @@ class MosaicVI(FitGetters):
                     MosaicTrainingPlan(
                         self.module,
                         Objective(spec),
-                        _training.optimizer_spec(self.module, prepared.data, optimizer_kwargs),
+                        _rates.optimizer_spec(self.module, prepared.data, optimizer_kwargs),
                         n_steps=epochs * len(datamodule.train_dataloader()),
                         guide=self._guide(prepared, datamodule.train_idx, batch_size),
                         thinned=thinned_inputs(

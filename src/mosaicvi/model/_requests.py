@@ -63,6 +63,32 @@ def check_torch() -> None:
         )
 
 
+def check_named(key: str, given: object, known: Sequence[str]) -> None:
+    """Refuse an argument that may name modalities if it names one that the model does not have.
+
+    Parameters
+    ----------
+    key
+        Name of the argument.
+    given
+        What was given; what is no mapping names none.
+    known
+        Modalities of the model.
+
+    Raises
+    ------
+    RequestError
+        If a modality is unknown.
+    """
+    unknown = sorted(set(given) - set(known)) if isinstance(given, Mapping) else []
+    if unknown:
+        raise RequestError(
+            f"unknown modalities {unknown}",
+            key=key,
+            expected="some of " + ", ".join(map(repr, known)),
+        )
+
+
 def batch_codes(
     modality: str, given: object, categories: Sequence[str], usable: Sequence[str]
 ) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -13,17 +12,16 @@ import torch
 
 from mosaicvi._errors import RequestError, check_whole
 from mosaicvi.data._splitter import split_cells
-from mosaicvi.likelihoods._rate import RateLikelihood
 from mosaicvi.model._construct import modality_weights
 from mosaicvi.model._reliability import reliability
+from mosaicvi.model._requests import check_named
 from mosaicvi.module._objective_spec import ObjectiveSpec
 from mosaicvi.train._plan import OptimizerSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mosaicvi.data import MosaicData, MultiDataset
-    from mosaicvi.data._mosaic_data import ModalityData
     from mosaicvi.module._mosaic_module import MosaicModule
 
 EPOCH_SCALE = 1600.0
@@ -35,17 +33,6 @@ EPOCH_RANGE = (8, 200)
 ANCHORED_SCALE = 600.0
 ANCHORED_RANGE = (4, 60)
 """The same of a fit whose modalities are aligned by anchors."""
-
-FEATURE_RATE = 4.0
-"""``feature_rate`` of counts and continuous values."""
-
-ALIGNED_GENE_RATE, MOST_GENE_RATE = 256.0, 8.0
-"""With anchors, ``feature_rate`` of counts that share a library size: this number over the square
-root of the cells, up to so much. Such fits of few cells have few steps."""
-
-ENOUGH_COUNTS, LOWEST_REGION_RATE = 40.0, 0.1
-"""``feature_rate`` of regions: 1 where all cells together have so many counts of the average
-region; with fewer it falls with the square of their number, to no less than this."""
 
 MANY_CELLS = 5000
 """From so many training cells on, steps of a fit without anchors decode a sample of features."""
@@ -114,54 +101,6 @@ def default_epochs(n_cells: int, *, anchored: bool = False) -> int:
     """
     scale, bounds = (ANCHORED_SCALE, ANCHORED_RANGE) if anchored else (EPOCH_SCALE, EPOCH_RANGE)
     return int(np.clip(round(scale / np.sqrt(max(n_cells, 1))), *bounds))
-
-
-def optimizer_spec(
-    module: MosaicModule, data: MosaicData, given: Mapping[str, Any]
-) -> OptimizerSpec:
-    """Settings of the optimiser: the user's arguments, and how fast features learn.
-
-    Features that learn faster shorten a fit (decisions, "Features learn faster than networks"), and
-    where encoders start from anchors their decoders catch up (decisions, "Features learn faster in
-    fits from anchors, too"), genes of few cells faster still (decisions, "Genes of few aligned
-    cells"). Regions, of which a cell shows few, overfit sooner than they teach
-    encoders anything: the sooner, the fewer counts there are of one (decisions, "Regions of few
-    counts").
-
-    Raises
-    ------
-    RequestError
-        If ``feature_rate`` names a modality that the model does not have.
-    """
-    genes = FEATURE_RATE
-    if len(module.aligned):
-        genes = float(np.clip(ALIGNED_GENE_RATE / math.sqrt(data.n_cells), genes, MOST_GENE_RATE))
-    rates = {}
-    for name, each in module.decoders.items():
-        if isinstance(each.likelihood, RateLikelihood):
-            rates[name] = _region_rate(data.modalities[name])
-        else:
-            rates[name] = genes if each.likelihood.uses_library_size else FEATURE_RATE
-    _known(module, "feature_rate", given.get("feature_rate"))
-    return OptimizerSpec(**{"feature_rate": rates, **given})
-
-
-def _region_rate(regions: ModalityData) -> float:
-    """Rate at which embeddings of regions learn, by the counts there are of the average region."""
-    total = 0.0 if regions.depth is None else float(regions.depth.sum(dtype=np.float64))
-    counts = total / max(regions.n_features, 1)
-    return float(np.clip((counts / ENOUGH_COUNTS) ** 2, LOWEST_REGION_RATE, 1.0))
-
-
-def _known(module: MosaicModule, key: str, given: object) -> None:
-    """Raise if an argument that may name modalities names one that the model does not have."""
-    unknown = sorted(set(given) - set(module.modalities)) if isinstance(given, Mapping) else []
-    if unknown:
-        raise RequestError(
-            f"unknown modalities {unknown}",
-            key=key,
-            expected="some of " + ", ".join(repr(name) for name in module.modalities),
-        )
 
 
 @torch.no_grad()
@@ -254,7 +193,7 @@ def objective_spec(
         model does not have.
     """
     for key in ("decoded_features", "modality_weights", "own_weights"):
-        _known(module, key, given.get(key))
+        check_named(key, given.get(key), module.modalities)
     sampled: dict[str, Any] = {}
     if len(indices) >= MANY_CELLS and not anchored and not SAMPLING & given.keys():
         widths = {
